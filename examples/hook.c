@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hook: runs a program and prints each call of a function of its libraries
+ *
+ *	hook FUNCTION PROGRAM [ARGUMENT ...]
+ *
+ * This part has the dynamic linker load hook-preload.so into the program; the
+ * hooking is done there.  Two variables of the environment carry the names
+ * there, each put before what the variable held, with a colon between; they
+ * are taken off again before the program looks.  The linker does no such thing
+ * for a program that is linked statically or runs as another user.
+ */
+
+#include "config.h"
+
+#ifndef __x86_64__
+# error "this example moves instructions of x86-64 only"
+#endif
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* As the shell and env(1) have it. */
+enum { USAGE = 2, FAILED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
+
+__attribute__((format(printf, 2, 3)))
+static _Noreturn void fail(int status, const char *format, ...)
+{
+	va_list arguments;
+
+	fputs("hook: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+static char *join(const char *first, const char *second, const char *third)
+{
+	char *text;
+
+	if (asprintf(&text, "%s%s%s", first, second, third) < 0)
+		fail(FAILED, "%s", strerror(ENOMEM));
+	return text;
+}
+
+static char *own_directory(void)
+{
+	static char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	char *slash;
+
+	if (length < 0)
+		fail(FAILED, "/proc/self/exe: %s", strerror(errno));
+	path[length] = '\0';
+	slash = strrchr(path, '/');
+	if (slash)
+		*slash = '\0';
+	return path;
+}
+
+/* Libtool leaves what it builds in .libs/. */
+static char *find_object(void)
+{
+	const char *directory = own_directory();
+	char *beside = join(directory, "/hook-preload.so", "");
+	char *below = join(directory, "/.libs/hook-preload.so", "");
+	char *found = access(beside, R_OK) == 0 ? beside : below;
+
+	if (access(found, R_OK) != 0)
+		fail(FAILED, "neither %s nor %s is there to be read", beside, below);
+	if (strpbrk(found, ": "))
+		fail(FAILED, "%s: LD_PRELOAD takes no path with a blank or colon", found);
+	return found;
+}
+
+static void prepend(const char *name, const char *word)
+{
+	const char *rest = getenv(name);
+
+	if (setenv(name, rest ? join(word, ":", rest) : word, 1) != 0)
+		fail(FAILED, "%s: %s", name, strerror(errno));
+}
+
+int main(int argc, char **argv)
+{
+	int error;
+
+	if (argc < 3) {
+		fputs("usage: hook FUNCTION PROGRAM [ARGUMENT ...]\n", stderr);
+		return USAGE;
+	}
+	if (argv[1][0] == '\0' || strchr(argv[1], ':'))
+		fail(USAGE, "no function is called \"%s\"", argv[1]);
+	prepend("LD_PRELOAD", find_object());
+	prepend("RELOADED_HOOK", argv[1]);
+	execvp(argv[2], argv + 2);
+	error = errno;
+	fail(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE, "%s: %s", argv[2], strerror(error));
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libreloaded-buffers: memory at the right place, shared by all who need it
+ *
+ * The library allocates memory between a given minimum and maximum address
+ * and shares it among every user in the process.  A buffer is one stretch of
+ * mapped memory that is handed out piece by piece.  buffers_get() finds a
+ * buffer that suits, or makes one, and locks it; its holder appends to it and
+ * releases it; the next user goes on where the last one stopped.
+ *
+ *	struct buffers_item *item = buffers_get_near(function, sizeof(code));
+ *	if (!item)
+ *		err(1, "no memory within a branch of the function");
+ *	void *address = buffers_append_code(item, code, sizeof(code));
+ *	buffers_release(item);
+ *
+ * What was appended never moves, is never overwritten by the library, and
+ * stays until the process ends.  The memory is readable, writable and
+ * executable.
+ *
+ * Conventions that hold for every function here:
+ *
+ * - Sizes are in bytes.  Ranges of addresses are half open: a stretch lies in
+ *   a range when min_address <= start and end <= max_address.
+ * - Failure is NULL or -1 with errno set from this closed set; a call that
+ *   fails changes nothing, a call that succeeds leaves errno alone.
+ *
+ *	EINVAL		an argument is NULL, or the request contradicts itself
+ *	EADDRNOTAVAIL	the range holds no free stretch of that size
+ *	ENOMEM		the kernel refuses more memory or more mappings
+ *	EACCES		policy forbids executable memory that is writable
+ *	ENOSPC		the item has less room than that
+ *	ENOSYS		this platform cannot do it
+ *
+ * - Nothing aborts, prints, raises a signal or calls malloc(3); no call is a
+ *   cancellation point.
+ * - Threads: every function may be called by several threads at once.  An
+ *   item belongs to one holder at a time, from buffers_get() to
+ *   buffers_release().
+ * - Signals: functions marked "signal-safe" may be called from a signal
+ *   handler; the others must not, for they may interrupt themselves while
+ *   they hold a lock.
+ * - fork: a child starts without buffers of its own.  Those it inherited stay
+ *   mapped, private to it, and usable through their addresses and through the
+ *   items its thread held; no new request lands in them.
+ */
+#ifndef RELOADED_BUFFERS_H
+#define RELOADED_BUFFERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+# define BUFFERS_CHECK_RESULT	__attribute__((__warn_unused_result__))
+# define BUFFERS_FRESH		__attribute__((__malloc__))
+#else
+# define BUFFERS_CHECK_RESULT
+# define BUFFERS_FRESH
+#endif
+/* BUFFERS_BUILD: for the library and its tests, which know NULL when they see it. */
+#if defined(__GNUC__) && !defined(BUFFERS_BUILD)
+# define BUFFERS_NONNULL(...)	__attribute__((__nonnull__(__VA_ARGS__)))
+# if defined(__has_attribute)
+#  if __has_attribute(__access__)
+#   define BUFFERS_READS(pointer, size) \
+	__attribute__((__access__(__read_only__, pointer, size)))
+#  endif
+# endif
+#else
+# define BUFFERS_NONNULL(...)
+#endif
+#ifndef BUFFERS_READS
+# define BUFFERS_READS(pointer, size)
+#endif
+
+/*
+ * BUFFERS_REACH_BRANCH: how far a direct branch of this architecture reaches
+ *
+ * Bytes to either side of the branch, less one page of 4096, so that any
+ * instruction in the first page of a function reaches all of a buffer that
+ * lies within this distance of the function's start, and back.
+ *
+ *	x86-64	 2 GiB	JMP and CALL rel32: Intel SDM volume 2, "JMP", "CALL"
+ *	i386	 all	rel32 wraps around the address space: same place
+ *	AArch64	 128 MiB	B and BL, imm26: Arm ARM (DDI 0487) C6.2
+ *	Arm	 32 MiB	A32 B and BL, imm24: Arm ARM (DDI 0406) A8.8.18
+ *	RISC-V	 2 GiB	AUIPC with JALR: unprivileged ISA 2.4, 2.5.1
+ *	POWER	 32 MiB	b and bl, LI: Power ISA 3.0 Book I, 2.4
+ *	s390x	 4 GiB	BRCL and BRASL: z/Architecture Principles, chapter 7
+ */
+#if defined(__x86_64__) || defined(_M_X64) || defined(__riscv)
+# define BUFFERS_REACH_BRANCH	((size_t)0x80000000u - 4096)
+#elif defined(__i386__) || defined(_M_IX86)
+# define BUFFERS_REACH_BRANCH	(SIZE_MAX)
+#elif defined(__aarch64__)
+# define BUFFERS_REACH_BRANCH	((size_t)0x08000000u - 4096)
+#elif defined(__arm__) || defined(__powerpc__)
+# define BUFFERS_REACH_BRANCH	((size_t)0x02000000u - 4096)
+#elif defined(__s390x__)
+# define BUFFERS_REACH_BRANCH	((size_t)0x100000000u - 4096)
+#else
+# error "state here how far a direct branch of this architecture reaches"
+#endif
+
+/*
+ * struct buffers_item: a buffer that its holder has locked
+ *
+ * Opaque.  The library owns it; the pointer stays valid for the life of the
+ * process, but only its holder may use it.
+ */
+struct buffers_item;
+
+/*
+ * struct buffers_request: where memory is wanted, and how much
+ *
+ * Zero what is not needed: a request with only a size is complete.
+ */
+struct buffers_request {
+	uintptr_t min_address;	/* lowest acceptable address */
+	uintptr_t max_address;	/* end of the acceptable range; 0: no upper bound */
+	const void *target;	/* place new memory as near to this as the range allows; NULL: no preference */
+	size_t size;		/* bytes that must be free, at least 1 */
+	size_t alignment;	/* of the first free byte; a power of two; 0 means 1 */
+	unsigned flags;		/* none is defined yet: 0 */
+	uintptr_t reserved[2];	/* 0 */
+};
+
+/*
+ * struct buffers_info: what buffers_walk() tells of a buffer
+ *
+ * Later versions may add members at its end; the library alone makes these.
+ */
+struct buffers_info {
+	void *base;		/* first byte of the buffer */
+	size_t size;		/* bytes from there to its end */
+	size_t used;		/* bytes from base that were appended or reserved */
+	int taken;		/* 1 while somebody holds it, else 0 */
+};
+
+/*
+ * buffers_request_near(): a request for memory within reach of a target
+ *
+ * target	address that the memory must be near to; not dereferenced
+ * reach	bytes, at least 1, from the target to the far end of the memory
+ * size		bytes that must be free
+ *
+ * Returns the request: the range [target - reach, target + reach), cut at the
+ * ends of the address space, with that target and size and nothing else set.
+ * Change its other members as needed.
+ *
+ * Cannot fail; signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT
+struct buffers_request buffers_request_near(const void *target, size_t reach, size_t size);
+
+/*
+ * buffers_get(): find or make a buffer that suits, and lock it
+ *
+ * request	what is wanted; read during the call only
+ *
+ * All free room of the buffer, from buffers_next() to its end, lies in the
+ * requested range; at least request->size bytes of it are free after aligning.
+ * A buffer that another user holds is skipped, not waited for.  Where none
+ * suits, a new one is mapped: beside the last one in the range or else at the
+ * free place nearest to the target, at least 64 KiB long where the gap allows.
+ * Without a target a random place of the range serves as one.
+ *
+ * Returns the item, which the caller holds until buffers_release().
+ *
+ * EINVAL: request is NULL; size is 0; max_address is neither 0 nor above
+ * min_address; alignment is no power of two; flags or reserved are not 0.
+ * EADDRNOTAVAIL: also for a size of 4 GiB or more, which no item can hold.
+ * ENOMEM, EACCES: as above.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+struct buffers_item *buffers_get(const struct buffers_request *request);
+
+/*
+ * buffers_get_near(): the same, within BUFFERS_REACH_BRANCH of a target
+ *
+ * target	the code that will branch to the buffer, or be branched to
+ * size		bytes that must be free, at least 1
+ *
+ * Returns, fails and is safe as buffers_get().  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT
+struct buffers_item *buffers_get_near(const void *target, size_t size);
+
+/*
+ * buffers_release(): let others use the room that is left
+ *
+ * item		an item that the caller holds; NULL does nothing
+ *
+ * Signal-safe as buffers_append().  Since 0.1.
+ */
+void buffers_release(struct buffers_item *item);
+
+/*
+ * buffers_append(): copy bytes into the buffer
+ *
+ * item		an item that the caller holds
+ * data		what to copy; may be NULL when size is 0
+ * size		how much of it; 0 copies nothing and returns buffers_next()
+ *
+ * Returns the address of the copy, which is where buffers_next() pointed.
+ *
+ * EINVAL: item is NULL, or data is NULL and size is not 0.
+ * ENOSPC: less than size bytes remain; nothing was written.
+ *
+ * Signal-safe for an item that the handler's thread holds and was not using
+ * when the signal came.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1) BUFFERS_READS(2, 3)
+void *buffers_append(struct buffers_item *item, const void *data, size_t size);
+
+/*
+ * buffers_append_code(): copy instructions into the buffer
+ *
+ * As buffers_append(), and when it returns every thread can call the copy.
+ * Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1) BUFFERS_READS(2, 3)
+void *buffers_append_code(struct buffers_item *item, const void *code, size_t size);
+
+/*
+ * buffers_reserve(): take room in the buffer without writing it
+ *
+ * item		an item that the caller holds
+ * size		how many bytes; 0 only aligns
+ * alignment	of their address; a power of two; 0 means 1
+ *
+ * Returns the address of the room.  It is the caller's for ever, also after
+ * buffers_release(), and holds zeros until somebody writes it.
+ *
+ * EINVAL: item is NULL, or alignment is no power of two.
+ * ENOSPC: less than size bytes remain after aligning; nothing changed.
+ *
+ * Signal-safe as buffers_append().  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+void *buffers_reserve(struct buffers_item *item, size_t size, size_t alignment);
+
+/*
+ * buffers_next(): where the next append will land
+ * buffers_remaining(): bytes that are still free
+ * buffers_base(): first byte of the buffer
+ * buffers_size(): bytes from there to its end
+ *
+ * item		an item that the caller holds
+ *
+ * NULL as an item gives NULL or 0, with EINVAL in errno.
+ * Signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+void *buffers_next(const struct buffers_item *item);
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+size_t buffers_remaining(const struct buffers_item *item);
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+void *buffers_base(const struct buffers_item *item);
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+size_t buffers_size(const struct buffers_item *item);
+
+/*
+ * buffers_overwrite(): change code that was already handed out
+ *
+ * dst		memory that was appended to or reserved in a buffer, or that
+ *		came from buffers_alloc()
+ * src		the new bytes; must not overlap dst
+ * size		how many; 0 does nothing
+ *
+ * Afterwards every thread executes the new bytes.  Eight bytes at an address
+ * that is a multiple of eight change as a whole; of others a thread that
+ * executes them meanwhile may see a part.
+ *
+ * Returns 0.  EINVAL: dst or src is NULL and size is not 0.
+ *
+ * Thread-safe as far as the caller's users of dst are; signal-safe.
+ * Since 0.1.
+ */
+BUFFERS_READS(2, 3)
+int buffers_overwrite(void *dst, const void *src, size_t size);
+
+/*
+ * buffers_overwrite_with(): the same, by a function that edits the bytes
+ *
+ * dst, size	as above
+ * patch	called once with the bytes as they are; changes them in place
+ * context	handed to patch
+ *
+ * The bytes that patch sees may lie elsewhere than at dst, so it reckons
+ * addresses from dst, and they are dst's only when this function returns.
+ *
+ * Returns 0.  EINVAL: dst or patch is NULL and size is not 0.
+ *
+ * As safe as patch is, else as buffers_overwrite().  Since 0.1.
+ */
+int buffers_overwrite_with(void *dst, size_t size,
+			   void (*patch)(void *bytes, size_t size, void *context),
+			   void *context);
+
+/*
+ * buffers_flush_icache(): make written instructions visible to execution
+ *
+ * start, size	the bytes that were written
+ *
+ * For code that was written through its address; the functions above that
+ * write code do it themselves.  Signal-safe.  Since 0.1.
+ */
+void buffers_flush_icache(void *start, size_t size);
+
+/*
+ * buffers_alloc(): map memory in a range for the caller alone
+ *
+ * request	as for buffers_get(); the memory itself is aligned as asked
+ * allocated	set to the bytes that were mapped: size in whole pages
+ *
+ * Returns the memory, zeroed, which nobody else is given, and which the caller
+ * hands back with buffers_free() or keeps.
+ *
+ * EINVAL: as for buffers_get(), or allocated is NULL.
+ * EADDRNOTAVAIL, ENOMEM, EACCES: as above; *allocated is unchanged.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_FRESH BUFFERS_NONNULL(1, 2)
+void *buffers_alloc(const struct buffers_request *request, size_t *allocated);
+
+/*
+ * buffers_free(): give back what buffers_alloc() mapped
+ *
+ * address, allocated	as buffers_alloc() gave them, whole; anything else is
+ *			as wrong as it would be for munmap(2)
+ *
+ * Returns 0.  EINVAL: address is NULL or not a page's, or allocated is 0 or no
+ * whole number of pages.  ENOMEM: the kernel refuses.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+int buffers_free(void *address, size_t allocated);
+
+/*
+ * buffers_walk(): visit every shared buffer of the process
+ *
+ * visit	called for each buffer; info is the library's and valid during
+ *		that call; returns 0 to go on, anything else to stop
+ * context	handed to visit
+ *
+ * Buffers that others make meanwhile may be visited or not; their use and lock
+ * are as they were at one moment.
+ *
+ * Returns 0 after the last buffer, else what visit returned.
+ * -1 and EINVAL: visit is NULL.
+ *
+ * Thread-safe; visit may call any function of the library.  Since 0.1.
+ */
+BUFFERS_NONNULL(1)
+int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* RELOADED_BUFFERS_H */

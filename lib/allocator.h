@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * allocator.h: picks an address in a range and maps memory there
+ *
+ * Knows gaps and addresses, nothing of items and locators.
+ */
+#ifndef BUFFERS_ALLOCATOR_H
+#define BUFFERS_ALLOCATOR_H
+
+#include "platform.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Where memory is wanted, and how much: a request that was found valid. */
+struct buffers_window {
+	struct buffers_span range;
+	uintptr_t target;	/* 0: none */
+	size_t size;
+	size_t alignment;	/* a power of two */
+};
+
+/*
+ * What the last search learned: no gap for `size` bytes begins in `full`, so
+ * the next search for as much starts at its edges.  All zero knows nothing.
+ * Shared by all threads; whoever finds it busy does without.
+ */
+struct buffers_hindsight {
+	uint32_t is_busy;
+	struct buffers_span full;
+	size_t size;
+	size_t alignment;
+};
+
+/*
+ * The lowest and the highest place in a gap where `size` bytes fit, aligned;
+ * false when they do not.  `size` is at least 1, the gap may be empty or
+ * inverted.
+ */
+bool buffers_gap_lowest(struct buffers_span gap, size_t size, size_t alignment,
+			uintptr_t *place);
+bool buffers_gap_highest(struct buffers_span gap, size_t size, size_t alignment,
+			 uintptr_t *place);
+
+/*
+ * Maps executable memory for the window: right beside `neighbour` where there
+ * is one, else at the free place nearest to the target.  It is as large as the
+ * window asks, in whole pages, or `preferred` bytes where the gap allows that.
+ *
+ * neighbour	memory in the window's range that this window could have used;
+ *		NULL: none
+ * hindsight	may be NULL
+ *
+ * EADDRNOTAVAIL, ENOMEM, EACCES.
+ */
+int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
+			  const struct buffers_span *neighbour,
+			  struct buffers_hindsight *hindsight,
+			  struct buffers_span *mapped);
+
+/* Gives such memory back.  EINVAL, ENOMEM. */
+int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight *hindsight);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * locator.h: the pages that list the buffers, and the locks on both
+ *
+ * The layout is shared with other implementations in the same process, which
+ * read and write it while we do: version 0, native word size and byte order.
+ * Nothing in it may change.
+ */
+#ifndef BUFFERS_LOCATOR_H
+#define BUFFERS_LOCATOR_H
+
+#include "allocator.h"
+#include "reloaded/buffers.h"
+
+#pragma GCC visibility push(hidden)
+
+#define BUFFERS_LOCATOR_SIZE	 4096
+#define BUFFERS_LOCATOR_CAPACITY (sizeof(uintptr_t) == 8 ? 203 : 255)
+
+/* Items stand packed behind the header, so their words are 4-byte aligned. */
+struct buffers_item {
+	uintptr_t base_address;
+	uint32_t size;
+	uint32_t position;	/* bytes used; only grows */
+	uint32_t is_taken;
+} __attribute__((packed, aligned(4)));
+
+struct buffers_locator {
+	uintptr_t this_address;
+	uintptr_t next_locator;	/* 0: none yet; set once */
+	uint32_t is_locked;	/* while an item is added, or the next locator */
+	uint8_t flags;		/* bits 0 to 2: version; others 0 */
+	uint8_t num_items;	/* only grows */
+	uint8_t reserved[2];
+	struct buffers_item items[BUFFERS_LOCATOR_CAPACITY];
+};
+
+#define BUFFERS_WORD sizeof(uintptr_t)
+_Static_assert(offsetof(struct buffers_item, base_address) == 0, "layout");
+_Static_assert(offsetof(struct buffers_item, size) == BUFFERS_WORD, "layout");
+_Static_assert(offsetof(struct buffers_item, position) == BUFFERS_WORD + 4, "layout");
+_Static_assert(offsetof(struct buffers_item, is_taken) == BUFFERS_WORD + 8, "layout");
+_Static_assert(sizeof(struct buffers_item) == BUFFERS_WORD + 12, "layout");
+_Static_assert(offsetof(struct buffers_locator, this_address) == 0, "layout");
+_Static_assert(offsetof(struct buffers_locator, next_locator) == BUFFERS_WORD, "layout");
+_Static_assert(offsetof(struct buffers_locator, is_locked) == 2 * BUFFERS_WORD, "layout");
+_Static_assert(offsetof(struct buffers_locator, flags) == 2 * BUFFERS_WORD + 4, "layout");
+_Static_assert(offsetof(struct buffers_locator, num_items) == 2 * BUFFERS_WORD + 5, "layout");
+_Static_assert(offsetof(struct buffers_locator, reserved) == 2 * BUFFERS_WORD + 6, "layout");
+_Static_assert(offsetof(struct buffers_locator, items) == 2 * BUFFERS_WORD + 8, "layout");
+_Static_assert(sizeof(struct buffers_locator) <= BUFFERS_LOCATOR_SIZE, "layout");
+_Static_assert(sizeof(struct buffers_locator) + sizeof(struct buffers_item) >
+	       BUFFERS_LOCATOR_SIZE, "layout: as many items as fit");
+
+/* Whether the bytes make sense as a locator of ours. */
+bool buffers_locator_is_valid(const struct buffers_locator *locator);
+
+/*
+ * Makes a locator of zeroed memory that can be executed beyond the locator's
+ * own page; what there is of that is listed as buffers.
+ */
+struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size);
+
+/*
+ * The head of the chain that *first points to, made if there is none.  Of
+ * several threads that find none, all get the one that came first.
+ * ENOMEM: no page for it.
+ */
+int buffers_locator_first(struct buffers_locator **first, struct buffers_locator **locator);
+
+/*
+ * Takes an item of the chain whose free room suits the window.  Returns NULL
+ * if there is none, and sets *neighbour to the last buffer that lies in the
+ * window's range, an empty span when none does.
+ */
+struct buffers_item *buffers_locator_take(struct buffers_locator *first,
+					  const struct buffers_window *window,
+					  struct buffers_span *neighbour);
+
+/*
+ * Adds a buffer to the chain, with a new locator where all are full.
+ * *item is set to its item, taken by the caller.  ENOMEM: no page for that.
+ */
+int buffers_locator_register(struct buffers_locator *first, struct buffers_span buffer,
+			     struct buffers_item **item);
+
+/* As buffers_walk(); `first` may be NULL. */
+int buffers_locator_walk(const struct buffers_locator *first,
+			 int (*visit)(const struct buffers_info *info, void *context),
+			 void *context);
+
+/* What the holder of an item may do with it.  ENOSPC: less room than that. */
+int buffers_item_append(struct buffers_item *item, const void *data, size_t size,
+			uintptr_t *address);
+int buffers_item_reserve(struct buffers_item *item, size_t size, size_t alignment,
+			 uintptr_t *address);
+uintptr_t buffers_item_next(const struct buffers_item *item);
+uint32_t buffers_item_room(const struct buffers_item *item);
+void buffers_item_release(struct buffers_item *item);
+
+#pragma GCC visibility pop
+
+#endif

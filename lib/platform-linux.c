@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: MIT */
+/* platform-linux.c: the primitives of platform.h on Linux */
+
+#include "config.h"
+#include "platform.h"
+
+#ifndef __linux__
+# error "this system has no lib/platform-*.c yet: platform.h says what to write"
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KIB ((uintptr_t)1 << 10)
+#define MIB ((uintptr_t)1 << 20)
+
+#ifndef PR_SET_VMA
+# define PR_SET_VMA		0x53564d41
+# define PR_SET_VMA_ANON_NAME	0
+#endif
+
+/* As struct procmap_query of <linux/fs.h>, which has it since Linux 6.11. */
+struct map_query {
+	uint64_t size;
+	uint64_t flags;
+	uint64_t address;
+	uint64_t start;
+	uint64_t end;
+	uint64_t unused[8];	/* the mapping's flags, page size, file and name */
+};
+_Static_assert(sizeof(struct map_query) == 104, "the kernel's number of the call has it");
+#define MAP_QUERY		_IOWR('f', 17, struct map_query)
+#define COVERING_OR_NEXT	0x10
+
+static const char mapping_name[] = "reloaded-buffers";
+
+static uintptr_t page_up(uintptr_t address)
+{
+	uintptr_t mask = buffers_platform_granularity() - 1;
+
+	return (address + mask) & ~mask;
+}
+
+size_t buffers_platform_granularity(void)
+{
+	return getauxval(AT_PAGESZ);
+}
+
+/*
+ * Files
+ *
+ * By system call, because open(), read(), close() and msync() of the C library
+ * are cancellation points, and a thread that ends in the middle of a search
+ * would leave its descriptor open.
+ */
+
+static int open_file(const char *name)
+{
+	return (int)syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC);
+}
+
+static ssize_t read_file(int descriptor, char *bytes, size_t size)
+{
+	ssize_t got;
+
+	do
+		got = syscall(SYS_read, descriptor, bytes, size);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+static void close_file(int descriptor)
+{
+	syscall(SYS_close, descriptor);
+}
+
+/*
+ * Limits
+ */
+
+/* Root may map below vm.mmap_min_addr, and so has to be told. */
+static uintptr_t protected_end(void)
+{
+	char digits[24];
+	uintptr_t end = 0;
+	ssize_t got;
+	int descriptor = open_file("/proc/sys/vm/mmap_min_addr");
+
+	if (descriptor < 0)
+		return 0;
+	got = read_file(descriptor, digits, sizeof(digits));
+	close_file(descriptor);
+	for (ssize_t i = 0; i < got && digits[i] >= '0' && digits[i] <= '9'; i++)
+		end = end * 10 + (uintptr_t)(digits[i] - '0');
+	return page_up(end);
+}
+
+/* The kernel puts these 16 bytes on the main stack, above all its frames. */
+static uintptr_t stack_top(void)
+{
+	return getauxval(AT_RANDOM);
+}
+
+/*
+ * The stack lies in the upper half of the user's part of the address space,
+ * whose size is a power of two.
+ */
+static uintptr_t space_mask(void)
+{
+	return UINTPTR_MAX >> (__builtin_clzl(stack_top() | 1));
+}
+
+/*
+ * Neither heap nor stack has a bound that can be known.  A sixteenth of the
+ * address space is more than machines have memory, and leaves enough beside.
+ */
+static uintptr_t growth_most(void)
+{
+	return space_mask() / 16 + 1;
+}
+
+struct buffers_span buffers_platform_limits(void)
+{
+	static uintptr_t lowest;	/* racing threads read the same file */
+	uintptr_t start = __atomic_load_n(&lowest, __ATOMIC_RELAXED);
+
+	if (start == 0) {
+		start = protected_end();
+		if (start < 64 * KIB)
+			start = 64 * KIB;
+		__atomic_store_n(&lowest, start, __ATOMIC_RELAXED);
+	}
+	/* How much the kernel keeps of the topmost 64 KiB differs. */
+	return (struct buffers_span){ start, space_mask() & ~(64 * KIB - 1) };
+}
+
+struct buffers_span buffers_platform_heap_growth(void)
+{
+	/* brk(2) of the kernel returns the break; the C library's hides it. */
+	uintptr_t start = page_up((uintptr_t)syscall(SYS_brk, 0));
+	uintptr_t rest = space_mask() - start;
+
+	return (struct buffers_span){ start, start + (rest < growth_most() ? rest : growth_most()) };
+}
+
+struct buffers_span buffers_platform_stack_growth(void)
+{
+	uintptr_t end = page_up(stack_top());
+	uintptr_t least = 128 * MIB;	/* what the kernel keeps free for it: mmap_base() */
+	uintptr_t guard = 256 * buffers_platform_granularity();	/* stack_guard_gap */
+	struct rlimit limit;
+	uintptr_t room = least;
+
+	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > least)
+		room = limit.rlim_cur < growth_most() ?
+		       page_up((uintptr_t)limit.rlim_cur) : growth_most();
+	return (struct buffers_span){ end - room - guard, end };
+}
+
+/*
+ * Mapping
+ */
+
+static int protection_bits(enum buffers_protection protection)
+{
+	return PROT_READ | PROT_WRITE | (protection == BUFFERS_CODE ? PROT_EXEC : 0);
+}
+
+static void name_mapping(void *address, size_t size)
+{
+	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, size, mapping_name);
+}
+
+int buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+				  uintptr_t *address)
+{
+	void *got = mmap(NULL, size, protection_bits(protection),
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (got == MAP_FAILED)	/* seccomp filters, systemd's for one, say EPERM */
+		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
+	name_mapping(got, size);
+	*address = (uintptr_t)got;
+	return 0;
+}
+
+/*
+ * EPERM and EACCES come from policy, and for addresses that the system wants
+ * left alone.  Only the former refuses such memory everywhere.
+ */
+static int denial(enum buffers_protection protection)
+{
+	size_t size = buffers_platform_granularity();
+	uintptr_t address;
+	int error = buffers_platform_map_anywhere(size, protection, &address);
+
+	if (error)
+		return error;
+	munmap((void *)address, size);
+	return EEXIST;
+}
+
+int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection protection)
+{
+	void *wanted = (void *)address;
+	void *got = mmap(wanted, size, protection_bits(protection),
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (got == wanted) {
+		name_mapping(got, size);
+		return 0;
+	}
+	if (got != MAP_FAILED) {
+		/* Linux before 4.17, valgrind and qemu-user take it as a hint. */
+		munmap(got, size);
+		return EEXIST;
+	}
+	switch (errno) {
+	case ENOMEM:
+	case EAGAIN:	/* beyond RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE) */
+		return ENOMEM;
+	case EACCES:
+	case EPERM:
+		return denial(protection);
+	default:
+		return EEXIST;
+	}
+}
+
+int buffers_platform_unmap(uintptr_t address, size_t size)
+{
+	if (munmap((void *)address, size) == 0)
+		return 0;
+	return errno == EINVAL ? EINVAL : ENOMEM;
+}
+
+/*
+ * Mappings
+ */
+
+static int query(int descriptor, uintptr_t address, struct buffers_span *mapping)
+{
+	struct map_query answer = {
+		.size = sizeof(answer),
+		.flags = COVERING_OR_NEXT,
+		.address = address,
+	};
+
+	if (ioctl(descriptor, MAP_QUERY, &answer) != 0)
+		return errno;
+	*mapping = (struct buffers_span){ (uintptr_t)answer.start, (uintptr_t)answer.end };
+	return 0;
+}
+
+static bool is_readable(int descriptor)
+{
+	char byte;
+
+	return read_file(descriptor, &byte, 1) == 1;
+}
+
+void buffers_platform_maps_open(struct buffers_maps *maps)
+{
+	/*
+	 * The first is empty once the main thread has ended; the second, since
+	 * Linux 3.17, shows qemu-user's own mappings rather than the program's.
+	 */
+	static const char *const names[] = { "/proc/self/maps", "/proc/thread-self/maps" };
+	struct buffers_span mapping;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		maps->descriptor = open_file(names[i]);
+		if (maps->descriptor < 0)
+			continue;
+		maps->kind = BUFFERS_MAPS_QUERY;
+		if (query(maps->descriptor, 0, &mapping) == 0)
+			return;
+		maps->kind = BUFFERS_MAPS_SCAN;
+		if (is_readable(maps->descriptor))
+			return;
+		close_file(maps->descriptor);
+	}
+	*maps = (struct buffers_maps){ .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+}
+
+void buffers_platform_maps_close(struct buffers_maps *maps)
+{
+	if (maps->descriptor >= 0)
+		close_file(maps->descriptor);
+}
+
+/* msync() that has nothing to do says ENOMEM where a page is not mapped. */
+static bool is_mapped(uintptr_t address, size_t size)
+{
+	return syscall(SYS_msync, address, size, MS_ASYNC) == 0;
+}
+
+static uintptr_t end_of_mapped(uintptr_t start)
+{
+	size_t page = buffers_platform_granularity();
+	size_t known = page;
+	size_t step;
+
+	while (is_mapped(start + known, known))
+		known *= 2;
+	for (step = known / 2; step >= page; step /= 2)
+		if (is_mapped(start + known, step))
+			known += step;
+	return start + known;
+}
+
+static int probe(struct buffers_span span, struct buffers_span *mapping)
+{
+	size_t page = buffers_platform_granularity();
+
+	for (uintptr_t address = span.start; address < span.end; address += page) {
+		if (is_mapped(address, page)) {
+			*mapping = (struct buffers_span){ address, end_of_mapped(address) };
+			return 0;
+		}
+	}
+	return ENOENT;
+}
+
+int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_span span,
+			       struct buffers_span *mapping)
+{
+	if (maps->kind == BUFFERS_MAPS_PROBE)
+		return probe(span, mapping);
+	if (query(maps->descriptor, span.start, mapping) != 0)
+		return ENOENT;
+	return mapping->start < span.end ? 0 : ENOENT;
+}
+
+/* "START-END PERMISSIONS ... NAME\n" in hexadecimal, read byte by byte. */
+struct line {
+	uintptr_t number[2];
+	enum { LINE_START, LINE_END, LINE_REST } part;
+};
+
+static bool line_ends(struct line *line, char byte)
+{
+	uintptr_t digit;
+
+	if (byte == '\n') {
+		line->part = LINE_START;
+		return true;
+	}
+	if (line->part == LINE_REST)
+		return false;
+	if (byte >= '0' && byte <= '9') {
+		digit = (uintptr_t)(byte - '0');
+	} else if (byte >= 'a' && byte <= 'f') {
+		digit = (uintptr_t)(byte - 'a' + 10);
+	} else {
+		line->part++;
+		return false;
+	}
+	line->number[line->part] = line->number[line->part] << 4 | digit;
+	return false;
+}
+
+int buffers_platform_maps_scan(const struct buffers_maps *maps,
+			       void (*visit)(struct buffers_span mapping, void *context),
+			       void *context)
+{
+	char bytes[4096];	/* the kernel gives no more at a time */
+	struct line line = { { 0, 0 }, LINE_START };
+	ssize_t got;
+
+	if (syscall(SYS_lseek, maps->descriptor, 0, SEEK_SET) != 0)
+		return EIO;
+	while ((got = read_file(maps->descriptor, bytes, sizeof(bytes))) > 0) {
+		for (ssize_t i = 0; i < got; i++) {
+			if (!line_ends(&line, bytes[i]))
+				continue;
+			visit((struct buffers_span){ line.number[0], line.number[1] }, context);
+			line.number[0] = line.number[1] = 0;
+		}
+	}
+	return got == 0 ? 0 : EIO;
+}
+
+/*
+ * The process
+ */
+
+int buffers_platform_map_state(void **page)
+{
+	size_t size = buffers_platform_granularity();
+	uintptr_t address;
+	int error = buffers_platform_map_anywhere(size, BUFFERS_DATA, &address);
+
+	if (error)
+		return error;
+	*page = (void *)address;
+	madvise(*page, size, MADV_WIPEONFORK);	/* since Linux 4.14 */
+	return 0;
+}
+
+void buffers_platform_at_fork(void (*child)(void))
+{
+	pthread_atfork(NULL, NULL, child);
+}
+
+uint32_t buffers_platform_process(void)
+{
+	return (uint32_t)getpid();
+}
+
+uint64_t buffers_platform_random(void)
+{
+	static uint64_t drawn;
+	uint64_t number;
+
+	if (syscall(SYS_getrandom, &number, sizeof(number), GRND_NONBLOCK) == sizeof(number))
+		return number;
+	/* Early at boot, or refused: stretch what the kernel gave at exec. */
+	memcpy(&number, (const void *)stack_top(), sizeof(number));
+	number += 0x9e3779b97f4a7c15u * (1 + __atomic_fetch_add(&drawn, 1, __ATOMIC_RELAXED));
+	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
+	return number ^ number >> 32;
+}
+
+void buffers_platform_relax(unsigned attempt)
+{
+	int state;
+
+	if (attempt < 64) {
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#endif
+	} else if (attempt < 1024) {
+		sched_yield();
+	} else {
+		/* The holder may be of a lower real-time priority than we. */
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+		nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+		pthread_setcancelstate(state, &state);
+	}
+}
+
+void buffers_platform_flush_icache(void *start, size_t size)
+{
+	__builtin___clear_cache((char *)start, (char *)start + size);
+}

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+
+# BUFFERS_ARG_YESNO(NAME, HELP): --enable-NAME sets $NAME to yes or no
+AC_DEFUN([BUFFERS_ARG_YESNO],
+[AC_ARG_ENABLE([$1], [AS_HELP_STRING([--enable-$1], [$2])],
+  [AS_CASE([$enableval], [yes|no], [$1=$enableval],
+    [AC_MSG_ERROR([--enable-$1 takes yes or no])])],
+  [$1=no])])
+
+# BUFFERS_COMPILER_FLAGS(VARIABLE, FLAGS): appends those that the compiler knows
+AC_DEFUN([BUFFERS_COMPILER_FLAGS],
+[for buffers_flag in $2; do
+  AC_MSG_CHECKING([whether $CC knows $buffers_flag])
+  buffers_saved=$CFLAGS
+  CFLAGS="$CFLAGS -Werror $buffers_flag"
+  AC_COMPILE_IFELSE([AC_LANG_PROGRAM()],
+    [AC_MSG_RESULT([yes])
+     AS_VAR_APPEND([$1], [" $buffers_flag"])],
+    [AC_MSG_RESULT([no])])
+  CFLAGS=$buffers_saved
+done])
+
+# BUFFERS_LINKER_FLAG(VARIABLE, FLAG): sets VARIABLE to yes or no
+AC_DEFUN([BUFFERS_LINKER_FLAG],
+[AC_MSG_CHECKING([whether the linker knows $2])
+buffers_saved=$LDFLAGS
+LDFLAGS="$LDFLAGS -shared -fPIC $2"
+AC_LINK_IFELSE([AC_LANG_SOURCE([int buffers_get(void); int buffers_get(void) { return 0; }])],
+  [$1=yes], [$1=no])
+LDFLAGS=$buffers_saved
+AC_MSG_RESULT([$$1])])

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: MIT */
+/* api-get.c: buffers_get() and the memory that it gives */
+
+#include "config.h"
+#define BUFFERS_BUILD	/* to pass NULL, see there */
+#include "reloaded/buffers.h"
+#include "support.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+static bool is_64_bit(void)
+{
+	return sizeof(void *) == 8;
+}
+
+static uintptr_t start_of(const struct buffers_item *item)
+{
+	return (uintptr_t)buffers_next(item);
+}
+
+static uintptr_t end_of(const struct buffers_item *item)
+{
+	return (uintptr_t)buffers_base(item) + buffers_size(item);
+}
+
+/* What every item must be that answers the request. */
+static void check_item(const struct buffers_request *request, const struct buffers_item *item)
+{
+	ck_assert_ptr_nonnull(item);
+	ck_assert_uint_ge(start_of(item), request->min_address);
+	if (request->max_address)
+		ck_assert_uint_le(end_of(item), request->max_address);
+	ck_assert_uint_ge(buffers_remaining(item), request->size);
+	ck_assert_uint_eq(start_of(item) + buffers_remaining(item), end_of(item));
+	ck_assert_uint_eq(start_of(item) % (request->alignment ? request->alignment : 1), 0);
+	ck_assert_uint_ge((uintptr_t)buffers_base(item), 0x10000);
+}
+
+static struct buffers_item *get(const struct buffers_request *request)
+{
+	struct buffers_item *item;
+
+	errno = 1234;
+	item = buffers_get(request);
+	ck_assert_int_eq(errno, 1234);
+	check_item(request, item);
+	return item;
+}
+
+static int error_of(const struct buffers_request *request)
+{
+	errno = 1234;
+	ck_assert_ptr_null(buffers_get(request));
+	return errno;
+}
+
+/*
+ * Requests
+ */
+
+START_TEST(contradictory_request_is_einval)
+{
+	static const struct buffers_request wrong[] = {
+		{ .size = 0 },
+		{ .size = 0, .max_address = 0x80000000 },
+		{ .size = 1, .min_address = 0x20000, .max_address = 0x20000 },
+		{ .size = 1, .min_address = 0x20001, .max_address = 0x20000 },
+		{ .size = 1, .alignment = 3 },
+		{ .size = 1, .alignment = SIZE_MAX },
+		{ .size = 1, .alignment = 0x30000 },
+		{ .size = 1, .flags = 1 },
+		{ .size = 1, .flags = 1u << 31 },
+		{ .size = 1, .reserved = { 1, 0 } },
+		{ .size = 1, .reserved = { 0, 1 } },
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		size_t allocated = 77;
+
+		ck_assert_int_eq(error_of(&wrong[i]), EINVAL);
+		errno = 0;
+		ck_assert_ptr_null(buffers_alloc(&wrong[i], &allocated));
+		ck_assert_int_eq(errno, EINVAL);
+		ck_assert_uint_eq(allocated, 77);
+	}
+}
+END_TEST
+
+START_TEST(null_request_is_einval)
+{
+	errno = 0;
+	ck_assert_ptr_null(buffers_get(NULL));
+	ck_assert_int_eq(errno, EINVAL);
+	errno = 0;
+	ck_assert_ptr_null(buffers_get_near("", 0));
+	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+START_TEST(range_without_room_is_eaddrnotavail)
+{
+	const struct buffers_request full[] = {
+		{ .size = 1, .max_address = 0x10000 },		/* too low for anyone */
+		{ .size = 1, .max_address = 1 },
+		{ .size = 1, .min_address = UINTPTR_MAX },
+		{ .size = 1, .min_address = UINTPTR_MAX - 1, .max_address = UINTPTR_MAX },
+		{ .size = 0x1001, .min_address = 0x100000, .max_address = 0x101000 },
+		{ .size = 1, .min_address = 0x100001, .max_address = 0x101fff },
+		{ .size = SIZE_MAX },
+		{ .size = SIZE_MAX - 1, .alignment = 1 },
+		{ .size = 1, .alignment = (SIZE_MAX >> 1) + 1 },
+		{ .size = 1, .alignment = GIB, .min_address = GIB + 1, .max_address = 2 * GIB },
+	};
+
+	for (size_t i = 0; i < sizeof(full) / sizeof(full[0]); i++) {
+		size_t allocated = 77;
+
+		ck_assert_int_eq(error_of(&full[i]), EADDRNOTAVAIL);
+		errno = 0;
+		ck_assert_ptr_null(buffers_alloc(&full[i], &allocated));
+		ck_assert_int_eq(errno, EADDRNOTAVAIL);
+		ck_assert_uint_eq(allocated, 77);
+	}
+}
+END_TEST
+
+START_TEST(mapped_range_is_eaddrnotavail)
+{
+	char *taken = mmap(NULL, 4 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct buffers_request request = {
+		.min_address = (uintptr_t)taken,
+		.max_address = (uintptr_t)taken + 4 * MIB,
+		.size = 1,
+	};
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	ck_assert_ptr_ne(taken, MAP_FAILED);
+	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
+	/* a hole of one page is all there is, and all that is taken */
+	ck_assert_int_eq(munmap(taken + MIB, page), 0);
+	request.size = page + 1;
+	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
+	request.size = page;
+	ck_assert_ptr_eq(buffers_base(get(&request)), taken + MIB);
+	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
+}
+END_TEST
+
+START_TEST(more_than_4_gib_never_fits_an_item)
+{
+	struct buffers_request request = { .size = 4 * GIB };
+	size_t allocated;
+
+	if (!is_64_bit() || is_asan() || is_tsan())
+		return;
+	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
+	request.size = 4 * GIB - 1;
+	ck_assert_uint_eq(buffers_remaining(get(&request)), 4 * GIB - 1);
+	request.size = 5 * GIB;
+	ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
+	ck_assert_uint_eq(allocated, 5 * GIB);
+}
+END_TEST
+
+START_TEST(near_means_the_reach_to_both_sides_cut_at_the_ends)
+{
+	const size_t reach = 0x1000;
+	static const struct {
+		uintptr_t target, min, max;
+	} cases[] = {
+		{ 0x10000, 0xf000, 0x11000 },
+		{ 0x1000, 0, 0x2000 },
+		{ 0xfff, 0, 0x1fff },
+		{ 0x1001, 1, 0x2001 },
+		{ 0, 0, 0x1000 },
+		{ UINTPTR_MAX - 0x1000, UINTPTR_MAX - 0x2000, UINTPTR_MAX },
+		{ UINTPTR_MAX - 0xfff, UINTPTR_MAX - 0x1fff, 0 },
+		{ UINTPTR_MAX, UINTPTR_MAX - 0x1000, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buffers_request request =
+			buffers_request_near((const void *)cases[i].target, reach, 42);
+
+		ck_assert_uint_eq(request.min_address, cases[i].min);
+		ck_assert_uint_eq(request.max_address, cases[i].max);
+		ck_assert_uint_eq((uintptr_t)request.target, cases[i].target);
+		ck_assert_uint_eq(request.size, 42);
+		ck_assert_uint_eq(request.alignment, 0);
+		ck_assert_uint_eq(request.flags, 0);
+		ck_assert_uint_eq(request.reserved[0] | request.reserved[1], 0);
+	}
+}
+END_TEST
+
+/*
+ * Places
+ */
+
+START_TEST(first_2_gib_have_room)
+{
+	struct buffers_request request = { .max_address = 2 * GIB, .size = 100 };
+	struct buffers_item *item = get(&request);
+
+	ck_assert_uint_ge(buffers_size(item), 64 * KIB);
+	if (!is_asan())		/* whose runtime maps what it likes */
+		ck_assert(is_mapped_as((uintptr_t)buffers_base(item), end_of(item), "rwxp"));
+}
+END_TEST
+
+static int note_place(void *place)
+{
+	struct buffers_request request = { .max_address = 2 * GIB, .size = 4 * KIB };
+	struct buffers_item *item = buffers_get(&request);
+
+	STEP(item);
+	*(uintptr_t *)place = (uintptr_t)buffers_base(item);
+	return 0;
+}
+
+START_TEST(places_without_a_target_are_not_predictable)
+{
+	uintptr_t *seen = mmap(NULL, 16 * sizeof(*seen), PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned equal = 0;
+
+	ck_assert_ptr_ne(seen, MAP_FAILED);
+	for (unsigned i = 0; i < 16; i++) {
+		run_child(note_place, &seen[i]);
+		for (unsigned j = 0; j < i; j++)
+			equal += seen[i] == seen[j];
+	}
+	ck_assert_uint_lt(equal, 3);
+}
+END_TEST
+
+static const void *target_named(int number)
+{
+	static int in_the_executable;
+	void *plugin;
+	void *function;
+
+	switch (number) {
+	case 0:
+		return &in_the_executable;
+	case 1:
+		function = dlsym(RTLD_DEFAULT, "getenv");	/* of libc */
+		break;
+	case 2:
+		plugin = dlopen("tests/.libs/plugin.so", RTLD_NOW | RTLD_LOCAL);
+		ck_assert_msg(plugin != NULL, "%s", dlerror());
+		function = dlsym(plugin, "plugin_function");
+		break;
+	case 3:
+		return __builtin_frame_address(0);
+	case 4:
+		return malloc(16);
+	default:
+		return sbrk(0);
+	}
+	ck_assert_ptr_nonnull(function);
+	return function;
+}
+enum { TARGETS = 6 };
+
+START_TEST(buffer_is_within_reach_of_code_stack_and_heap)
+{
+	const void *target = target_named(_i);
+	struct buffers_request request =
+		buffers_request_near(target, BUFFERS_REACH_BRANCH, 4 * KIB);
+	struct buffers_item *near, *again;
+
+	if ((is_asan() || is_tsan()) && _i == 4)
+		return;		/* their heaps lie where everything is theirs */
+	errno = 1234;
+	near = buffers_get_near(target, 4 * KIB);
+	ck_assert_int_eq(errno, 1234);
+	check_item(&request, near);
+	again = get(&request);
+	ck_assert_ptr_ne(again, near);
+	ck_assert(start_of(again) >= end_of(near) || end_of(again) <= start_of(near));
+}
+END_TEST
+
+static size_t distance(uintptr_t target, uintptr_t start, uintptr_t end)
+{
+	target &= ~(uintptr_t)(sysconf(_SC_PAGESIZE) - 1);
+	if (start > target)
+		return start - target;
+	return end < target ? target - end : 0;
+}
+
+static size_t nearest_in(uintptr_t start, uintptr_t end, uintptr_t target, size_t size)
+{
+	if (end < start || end - start < size)
+		return SIZE_MAX;
+	if (end <= target)
+		return distance(target, end - size, end);
+	if (start >= target)
+		return distance(target, start, start + size);
+	return 0;
+}
+
+static size_t least_of(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The distance of the nearest free place of `size`, from the list of mappings. */
+static size_t nearest_free(uintptr_t target, size_t size)
+{
+	static struct mapping maps[70000];
+	size_t count = read_maps(maps, 70000);
+	uintptr_t heap = (uintptr_t)sbrk(0);
+	uintptr_t heap_end = heap + (is_64_bit() ? 8192 * GIB : 256 * MIB);
+	size_t least = SIZE_MAX;
+
+	for (size_t i = 0; i + 1 < count; i++) {
+		uintptr_t start = maps[i].end;
+		uintptr_t end = maps[i + 1].start;
+
+		if (strcmp(maps[i + 1].name, "[stack]") == 0 && end - start > 130 * MIB)
+			end -= 130 * MIB;	/* left to the stack */
+		if (start <= heap && heap < end) {
+			least = least_of(least, nearest_in(start, heap, target, size));
+			start = heap_end;	/* left to the heap */
+		}
+		least = least_of(least, nearest_in(start, end, target, size));
+	}
+	return least;
+}
+
+START_TEST(nearest_free_place_is_taken)
+{
+	uintptr_t target = (uintptr_t)target_named(_i);
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	size_t least;
+	struct buffers_item *item;
+
+	if (is_asan() || is_tsan() || _i == 3)
+		return;		/* a stack's surroundings change while one looks */
+	/* one call first: it maps the library's own pages */
+	ck_assert_ptr_nonnull(buffers_get(&(struct buffers_request){
+		.min_address = 16 * MIB, .max_address = 32 * MIB, .size = 1 }));
+	least = nearest_free(target, size);
+	item = buffers_get_near((const void *)target, size);
+	ck_assert_ptr_nonnull(item);
+	ck_assert_uint_eq(distance(target, (uintptr_t)buffers_base(item), end_of(item)), least);
+}
+END_TEST
+
+static int hole_is_found(void *hole_)
+{
+	uintptr_t hole = (uintptr_t)hole_;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct buffers_request request = {
+		.min_address = hole - 64 * MIB,
+		.max_address = hole + 64 * MIB,
+		.target = (const void *)(hole + MIB),
+		.size = 2 * page,
+	};
+	struct buffers_item *item = buffers_get(&request);
+
+	STEP(item);
+	STEP((uintptr_t)buffers_base(item) == hole);
+	STEP(buffers_size(item) == 2 * page);
+	return 0;
+}
+
+/* 128 MiB without a gap but one, which is exactly as large as wanted. */
+START_TEST(hole_of_exactly_the_size_is_found_in_packed_memory)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *block = mmap(NULL, 130 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *hole = block + 65 * MIB;
+
+	ck_assert_ptr_ne(block, MAP_FAILED);
+	for (size_t i = 0; i < 1000; i++)	/* many mappings around it */
+		ck_assert_int_eq(mprotect(block + 64 * MIB + i * 4 * page, page, PROT_READ), 0);
+	ck_assert_int_eq(munmap(hole, 2 * page), 0);
+	run_child(hole_is_found, hole);
+}
+END_TEST
+
+START_TEST(sizes_from_a_byte_to_a_gibibyte_are_served)
+{
+	for (size_t size = 1; size <= GIB; size *= 2) {
+		struct buffers_request request = { .size = size };
+		struct buffers_item *item;
+		char *next;
+
+		if (is_tsan() && size > 256 * MIB)
+			break;
+		item = get(&request);
+		next = buffers_next(item);
+		next[0] = next[size - 1] = 1;
+		request.size = size + 1;
+		if (is_64_bit() && !is_asan() && !is_tsan()) {
+			request.min_address = 8 * GIB;
+			request.max_address = 64 * GIB;	/* not to be crowded */
+		}
+		buffers_release(get(&request));
+	}
+}
+END_TEST
+
+START_TEST(alignments_from_a_byte_to_a_gibibyte_are_served)
+{
+	for (size_t alignment = 1; alignment <= GIB; alignment *= 2) {
+		struct buffers_request request = { .size = 1, .alignment = alignment };
+		struct buffers_item *item = get(&request);
+		char *byte = buffers_append(item, "x", 1);
+
+		ck_assert_ptr_nonnull(byte);
+		buffers_release(item);
+	}
+}
+END_TEST
+
+/*
+ * Sharing
+ */
+
+START_TEST(remainder_goes_to_the_next_user)
+{
+	struct buffers_request request = { .size = 16 };
+	struct buffers_item *first = get(&request);
+	char *one = buffers_append(first, "sixteen bytes...", 16);
+	struct buffers_item *second;
+	char *two;
+
+	buffers_release(first);
+	second = get(&request);
+	ck_assert_ptr_eq(second, first);
+	two = buffers_append(second, "the next sixteen", 16);
+	ck_assert_ptr_eq(two, one + 16);
+	ck_assert_mem_eq(one, "sixteen bytes...the next sixteen", 32);
+}
+END_TEST
+
+START_TEST(held_item_is_given_to_nobody_else)
+{
+	struct buffers_request request = { .size = 1 };
+	struct buffers_item *items[100];
+
+	for (size_t i = 0; i < 100; i++) {
+		items[i] = get(&request);
+		for (size_t j = 0; j < i; j++)
+			ck_assert_ptr_ne(items[i], items[j]);
+	}
+}
+END_TEST
+
+START_TEST(neighbouring_requests_make_few_mappings)
+{
+	struct buffers_request request = { .max_address = 2 * GIB, .size = 1500 };
+	size_t before = count_mappings(0, UINTPTR_MAX);
+
+	for (unsigned i = 0; i < 10000; i++) {
+		struct buffers_item *item = buffers_get(&request);
+
+		ck_assert_ptr_nonnull(buffers_reserve(item, 1500, 1));
+		buffers_release(item);
+	}
+	if (!is_asan() && !is_tsan())
+		ck_assert_uint_le(count_mappings(0, UINTPTR_MAX) - before, 8);
+}
+END_TEST
+
+struct totals {
+	size_t buffers, taken, used;
+};
+
+static int add_up(const struct buffers_info *info, void *context)
+{
+	struct totals *totals = context;
+
+	ck_assert_ptr_nonnull(info->base);
+	ck_assert_uint_le(info->used, info->size);
+	totals->buffers++;
+	totals->taken += info->taken == 1;
+	totals->used += info->used;
+	return 0;
+}
+
+/* 1,000 items at once: five locators. */
+START_TEST(more_buffers_than_three_locators_list)
+{
+	enum { MANY = 1000 };
+	static struct buffers_item *items[MANY];
+	struct buffers_request request = { .size = 64 * KIB };
+	struct totals totals = { 0 };
+
+	for (size_t i = 0; i < MANY; i++) {
+		items[i] = get(&request);
+		ck_assert_ptr_nonnull(buffers_append(items[i], &i, sizeof(i)));
+	}
+	ck_assert_int_eq(buffers_walk(add_up, &totals), 0);
+	ck_assert_uint_eq(totals.buffers, MANY);
+	ck_assert_uint_eq(totals.taken, MANY);
+	ck_assert_uint_eq(totals.used, MANY * sizeof(size_t));
+	for (size_t i = 0; i < MANY; i++) {
+		size_t there;
+
+		memcpy(&there, buffers_base(items[i]), sizeof(there));
+		ck_assert_uint_eq(there, i);
+		buffers_release(items[i]);
+	}
+	totals = (struct totals){ 0 };
+	ck_assert_int_eq(buffers_walk(add_up, &totals), 0);
+	ck_assert_uint_eq(totals.taken, 0);
+}
+END_TEST
+
+static int say_7(const struct buffers_info *info, void *context)
+{
+	(void)info;
+	++*(int *)context;
+	return 7;
+}
+
+START_TEST(walk_visits_until_told_to_stop)
+{
+	struct buffers_request request = { .size = 1 };
+	int visits = 0;
+
+	ck_assert_int_eq(buffers_walk(say_7, &visits), 0);
+	ck_assert_int_eq(visits, 0);
+	get(&request);
+	get(&request);
+	ck_assert_int_eq(buffers_walk(say_7, &visits), 7);
+	ck_assert_int_eq(visits, 1);
+	errno = 0;
+	ck_assert_int_eq(buffers_walk(NULL, NULL), -1);
+	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+/*
+ * Refusals of the kernel
+ */
+
+static int find_no_memory(const struct buffers_request *request)
+{
+	size_t allocated = 77;
+
+	errno = 0;
+	STEP(!buffers_get(request));
+	STEP(errno == ENOMEM);
+	errno = 0;
+	STEP(!buffers_alloc(request, &allocated));
+	STEP(errno == ENOMEM);
+	STEP(allocated == 77);
+	return 0;
+}
+
+/* Not even the library's own pages can be had. */
+static int start_without_address_space(void *context)
+{
+	struct buffers_request request = { .size = 64 * KIB };
+	struct rlimit before = set_limit(RLIMIT_AS, 0);
+	struct totals totals = { 0 };
+	int line = find_no_memory(&request);
+
+	(void)context;
+	errno = 0;
+	STEP(line || (buffers_free((void *)0x10000, 0x10000) == -1 && errno == ENOMEM));
+	STEP(setrlimit(RLIMIT_AS, &before) == 0);
+	STEP(line == 0);
+	STEP(buffers_walk(add_up, &totals) == 0);
+	STEP(totals.buffers == 0);
+	STEP(buffers_get(&request));
+	return 0;
+}
+
+START_TEST(kernel_without_memory_is_enomem)
+{
+	if (is_asan() || is_tsan())
+		return;		/* they need address space themselves */
+	run_child(start_without_address_space, NULL);
+}
+END_TEST
+
+static int run_out_later(void *context)
+{
+	struct buffers_request request = { .size = 64 * KIB };
+	struct totals totals = { 0 };
+	struct buffers_item *item = buffers_get(&request);
+	struct rlimit before = set_limit(RLIMIT_AS, 0);
+	int line = find_no_memory(&request);
+
+	(void)context;
+	STEP(setrlimit(RLIMIT_AS, &before) == 0);
+	STEP(line == 0);
+	STEP(buffers_walk(add_up, &totals) == 0);
+	STEP(totals.buffers == 1);
+	/* what there is goes on working */
+	STEP(buffers_append(item, "x", 1));
+	buffers_release(item);
+	request.size = 1;
+	STEP(buffers_get(&request) == item);
+	return 0;
+}
+
+START_TEST(memory_that_ran_out_changes_nothing)
+{
+	if (is_asan() || is_tsan())
+		return;
+	run_child(run_out_later, NULL);
+}
+END_TEST
+
+static size_t mapped_bytes(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "re");
+	unsigned long pages;
+
+	ck_assert_ptr_nonnull(statm);
+	ck_assert_int_eq(fscanf(statm, "%lu", &pages), 1);
+	fclose(statm);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/*
+ * Something of what a new process or a full locator needs cannot be had:
+ * allowed to map so many pages, a request fails and gives all of them back.
+ */
+static int run_short(void *pages)
+{
+	struct buffers_request request = { .size = 64 * KIB };
+	size_t capacity = *(size_t *)pages >= 16 ? is_64_bit() ? 203 : 255 : 0;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct totals totals = { 0 };
+	struct rlimit before;
+	size_t mapped;
+	int error;
+
+	for (size_t i = 0; i < capacity; i++)
+		STEP(buffers_get(&request));
+	mapped = mapped_bytes();
+	before = set_limit(RLIMIT_AS, mapped + *(size_t *)pages * page);
+	error = buffers_get(&request) ? 0 : errno;
+	STEP(setrlimit(RLIMIT_AS, &before) == 0);
+	STEP(error == ENOMEM);
+	STEP(buffers_walk(add_up, &totals) == 0);
+	STEP(totals.buffers == capacity);
+	/* but for the state and the first locator, which the next request uses */
+	STEP(mapped_bytes() <= mapped + (capacity ? 0 : *(size_t *)pages * page));
+	STEP(buffers_get(&request));
+	return 0;
+}
+
+START_TEST(request_that_fails_halfway_loses_nothing)
+{
+	if (is_asan() || is_tsan())
+		return;
+	run_child(run_short, &(size_t){ 1 });	/* state, no locator */
+	run_child(run_short, &(size_t){ 2 });	/* both, no buffer */
+	run_child(run_short, &(size_t){ 16 });	/* buffer, no second locator */
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-get");
+	TCase *requests = tcase_create("requests");
+	TCase *places = tcase_create("places");
+	TCase *sharing = tcase_create("sharing");
+	TCase *refusals = tcase_create("refusals");
+
+	tcase_add_test(requests, contradictory_request_is_einval);
+	tcase_add_test(requests, null_request_is_einval);
+	tcase_add_test(requests, range_without_room_is_eaddrnotavail);
+	tcase_add_test(requests, mapped_range_is_eaddrnotavail);
+	tcase_add_test(requests, more_than_4_gib_never_fits_an_item);
+	tcase_add_test(requests, near_means_the_reach_to_both_sides_cut_at_the_ends);
+	suite_add_tcase(suite, requests);
+
+	tcase_set_timeout(places, 120);
+	tcase_add_test(places, first_2_gib_have_room);
+	tcase_add_test(places, places_without_a_target_are_not_predictable);
+	tcase_add_loop_test(places, buffer_is_within_reach_of_code_stack_and_heap, 0, TARGETS);
+	tcase_add_loop_test(places, nearest_free_place_is_taken, 0, TARGETS);
+	tcase_add_test(places, hole_of_exactly_the_size_is_found_in_packed_memory);
+	tcase_add_test(places, sizes_from_a_byte_to_a_gibibyte_are_served);
+	tcase_add_test(places, alignments_from_a_byte_to_a_gibibyte_are_served);
+	suite_add_tcase(suite, places);
+
+	tcase_set_timeout(sharing, 120);
+	tcase_add_test(sharing, remainder_goes_to_the_next_user);
+	tcase_add_test(sharing, held_item_is_given_to_nobody_else);
+	tcase_add_test(sharing, neighbouring_requests_make_few_mappings);
+	tcase_add_test(sharing, more_buffers_than_three_locators_list);
+	tcase_add_test(sharing, walk_visits_until_told_to_stop);
+	suite_add_tcase(suite, sharing);
+
+	tcase_add_test(refusals, kernel_without_memory_is_enomem);
+	tcase_add_test(refusals, memory_that_ran_out_changes_nothing);
+	tcase_add_test(refusals, request_that_fails_halfway_loses_nothing);
+	suite_add_tcase(suite, refusals);
+	return run_suite(suite);
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * api-growth.c: heap and stack can grow after many buffers near them
+ *
+ * Runs twice, with and without randomisation of the address space.
+ */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+enum { BUFFERS = 1000 };
+
+static int in_the_executable;
+
+/* 1,000 buffers of 64 KiB in reach, each held so that the next is a new one. */
+static void take_near(const void *target, size_t reach)
+{
+	struct buffers_request request = buffers_request_near(target, reach, 64 * KIB);
+
+	for (size_t i = 0; i < BUFFERS; i++) {
+		struct buffers_item *item = buffers_get(&request);
+
+		ck_assert_ptr_nonnull(item);
+		ck_assert_uint_ge((uintptr_t)buffers_base(item), 64 * KIB);
+		ck_assert_ptr_nonnull(buffers_append(item, "used", 4));
+	}
+}
+
+static void check_heap_grows(void)
+{
+	char *start = sbrk(0);
+
+	for (size_t grown = 0; grown < 64 * MIB; grown += 64 * KIB) {
+		char *more = sbrk((intptr_t)(64 * KIB));
+
+		ck_assert_ptr_eq(more, start + grown);
+		more[0] = more[64 * KIB - 1] = 1;
+	}
+}
+
+START_TEST(heap_grows_after_buffers_near_the_break)
+{
+	take_near(sbrk(0), BUFFERS_REACH_BRANCH);
+	check_heap_grows();
+}
+END_TEST
+
+START_TEST(heap_grows_after_buffers_near_the_executable)
+{
+	take_near(&in_the_executable, 512 * MIB);
+	check_heap_grows();
+}
+END_TEST
+
+/* With a position-dependent executable, the heap is in this range. */
+START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
+{
+	take_near(NULL, 2 * GIB);
+	check_heap_grows();
+}
+END_TEST
+
+/* Where the range leaves nothing else, its far end is used. */
+START_TEST(heap_grows_when_only_its_own_room_is_left)
+{
+	uintptr_t start = (uintptr_t)sbrk(0);
+	struct buffers_request request = {
+		.min_address = start,
+		.max_address = start + 256 * MIB,
+		.target = (void *)start,
+		.size = 64 * KIB,
+	};
+
+	for (size_t i = 0; i < BUFFERS; i++)
+		ck_assert_ptr_nonnull(buffers_get(&request));
+	check_heap_grows();
+}
+END_TEST
+
+__attribute__((noinline)) static size_t descend(size_t left)
+{
+	volatile char frame[16 << 10];
+
+	frame[0] = 1;
+	frame[sizeof(frame) - 1] = 1;
+	if (left > sizeof(frame))
+		return descend(left - sizeof(frame)) + (size_t)frame[0];
+	return (size_t)frame[sizeof(frame) - 1];
+}
+
+/* The stack's limit is raised only after the buffers were made. */
+START_TEST(stack_grows_after_buffers_near_it)
+{
+	take_near(__builtin_frame_address(0), BUFFERS_REACH_BRANCH);
+	take_near(__builtin_frame_address(0), 1 * GIB);
+	set_limit(RLIMIT_STACK, 100 * MIB);
+	ck_assert_uint_gt(descend(64 * MIB), 0);
+}
+END_TEST
+
+START_TEST(stack_grows_when_only_its_own_room_is_left)
+{
+	uintptr_t end = (uintptr_t)__builtin_frame_address(0);
+	struct buffers_request request = {
+		.min_address = end - 133 * MIB,
+		.max_address = end,
+		.target = (void *)end,
+		.size = 64 * KIB,
+	};
+
+	for (size_t i = 0; i < 600; i++)	/* 37 of its 133 MiB */
+		ck_assert_ptr_nonnull(buffers_get(&request));
+	set_limit(RLIMIT_STACK, 100 * MIB);
+	ck_assert_uint_gt(descend(64 * MIB), 0);
+}
+END_TEST
+
+START_TEST(nothing_is_mapped_below_64_kib)
+{
+	static struct mapping maps[10000];
+	struct buffers_request request = { .max_address = 192 * KIB, .size = 4096 };
+	size_t allocated;
+	size_t count = 0;
+
+	while (buffers_get(&request))
+		count++;
+	ck_assert_int_eq(errno, EADDRNOTAVAIL);
+	ck_assert_uint_gt(count, 0);
+	request.size = 1;
+	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
+	request.max_address = 64 * KIB;
+	ck_assert_ptr_null(buffers_get(&request));
+	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
+	count = read_maps(maps, 10000);
+	for (size_t i = 0; i < count; i++)
+		ck_assert_uint_ge(maps[i].start, 64 * KIB);
+}
+END_TEST
+
+static int run(const char *name)
+{
+	Suite *suite = suite_create(name);
+	TCase *all = tcase_create("growth");
+
+	tcase_set_timeout(all, 120);
+	tcase_add_test(all, nothing_is_mapped_below_64_kib);
+	tcase_add_test(all, heap_grows_after_buffers_near_the_break);
+	tcase_add_test(all, heap_grows_after_buffers_near_the_executable);
+	tcase_add_test(all, heap_grows_after_buffers_in_the_first_2_gib);
+	tcase_add_test(all, heap_grows_when_only_its_own_room_is_left);
+	tcase_add_test(all, stack_grows_after_buffers_near_it);
+	tcase_add_test(all, stack_grows_when_only_its_own_room_is_left);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}
+
+int main(int argc, char **argv)
+{
+	static char fixed[] = "fixed";
+	int failed;
+
+	if (argc > 1 && strcmp(argv[1], fixed) == 0)
+		return run("api-growth, fixed addresses");
+	failed = run("api-growth, random addresses");
+	fflush(stdout);
+	if (failed)
+		return failed;
+	if (personality(ADDR_NO_RANDOMIZE) == -1) {
+		puts("skipped: fixed addresses, personality() is refused");
+		return 0;
+	}
+	execv("/proc/self/exe", (char *[]){ argv[0], fixed, NULL });
+	return 1;
+}

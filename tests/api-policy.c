@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/* api-policy.c: systems that forbid, hide or lack what the library would use */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef PR_SET_MDWE
+# define PR_SET_MDWE		65
+# define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+static int add_up(const struct buffers_info *info, void *context)
+{
+	(void)info;
+	++*(size_t *)context;
+	return 0;
+}
+
+/* Answers a system call with an error, where `argument` has all `bits`. */
+static bool refuse_where(int number, unsigned argument, unsigned bits, int error)
+{
+	size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) +
+		     (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
+	struct sock_filter steps[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)low),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(steps) / sizeof(steps[0]), steps };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static bool refuse(int number, int error)
+{
+	return refuse_where(number, 0, 0, error);
+}
+
+/*
+ * Memory that is writable and executable is denied
+ */
+
+static int find_denied(void)
+{
+	struct buffers_request request = { .size = 1 };
+	size_t allocated = 77;
+	size_t buffers = 0;
+
+	errno = 0;
+	STEP(!buffers_get(&request));
+	STEP(errno == EACCES);
+	request.max_address = 2 * GIB;
+	errno = 0;
+	STEP(!buffers_get(&request));
+	STEP(errno == EACCES);
+	errno = 0;
+	STEP(!buffers_alloc(&request, &allocated));
+	STEP(errno == EACCES);
+	STEP(allocated == 77);
+	STEP(buffers_walk(add_up, &buffers) == 0);
+	STEP(buffers == 0);
+	return 0;
+}
+
+static int deny_by_mdwe(void *context)
+{
+	(void)context;
+	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0)
+		return 0;	/* Linux before 6.3 */
+	return find_denied();
+}
+
+START_TEST(mdwe_is_eacces)
+{
+	run_child(deny_by_mdwe, NULL);
+}
+END_TEST
+
+static int deny_by_filter(void *error)
+{
+	STEP(refuse_where(SYS_mmap, 2, PROT_WRITE | PROT_EXEC, *(int *)error));
+	return find_denied();
+}
+
+START_TEST(filter_is_eacces)
+{
+	run_child(deny_by_filter, &(int){ EPERM });
+	run_child(deny_by_filter, &(int){ EACCES });
+}
+END_TEST
+
+/*
+ * The ways to see mappings fail, one after the other
+ */
+
+static char *packed;	/* 16 MiB without a gap but one page */
+
+static void pack(void)
+{
+	packed = mmap(NULL, 16 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(packed, MAP_FAILED);
+	ck_assert_int_eq(munmap(packed + 9 * MIB, (size_t)sysconf(_SC_PAGESIZE)), 0);
+}
+
+static int place_all(void)
+{
+	struct buffers_request request = { .size = 100, .max_address = 2 * GIB };
+	struct buffers_item *item;
+	size_t allocated;
+
+	errno = 1234;
+	item = buffers_get(&request);
+	STEP(item);
+	STEP(errno == 1234);
+	STEP(buffers_append(item, "x", 1));
+	buffers_release(item);
+	STEP(buffers_get(&request) == item);
+
+	item = buffers_get_near((const void *)(uintptr_t)getenv, 100);
+	STEP(item);
+	STEP(errno == 1234);
+
+	request.min_address = (uintptr_t)packed;
+	request.max_address = (uintptr_t)packed + 16 * MIB;
+	request.target = packed + 2 * MIB;
+	item = buffers_get(&request);
+	STEP(item);
+	STEP(buffers_base(item) == packed + 9 * MIB);
+	STEP(errno == 1234);
+	STEP(!buffers_alloc(&request, &allocated));
+	STEP(errno == EADDRNOTAVAIL);
+	return 0;
+}
+
+static int have_no_query(void *context)
+{
+	(void)context;
+	STEP(refuse(SYS_ioctl, ENOTTY));
+	return place_all();
+}
+
+static int have_no_descriptors(void *context)
+{
+	struct rlimit before = set_limit(RLIMIT_NOFILE, 0);
+	int line = place_all();
+
+	(void)context;
+	setrlimit(RLIMIT_NOFILE, &before);
+	return line;
+}
+
+static int have_no_proc(void *context)
+{
+	(void)context;
+	if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+		return 0;	/* namespaces are refused here */
+	STEP(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	STEP(mount("none", "/proc", "tmpfs", 0, NULL) == 0);
+	STEP(access("/proc/self/maps", F_OK) != 0);
+	return place_all();
+}
+
+/* A directory in place of the list: it opens and cannot be read. */
+static int have_a_false_proc(void *context)
+{
+	(void)context;
+	if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+		return 0;
+	STEP(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	STEP(mount("none", "/proc", "tmpfs", 0, NULL) == 0);
+	STEP(mkdir("/proc/self", 0755) == 0);
+	STEP(mkdir("/proc/self/maps", 0755) == 0);
+	return place_all();
+}
+
+START_TEST(without_queries_the_list_is_read)
+{
+	pack();
+	run_child(have_no_query, NULL);
+}
+END_TEST
+
+START_TEST(without_descriptors_memory_is_probed)
+{
+	pack();
+	run_child(have_no_descriptors, NULL);
+}
+END_TEST
+
+START_TEST(without_proc_memory_is_probed)
+{
+	if (is_asan() || is_tsan())
+		return;		/* they read /proc themselves */
+	pack();
+	run_child(have_no_proc, NULL);
+	run_child(have_a_false_proc, NULL);
+}
+END_TEST
+
+/*
+ * Others
+ */
+
+static int have_no_random_numbers(void *context)
+{
+	struct buffers_request request = { .size = 1 };
+	uintptr_t seen[20];
+
+	(void)context;
+	STEP(refuse(SYS_getrandom, ENOSYS));
+	for (size_t i = 0; i < 20; i++) {
+		size_t allocated;
+
+		seen[i] = (uintptr_t)buffers_alloc(&request, &allocated);
+		STEP(seen[i]);
+		for (size_t j = 0; j < i; j++)
+			STEP(seen[i] != seen[j] && seen[i] != seen[j] + allocated);
+	}
+	return 0;
+}
+
+START_TEST(without_random_numbers_places_differ_still)
+{
+	if (is_asan() || is_tsan())
+		return;		/* much of the address space is theirs: places crowd */
+	run_child(have_no_random_numbers, NULL);
+}
+END_TEST
+
+static int have_no_advice(void *context)
+{
+	struct buffers_request request = { .size = 1 };
+
+	(void)context;
+	STEP(refuse(SYS_madvise, EINVAL));
+	STEP(buffers_get(&request));
+	return 0;
+}
+
+/* Linux before 4.14 has no MADV_WIPEONFORK; the fork handler does it. */
+static int fork_without_wiping(void *context)
+{
+	size_t buffers = 0;
+	int status;
+	pid_t child;
+
+	STEP(have_no_advice(context) == 0);
+	child = fork();
+	if (child == 0) {
+		buffers_walk(add_up, &buffers);
+		exit(buffers ? 1 : 0);
+	}
+	STEP(waitpid(child, &status, 0) == child);
+	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	return 0;
+}
+
+START_TEST(without_wiping_a_forked_child_starts_afresh)
+{
+	if (is_asan() || is_tsan())
+		return;		/* they depend on madvise() */
+	run_child(fork_without_wiping, NULL);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-policy");
+	TCase *denied = tcase_create("denied");
+	TCase *blind = tcase_create("blind");
+	TCase *lacking = tcase_create("lacking");
+
+	tcase_add_test(denied, mdwe_is_eacces);
+	tcase_add_test(denied, filter_is_eacces);
+	suite_add_tcase(suite, denied);
+
+	tcase_set_timeout(blind, 120);
+	tcase_add_test(blind, without_queries_the_list_is_read);
+	tcase_add_test(blind, without_descriptors_memory_is_probed);
+	tcase_add_test(blind, without_proc_memory_is_probed);
+	suite_add_tcase(suite, blind);
+
+	tcase_add_test(lacking, without_random_numbers_places_differ_still);
+	tcase_add_test(lacking, without_wiping_a_forked_child_starts_afresh);
+	suite_add_tcase(suite, lacking);
+	return run_suite(suite);
+}

@@ -1,0 +1,738 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# The example programs, run from the build directory: what they print, and that a
+# hooked program does as it does without the hook.
+set -u
+export LC_ALL=C
+low2g=examples/low2g
+hook=examples/hook
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 1' HUP INT TERM
+count=0
+failed=0
+
+# ok FACT COMMAND...: the fact holds if the command succeeds
+ok() {
+	fact=$1
+	shift
+	count=$((count + 1))
+	if "$@"; then
+		echo "ok $count - $fact"
+	else
+		echo "not ok $count - $fact"
+		failed=$((failed + 1))
+		sed 's/^/#	/' "$scratch/out" "$scratch/err"
+	fi
+}
+
+skip() {
+	echo "skipped: $*"
+}
+
+# run COMMAND...: leaves status, $scratch/out and $scratch/err
+run() {
+	status=0
+	"$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
+}
+
+is() {
+	[ "$1" = "$2" ] || { echo "#	'$1' instead of '$2'"; false; }
+}
+
+fails_with() {
+	is "$status" 1 && is "$(cat "$scratch/out")" '' && is "$(cat "$scratch/err")" "low2g: $1"
+}
+
+# low2g -----------------------------------------------------------------------
+
+computes() {
+	is "$status" 0 && is "$(cat "$scratch/err")" '' && is "$(sed -n 2p "$scratch/out")" "= $1"
+}
+
+low2g_results() {
+	while IFS='|' read -r expected expression definitions; do
+		# shellcheck disable=SC2086
+		run $low2g "$expression" $definitions
+		ok "low2g: $expression${definitions:+ with $definitions} is $expected" \
+			computes "$expected"
+	done <<-'END'
+		56|(x+3)*7|x=5
+		7|1+2*3
+		9|(1+2)*3
+		-4|1-2-3
+		2|1-(2-3)
+		3|24/4/2
+		12|24/(4/2)
+		3|7/2
+		-3|-7/2
+		-3|7/-2
+		3|-7/-2
+		1|7%2
+		-1|-7%2
+		1|7%-2
+		-1|-7%-2
+		0|-6%-1
+		6|-6/-1
+		1|2*7%13
+		14|2*(7%13)
+		21|1+2*(3+4*(5-6/2))-2
+		-5|-x|x=5
+		5|--x|x=5
+		-5|---5
+		8|3--5
+		-15|3*-5
+		-2|-(1+1)
+		255|0xff
+		255|0xFf
+		16|010+6
+		3735928559|0xdeadbeef
+		9223372036854775807|9223372036854775807
+		9223372036854775807|0x7fffffffffffffff
+		-9223372036854775808|-9223372036854775808
+		-9223372036854775808|-0x8000000000000000
+		-9223372036854775808|x|x=-9223372036854775808
+		-9223372036854775808|-9223372036854775807-1
+		-1|-9223372036854775808+9223372036854775807
+		9223372036854775807|--9223372036854775807
+		-9223372036854775807|9223372036854775807/-1
+		-4611686018427387904|-9223372036854775808/2
+		0|-9223372036854775808%2
+		1000000000000000000|1000000000*1000000000
+		63|a*b+_c1-a|a=7 b=8 _c1=0xe
+		30|a+aa+aaa|aaa=10 aa=10 a=10
+		-10|x|x=-0xa
+		5|5|unused=1
+		6| 1	+ ( 2 +3 ) |
+	END
+}
+
+low2g_errors() {
+	while IFS='|' read -r message expression definitions; do
+		# shellcheck disable=SC2086
+		run $low2g "$expression" $definitions
+		ok "low2g: $expression${definitions:+ with $definitions}: $message" \
+			fails_with "$message"
+	done <<-'END'
+		division by zero|1/0
+		division by zero|1%0
+		division by zero|1+x/(x-x)|x=3
+		overflow|9223372036854775807+1
+		overflow|-9223372036854775807-2
+		overflow|4611686018427387904*2
+		overflow|-9223372036854775808*-1
+		overflow|-(-9223372036854775808)
+		overflow|-x|x=-9223372036854775808
+		overflow|-9223372036854775808/-1
+		overflow|-9223372036854775808%-1
+		overflow|x/(1-2)*0|x=-9223372036854775808
+		column 1: the number is too big|9223372036854775808
+		column 3: the number is too big|1+99999999999999999999999
+		column 2: the number is too big|-9223372036854775809
+		column 1: the number is too big|0x8000000000000000
+		column 1: unknown variable x|x
+		column 5: unknown variable y1|x + y1*2|x=1
+		column 2: unknown variable xx|(xx)|x=1
+		column 1: expected a number, a variable, - or (|
+		column 2: expected a number, a variable, - or (|()
+		column 3: expected a number, a variable, - or (|1+
+		column 3: expected a number, a variable, - or (|1+*2
+		column 1: expected a number, a variable, - or (|+1
+		column 3: expected an operator or the end|2 @ 3
+		column 1: expected a number, a variable, - or (|@
+		column 2: expected a number, a variable, - or (|-
+		column 5: expected an operator or )|(1+2
+		column 4: expected an operator or )|(1 2)
+		column 2: expected an operator or the end|1)
+		column 3: expected an operator or the end|1 2
+		column 3: expected an operator or the end|12a
+		column 2: expected an operator or the end|0x
+		column 2: expected an operator or the end|2^3
+		x: is not of the form NAME=NUMBER|1|x
+		=5: is not of the form NAME=NUMBER|1|=5
+		x=: is not of the form NAME=NUMBER|1|x=
+		x=-: is not of the form NAME=NUMBER|1|x=-
+		x=5y: is not of the form NAME=NUMBER|1|x=5y
+		x=--5: is not of the form NAME=NUMBER|1|x=--5
+		1x=5: is not of the form NAME=NUMBER|1|1x=5
+		x=9223372036854775808: the number is too big|1|x=9223372036854775808
+		x=2: the variable has a number already|x|x=1 x=2
+	END
+}
+
+# repeat TIMES TEXT
+repeat() {
+	awk -v times="$1" -v text="$2" 'BEGIN { while (times--) printf "%s", text }'
+}
+
+low2g_limits() {
+	run $low2g "$(repeat 100 '(')1$(repeat 100 ')')"
+	ok "low2g: 100 parentheses nest" computes 1
+	run $low2g "$(repeat 101 '(')1$(repeat 101 ')')"
+	ok "low2g: 101 parentheses do not" fails_with 'column 101: nested too deeply'
+	run $low2g "$(repeat 100 '-')x" x=5
+	ok "low2g: 100 signs nest" computes 5
+	run $low2g "$(repeat 900 '-')x" x=5
+	ok "low2g: 900 signs do not" fails_with 'column 102: nested too deeply'
+	run $low2g "1$(repeat 499 '+1') "
+	ok "low2g: 1000 characters are read" computes 500
+	run $low2g "1$(repeat 499 '+1')  "
+	ok "low2g: 1001 are not" fails_with 'the expression is longer than 1000 characters'
+	run $low2g "$(repeat 99 '(9/')7$(repeat 99 ')')"
+	ok "low2g: quotients nest to the right" computes "$(nested_quotients)"
+	# shellcheck disable=SC2046
+	run $low2g v32 $(seq -f 'v%.0f=7' 1 32)
+	ok "low2g: 32 variables are kept" computes 7
+	# shellcheck disable=SC2046
+	run $low2g v32 $(seq -f 'v%.0f=7' 1 33)
+	ok "low2g: 33 are not" fails_with 'v33=7: more than 32 variables'
+}
+
+nested_quotients() {
+	value=7
+	for _ in $(seq 99); do
+		value=$((9 / value))
+	done
+	echo "$value"
+}
+
+tells_code() {
+	address=$(sed -n 's/^code at \(0x[0-9a-f]*\), [0-9]* bytes:$/\1/p' "$scratch/out")
+	size=$(sed -n 's/^code at 0x[0-9a-f]*, \([0-9]*\) bytes:$/\1/p' "$scratch/out")
+	[ -n "$address" ] && [ $((address)) -ge 65536 ] && [ $((address + size)) -le $((1 << 31)) ]
+}
+
+tells_bytes() {
+	is "$(sed 1,3d "$scratch/out" | grep -cvxE '( [0-9a-f]{2}){1,16}')" 0 &&
+		is "$(sed 1,3d "$scratch/out" | wc -w)" "$size" &&
+		is "$(sed 1,3d "$scratch/out" | wc -l)" $(((size + 15) / 16))
+}
+
+low2g_output() {
+	run $low2g '(x+3) * y' x=5 y=7
+	ok "low2g: it prints what it computed" \
+		is "$(sed -n 1p "$scratch/out")" '(x+3) * y with x=5 y=7'
+	ok "low2g: the code is in the first 2 GiB" tells_code
+	ok "low2g: it prints as many bytes as it says, 16 a line" tells_bytes
+	run $low2g
+	ok "low2g: nothing to compute is exit status 2" is "$status" 2
+	ok "low2g: and a line of usage" \
+		is "$(cat "$scratch/err")" 'usage: low2g EXPRESSION [NAME=NUMBER ...]'
+	run sh -c "$low2g 1 >/dev/full"
+	ok "low2g: output that cannot be written is an error" \
+		fails_with 'standard output: No space left on device'
+}
+
+# Expressions whose numbers, and all in between, stay below 2^50, with what Perl says.
+random_expressions() {
+	perl - "$1" "$2" <<'END'
+use strict;
+my ($seed, $count) = @ARGV;
+srand($seed =~ /^0/ ? oct $seed : $seed);
+my %variables = (x => 5, y => -123456, long_name => 1 << 40);
+sub check {
+	my ($value) = @_;
+	die "too big\n" if abs($value) > 2 ** 50;
+	return $value;
+}
+sub divide {
+	my ($operation, $left, $right) = @_;
+	die "division by zero\n" if $right == 0;
+	use integer;
+	return $operation eq "/" ? $left / $right : $left % $right;
+}
+sub apply {
+	my ($operation, $left, $right) = @_;
+	return check($left + $right) if $operation eq "+";
+	return check($left - $right) if $operation eq "-";
+	return check($left * $right) if $operation eq "*";
+	return divide($operation, $left, $right);
+}
+sub number {
+	my $value = int rand(rand() < 0.5 ? 10 : 2 ** (1 + rand 48));
+	return [rand() < 0.3 ? sprintf("0x%x", $value) : $value, $value, 4];
+}
+sub blank { return rand() < 0.2 ? " " : "" }
+sub bind {
+	my ($node, $least) = @_;
+	return $node->[0] if $node->[2] >= $least && rand() < 0.9;
+	return "(" . blank() . $node->[0] . ")" . blank();
+}
+# [text, value, how strongly it binds]
+sub generate {
+	my ($depth) = @_;
+	my $choice = rand;
+	if ($depth == 0 || $choice < 0.1) {
+		return number() if rand() < 0.6;
+		my $name = (sort keys %variables)[rand 3];
+		return [$name, $variables{$name}, 4];
+	}
+	my $left = generate($depth - 1);
+	return ["-" . blank() . &bind($left, 3), -$left->[1], 3] if $choice < 0.25;
+	my $right = generate($depth - 1);
+	my $operation = (split //, "++--**/%")[rand 8];
+	my $strength = $operation =~ /[+-]/ ? 1 : 2;
+	return [&bind($left, $strength) . blank() . $operation . blank() .
+		&bind($right, $strength + 1), apply($operation, $left->[1], $right->[1]), $strength];
+}
+while ($count > 0) {
+	my $node = eval { generate(1 + int rand 6) };
+	next if !$node || length($node->[0]) > 1000;
+	printf "%d|%s\n", $node->[1], $node->[0];
+	$count--;
+}
+END
+}
+
+low2g_random() {
+	if ! command -v perl >/dev/null; then
+		skip "low2g: random expressions need perl"
+		return
+	fi
+	seed=${BUFFERS_TEST_SEED:-$(($(date +%s) * 1000 + $$ % 1000))}
+	echo "BUFFERS_TEST_SEED=$seed"
+	wrong=0
+	random_expressions "$seed" 200 >"$scratch/expressions"
+	while IFS='|' read -r expected expression; do
+		run $low2g "$expression" x=5 y=-123456 long_name=1099511627776
+		computes "$expected" >"$scratch/why" && tells_code && tells_bytes && continue
+		echo "#	$expression is $expected"
+		cat "$scratch/why"
+		wrong=$((wrong + 1))
+	done <"$scratch/expressions"
+	ok "low2g: 200 random expressions were made" \
+		is "$(wc -l <"$scratch/expressions")" 200
+	ok "low2g: they are what Perl says they are" is "$wrong" 0
+}
+
+test_low2g() {
+	low2g_results
+	low2g_errors
+	low2g_limits
+	low2g_output
+	low2g_random
+}
+
+# hook ------------------------------------------------------------------------
+
+# Prints what the hook did not print.
+without_hook() {
+	grep -av '^hook: ' "$1"
+}
+
+printed_calls() {
+	grep -c "^hook: $1 #[0-9]*(.*)\$" "$scratch/err"
+}
+
+is_total() {
+	is "$(sed -n "s/^hook: $1 called \([0-9]*\) times*\$/\1/p" "$scratch/err")" \
+		"$(printed_calls "$1")"
+}
+
+is_hooked() {
+	is "$(grep -c "^hook: $1 at 0x[0-9a-f]*: stole [0-9]* bytes; an absolute jump would " \
+		"$scratch/err")" 1
+}
+
+# unpatched FUNCTION REASON PROGRAM
+is_unpatched() {
+	is "$(grep '^hook: ' "$scratch/err" | sed 's/0x[0-9a-f]*/ADDRESS/')" \
+		"hook: $1: $2; $3 runs unpatched"
+}
+
+same_as_plain() {
+	is "$status" "$plain_status" && cmp "$scratch/plain" "$scratch/out" &&
+		is "$(without_hook "$scratch/err")" "$(without_hook "$scratch/plain-err")"
+}
+
+# compare FUNCTION COMMAND...: run the command without the hook and with it
+compare() {
+	function=$1
+	shift
+	run "$@"
+	plain_status=$status
+	mv "$scratch/out" "$scratch/plain"
+	mv "$scratch/err" "$scratch/plain-err"
+	run $hook "$function" "$@"
+}
+
+# What glibc's functions look like depends on its version and on the processor, so
+# some may be refused, but none may make a difference.
+hook_programs() {
+	for function in malloc free read write memcpy memset strlen strchr getenv fopen open \
+		mmap mprotect syscall exit _exit pthread_mutex_lock __errno_location printf \
+		time setlocale fork _setjmp; do
+		for command in 'ls -l /usr' 'grep -c . /etc/passwd' 'grep nobody-has-this /etc/passwd' \
+			'cat /etc/passwd' 'sort --parallel=4 /etc/passwd' 'make --version' \
+			'perl -e print(1..9);exit(7)'; do
+			command -v "${command%% *}" >/dev/null || continue
+			# shellcheck disable=SC2086
+			compare "$function" $command
+			ok "hook $function: $command does as without" same_as_plain
+			grep -q 'runs unpatched$' "$scratch/err" && continue
+			ok "hook $function: and tells of each call" is_total "$function"
+		done
+	done
+}
+
+hook_getenv() {
+	compare getenv ls -d /
+	ok "hook: getenv is hooked in ls" is_hooked getenv
+	ok "hook: its calls have names of variables" \
+		grep -q '^hook: getenv #[0-9]*("[A-Z_]*")$' "$scratch/err"
+	run sh -c "$hook getenv ls -d / 2>&-"
+	ok "hook: a closed standard error is no obstacle" is "$status:$(cat "$scratch/out")" 0:/
+	compare getenv sh -c 'ls -d / /etc; exit 3'
+	ok "hook: exit status 3 comes through" is "$status:$plain_status" 3:3
+	ok "hook: children are not hooked" is "$(grep -c ' stole ' "$scratch/err")" 1
+}
+
+hook_environment() {
+	# Libtool may have made a script of examples/hook, which sets these, and sorts.
+	ignored='^(_|LD_LIBRARY_PATH|BIN_SH|DUALCASE|SHLVL|PWD|OLDPWD)='
+	for setting in 'none' 'LD_PRELOAD=' 'LD_PRELOAD=libc.so.6' 'LD_PRELOAD=libc.so.6 libc.so.6' \
+		'RELOADED_HOOK=' 'RELOADED_HOOK=one:two'; do
+		case $setting in
+		none)
+			compare getenv env
+			;;
+		*)
+			plain_status=0
+			env "$setting" env >"$scratch/plain" 2>"$scratch/plain-err"
+			run env "$setting" $hook getenv env
+			;;
+		esac
+		for file in plain out; do
+			grep -avE "$ignored" "$scratch/$file" | sort >"$scratch/filtered"
+			mv "$scratch/filtered" "$scratch/$file"
+		done
+		ok "hook: the program sees the same environment, $setting" same_as_plain
+	done
+}
+
+hook_errors() {
+	run $hook getenv
+	ok "hook: nothing to run is exit status 2" is "$status" 2
+	ok "hook: and a line of usage" \
+		is "$(cat "$scratch/err")" 'usage: hook FUNCTION PROGRAM [ARGUMENT ...]'
+	run $hook a:b true
+	ok "hook: a name that cannot be is exit status 2" is "$status" 2
+	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: no function is called "a:b"'
+	run $hook getenv no-such-program
+	ok "hook: a program that is not found is exit status 127" is "$status" 127
+	ok "hook: and a message" \
+		is "$(cat "$scratch/err")" 'hook: no-such-program: No such file or directory'
+	run $hook getenv /
+	ok "hook: one that is not executable is exit status 126" is "$status" 126
+	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: /: Permission denied'
+}
+
+hook_object() {
+	real=$hook
+	[ ! -x examples/.libs/hook ] || real=examples/.libs/hook
+	mkdir "$scratch/alone" "$scratch/a b"
+	cp $real "$scratch/alone/hook"
+	run "$scratch/alone/hook" getenv true
+	ok "hook: without its object it fails" is "$status" 125
+	ok "hook: and says where it looked" is "$(sed "s|$scratch||g" "$scratch/err")" \
+		'hook: neither /alone/hook-preload.so nor /alone/.libs/hook-preload.so is there to be read'
+	cp $real "$scratch/a b/hook"
+	cp examples/.libs/hook-preload.so "$scratch/a b"
+	run "$scratch/a b/hook" getenv true
+	ok "hook: LD_PRELOAD takes no path with a blank" is "$status" 125
+	ok "hook: and it says so" is "$(sed "s|$scratch||g" "$scratch/err")" \
+		'hook: /a b/hook-preload.so: LD_PRELOAD takes no path with a blank or colon'
+}
+
+# A policy against memory that is writable and executable, as systemd sets it.
+hook_policy() {
+	deny='exit 77 if syscall(157, 65, 1, 0, 0, 0) != 0; exec @ARGV or exit 127'	# PR_SET_MDWE
+	run perl -e "$deny" true
+	if [ "$status" != 0 ]; then
+		skip "hook: denying writable code needs perl and Linux 6.3"
+		return
+	fi
+	run perl -e "$deny" $hook getenv ls -d /
+	ok "hook: where policy denies writable code, the program runs" \
+		is "$status:$(cat "$scratch/out")" 0:/
+	ok "hook: and a message tells why it is not hooked" is_unpatched getenv \
+		'no executable memory within reach of a jump: Permission denied' ls
+}
+
+# Functions made to be moved and not to be moved, in a program that calls them all.
+write_shapes() {
+	cat >"$scratch/shapes.c" <<'END'
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define FUNCTION(name, code)						\
+	__asm__(".text\n.p2align 4\n.globl " #name "\n.type " #name ", @function\n" #name ":\n" \
+		code "\n.size " #name ", . - " #name "\n.p2align 4, 0xcc\n");	\
+	long name(long)
+
+long number = 5;
+long increment(long argument) { return argument + 1; }
+
+FUNCTION(tiny, "xor %eax, %eax\n ret");
+__asm__(".text\n .globl unsized\n unsized: lea 1(%rdi), %eax\n ret");
+long unsized(long);
+FUNCTION(jumper, "jmp 1f\n .byte 1, 2, 3, 4\n 1: lea 2(%rdi), %rax\n ret");
+FUNCTION(zero_jump, "jrcxz 1f\n lea 2(%rdi), %rax\n ret\n 1: lea 2(%rdi), %rax\n ret");
+FUNCTION(looper, "mov %edi, %ecx\n loop 1f\n lea 3(%rdi), %rax\n ret\n 1: lea 4(%rdi), %rax\n ret");
+FUNCTION(inside, "xor %eax, %eax\n 1: inc %eax\n cmp %edi, %eax\n jl 1b\n ret");
+FUNCTION(from_afar, "nop\n from_afar_inside: mov %rdi, %rax\n add %rdi, %rax\n ret");
+FUNCTION(afar, "lea 1(%rdi), %rdi\n nop\n jmp from_afar_inside");
+FUNCTION(short_branch, "test %edi, %edi\n je 1f\n lea 1(%rdi), %rax\n ret\n 1: mov $42, %eax\n ret");
+FUNCTION(short_branches, "test %edi, %edi\n je 1f\n js 2f\n lea 1(%rdi), %rax\n ret\n"
+	 "1: mov $42, %eax\n ret\n 2: mov $43, %eax\n ret");
+FUNCTION(hinted_branch, "cmp $7, %edi\n .byte 0x3e\n jg 1f\n mov $44, %eax\n ret\n"
+	 "1: mov $45, %eax\n ret");
+FUNCTION(short_jump, "lea 4(%rdi), %rax\n jmp 1f\n .byte 1, 2, 3\n 1: ret");
+FUNCTION(long_branch, "test %edi, %edi\n .byte 0x0f, 0x84\n .long 1f - . - 4\n lea 6(%rdi), %rax\n"
+	 "ret\n 1: mov $46, %eax\n ret");
+FUNCTION(long_jump, ".byte 0xe9\n .long increment - . - 4");
+FUNCTION(call, "sub $8, %rsp\n call increment\n add $8, %rsp\n inc %rax\n ret");
+FUNCTION(operand, "mov number(%rip), %rax\n add %rdi, %rax\n ret");
+FUNCTION(operand_immediate, "cmpq $5, number(%rip)\n setne %al\n movzx %al, %eax\n ret");
+FUNCTION(operand_store, "push %rdi\n movl $5, number(%rip)\n pop %rax\n ret");
+FUNCTION(operand_vector, "movq number(%rip), %xmm0\n movq %xmm0, %rax\n ret");
+FUNCTION(whole, "mov %edi, %eax\n neg %eax\n ret");
+FUNCTION(recursive, "test %rdi, %rdi\n je 1f\n dec %rdi\n jmp recursive\n 1: mov $47, %eax\n ret");
+
+__attribute__((noinline))
+double many(int a, long b, short c, char d, long e, long f, long g, long h, double i, float j,
+	    double k, double l, double m, double n, double o, double p, double q)
+{
+	return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h + 9 * i + 10 * j +
+	       11 * k + 12 * l + 13 * m + 14 * n + 15 * o + 16 * p + 17 * q;
+}
+
+__attribute__((noinline))
+double variadic(int count, ...)
+{
+	double sum = errno;
+	va_list list;
+
+	va_start(list, count);
+	while (count--)
+		sum = sum * 2 + va_arg(list, double) + va_arg(list, int);
+	va_end(list);
+	return sum;
+}
+
+FUNCTION(probe_number, "lea 1(%rdi), %rax\n neg %rax\n ret");
+
+static void probe(const void *argument)
+{
+	probe_number((long)argument);
+}
+
+static void probe_all(void)
+{
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	munmap(pages + 4096, 4096);
+	memset(pages, 'a', 4096);
+	probe("plain");
+	probe("a \"quoted\\\n\tword\r");
+	probe("a text of exactly forty characters .....");
+	probe("a text of exactly forty-one characters...");
+	probe("bell \a");
+	probe("\xc3\xa9");
+	probe(pages + 4090);		/* runs into what is not mapped */
+	strcpy(pages + 4090, "ended");
+	probe(pages + 4090);
+	probe(pages + 4096);
+	probe(NULL);
+	probe((void *)1);
+	probe((void *)4095);
+	probe((void *)-1);
+	probe((void *)0x8000000000000000);
+	probe((void *)0xffffffff);
+}
+
+static void *probe_often(void *unused)
+{
+	for (int i = 0; i < 500; i++)
+		probe(unused);
+	return NULL;
+}
+
+static void probe_in_threads(void)
+{
+	pthread_t threads[4];
+
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, probe_often, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+}
+
+#define TELL(name) printf("%-20s%ld %ld %ld\n", #name, name(0), name(9), name(-9))
+
+int main(int argc, char **argv)
+{
+	(void)argv;
+	if (argc > 1) {
+		argc > 2 ? probe_in_threads() : probe_all();
+		return 0;
+	}
+	errno = 11;
+	TELL(tiny);
+	TELL(unsized);
+	TELL(jumper);
+	TELL(zero_jump);
+	TELL(looper);
+	TELL(inside);
+	TELL(from_afar);
+	TELL(afar);
+	TELL(short_branch);
+	TELL(short_branches);
+	TELL(hinted_branch);
+	TELL(short_jump);
+	TELL(long_branch);
+	TELL(long_jump);
+	TELL(call);
+	TELL(operand);
+	TELL(operand_immediate);
+	TELL(operand_store);
+	TELL(operand_vector);
+	TELL(whole);
+	printf("%ld\n", recursive(3));
+	printf("%g\n", many(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17));
+	printf("%g %d\n", variadic(3, 1.5, 2, 3.5, 4, 5.5, 6), errno);
+	return 9;
+}
+END
+}
+
+hook_shapes() {
+	while IFS='|' read -r function calls stolen far; do
+		compare "$function" "$scratch/shapes"
+		ok "hook: $function does as without, hooked" same_as_plain
+		ok "hook: it tells as many calls of $function as it counts" is_total "$function"
+		ok "hook: $function is called $calls times" \
+			is "$(printed_calls "$function")" "$calls"
+		[ -n "$stolen" ] || continue
+		ok "hook: $function costs $stolen bytes, $far for an absolute jump" grep -q \
+			": stole $stolen bytes; an absolute jump would $far; tramp" "$scratch/err"
+	done <<-'END'
+		afar|3|5|not have fitted in its 7 bytes
+		short_branch|3|8|not have fitted in its 9 bytes
+		short_branches|3|6|not have fitted in its 11 bytes
+		hinted_branch|3|6|not have fitted in its 12 bytes
+		short_jump|3|6|not have fitted in its 6 bytes
+		long_branch|3|8|not have fitted in its 13 bytes
+		long_jump|3|5|not have fitted in its 5 bytes
+		call|3|9|have cost 16
+		operand|3|7|not have fitted in its 11 bytes
+		operand_immediate|3|8|have cost 14
+		operand_store|3|11|not have fitted in its 13 bytes
+		operand_vector|3|8|have cost 14
+		whole|3|5|not have fitted in its 5 bytes
+		recursive|4||
+		many|1||
+		variadic|1||
+		increment|6||
+	END
+}
+
+hook_unpatchable() {
+	while IFS='|' read -r function reason; do
+		compare "$function" "$scratch/shapes"
+		ok "hook: $function does as without, unpatched" same_as_plain
+		ok "hook: $function is unpatched: $reason" is_unpatched "$function" "$reason" shapes
+	done <<-'END'
+		nothing|neither the program nor a library of it has such a function
+		number|it is data, not a function
+		tiny|its code ends after 3 of the 5 bytes that a jump takes
+		unsized|its code ends after 4 of the 5 bytes that a jump takes
+		jumper|its code ends after 2 of the 5 bytes that a jump takes
+		zero_jump|its instruction jrcxz cannot be moved
+		looper|its instruction loop cannot be moved
+		inside|a branch at ADDRESS goes into its first 6 bytes
+		from_afar|a branch at ADDRESS goes into its first 7 bytes
+	END
+}
+
+matches() {
+	expr "X$1" : "X$2\$" >/dev/null || { echo "#	$1 instead of $2"; false; }
+}
+
+hook_arguments() {
+	run $hook probe_number "$scratch/shapes" all
+	sed -n 's/^hook: probe_number #[0-9]*(\(.*\))$/\1/p' "$scratch/err" >"$scratch/arguments"
+	while IFS= read -r pattern; do
+		IFS= read -r argument <&3
+		ok "hook: an argument is told as $pattern" matches "$argument" "$pattern"
+	done 3<"$scratch/arguments" <<-'END'
+		"plain"
+		"a \\"quoted\\\\\\n\\tword\\r"
+		"a text of exactly forty characters \.\.\.\.\."
+		"a text of exactly forty-one characters\.\."\.\.\.
+		0x[0-9a-f]*
+		0x[0-9a-f]*
+		0x[0-9a-f]*
+		"ended"
+		0x[0-9a-f]*
+		0
+		1
+		4095
+		0xffffffffffffffff
+		0x8000000000000000
+		0xffffffff
+	END
+	ok "hook: that is all of them" is "$(wc -l <"$scratch/arguments")" 15
+}
+
+hook_threads() {
+	run $hook probe_number "$scratch/shapes" in threads
+	ok "hook: calls in four threads are all told" is "$(printed_calls probe_number)" 2000
+	ok "hook: and counted" is_total probe_number
+	ok "hook: and no number twice" is "$(grep -o ' #[0-9]*' "$scratch/err" | sort -u | wc -l)" 2000
+}
+
+test_hook() {
+	hook_getenv
+	hook_environment
+	hook_errors
+	hook_object
+	hook_policy
+	write_shapes
+	# shellcheck disable=SC2086
+	if run ${CC:-cc} -O1 -w -rdynamic -o "$scratch/shapes" "$scratch/shapes.c" -pthread &&
+		[ "$status" = 0 ]; then
+		hook_shapes
+		hook_unpatchable
+		hook_arguments
+		hook_threads
+	else
+		skip "hook: functions of all shapes need a C compiler"
+		cat "$scratch/err"
+	fi
+	hook_programs
+}
+
+if [ ! -e $low2g ] && [ ! -e $hook ]; then
+	skip "no example was built: they are for x86-64, without a sanitizer"
+	exit 77
+fi
+if [ -e $low2g ]; then
+	test_low2g
+else
+	skip "low2g was not built: it is for x86-64, without a sanitizer"
+fi
+if [ -e $hook ]; then
+	test_hook
+else
+	skip "hook was not built: it is for x86-64, without a sanitizer, and needs Zydis"
+fi
+echo "$count cases, $failed failed"
+[ "$failed" = 0 ]

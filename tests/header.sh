@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The public header compiles alone, first and twice, in every standard of C and
+# C++ that the compilers know, and its attributes catch misuse.
+set -u
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+failed=0
+warnings='-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Werror'
+
+cat >"$dir/alone.c" <<'END'
+#include <reloaded/buffers.h>
+#include <reloaded/buffers.h>
+int main(void)
+{
+	struct buffers_request request = buffers_request_near(0, BUFFERS_REACH_BRANCH, 1);
+	return request.size == 1 ? 0 : 1;
+}
+END
+cp "$dir/alone.c" "$dir/alone.cc"
+
+# check COMPILER FILE STANDARD...
+check() {
+	compiler=$1
+	file=$2
+	shift 2
+	for standard; do
+		echo 'int x;' >"$dir/known.${file##*.}"
+		$compiler -std="$standard" -fsyntax-only "$dir/known.${file##*.}" 2>/dev/null ||
+			continue
+		if $compiler -std="$standard" $warnings -I"$top_srcdir/include" -fsyntax-only \
+			"$dir/$file" 2>"$dir/log"; then
+			echo "ok - $compiler -std=$standard"
+		else
+			echo "not ok - $compiler -std=$standard"
+			cat "$dir/log"
+			failed=1
+		fi
+	done
+}
+
+check "$CC" alone.c c99 c11 c17 c2x c23 gnu99 gnu17
+for cxx in g++ clang++; do
+	if ! command -v $cxx >/dev/null; then
+		echo "skipped: no $cxx here"
+		continue
+	fi
+	check $cxx alone.cc c++11 c++14 c++17 c++20 c++2b c++23
+done
+
+# misuse WARNING STATEMENT
+misuse() {
+	cat >"$dir/misuse.c" <<END
+#include <reloaded/buffers.h>
+void misuse(struct buffers_item *item, struct buffers_request *request);
+void misuse(struct buffers_item *item, struct buffers_request *request)
+{
+	(void)item;
+	(void)request;
+	$2;
+}
+END
+	if $CC -std=c99 -O2 -Wall -Wextra -I"$top_srcdir/include" -c -o "$dir/misuse.o" \
+		"$dir/misuse.c" 2>"$dir/log" && grep -q -e "$1" "$dir/log"; then
+		echo "ok - $1: $2"
+	else
+		echo "not ok - $1: $2"
+		failed=1
+	fi
+}
+
+misuse -Wunused-result 'buffers_get(request)'
+misuse -Wunused-result 'buffers_append(item, "x", 1)'
+misuse -Wnonnull '(void)!buffers_get(0)'
+misuse -Wnonnull '(void)!buffers_next(0)'
+exit $failed

@@ -1,0 +1,310 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# man.sh: the manual pages lint clean, agree with the header and the export
+# list, and their examples work
+#
+# Runs in the build directory.  From the environment: top_srcdir, CC, and
+# MANDOC and NM where there are any.
+
+set -u
+: "${top_srcdir:=.}" "${CC:=cc}" "${MANDOC:=}" "${NM:=nm}"
+LC_ALL=C
+export LC_ALL
+
+header=$top_srcdir/include/reloaded/buffers.h
+map=$top_srcdir/lib/libreloaded-buffers.map
+errors='EINVAL EADDRNOTAVAIL ENOMEM EACCES ENOSPC ENOSYS'
+library=.libs/libreloaded-buffers.a
+failures=0
+
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
+
+ok()
+{
+	echo "ok - $1"
+}
+
+# not_ok FACT: tells what is in $dir/log, too
+not_ok()
+{
+	echo "not ok - $1"
+	sed 's/^/# /' "$dir/log"
+	failures=$((failures + 1))
+}
+
+# check FACT COMMAND...: the command succeeds
+check()
+{
+	checked=$1
+	shift
+	if "$@" >"$dir/log" 2>&1; then
+		ok "$checked"
+	else
+		not_ok "$checked"
+	fi
+}
+
+skip()
+{
+	echo "# skipped: $1"
+}
+
+# Reading ----------------------------------------------------------------------
+
+# What the awk programs below share: spaces only where words would run together.
+normal='
+function normal(text)
+{
+	gsub(/[ \t\n]+/, " ", text)
+	gsub(/ *\* */, "*", text)
+	gsub(/ *\( */, "(", text)
+	gsub(/ *\) */, ")", text)
+	gsub(/ *\[ */, "[", text)
+	gsub(/ *, */, ",", text)
+	sub(/^ /, "", text)
+	sub(/ $/, "", text)
+	return text
+}'
+
+exported()
+{
+	awk '
+	/global:/ { inside = 1 }
+	/local:/ { inside = 0 }
+	inside && /^[ \t]*[a-z_0-9]+;/ { gsub(/[ \t;]/, ""); print }' "$map"
+}
+
+# "NAME PROTOTYPE" of every function that the header declares
+declared()
+{
+	awk "$normal"'
+	{ text = text $0 "\n" }
+	END {
+		while (start = index(text, "/*")) {
+			rest = substr(text, start + 2)
+			text = substr(text, 1, start - 1) " " substr(rest, index(rest, "*/") + 2)
+		}
+		gsub(/\\\n/, " ", text)
+		count = split(text, line, "\n")
+		text = ""
+		for (i = 1; i <= count; i++)
+			if (line[i] !~ /^[ \t]*#/)
+				text = text line[i] "\n"
+		gsub(/BUFFERS_[A-Z_]+[ \t]*\([0-9, ]*\)/, " ", text)
+		gsub(/BUFFERS_[A-Z_]+/, " ", text)
+		count = split(text, statement, ";")
+		for (i = 1; i <= count; i++) {
+			sub(/.*[{}]/, "", statement[i])
+			text = normal(statement[i])
+			if (match(text, /buffers_[a-z_0-9]+\(/))
+				print substr(text, RSTART, RLENGTH - 1), text
+		}
+	}' "$header"
+}
+
+# named PAGE: the functions in its NAME section
+named()
+{
+	awk '
+	/^\.Sh / { inside = $2 == "NAME" }
+	inside && $1 == ".Nm" { print $2 }' "$1"
+}
+
+# synopsis PAGE: as declared(), from .Ft, .Fo, .Fa and .Fc
+synopsis()
+{
+	awk "$normal"'
+	# The arguments of a macro, a comma between them.
+	function arguments(text,	list, word)
+	{
+		sub(/^\.[A-Z][a-z][ \t]*/, "", text)
+		while (match(text, /^[ \t]*("[^"]*"|[^" \t]+)/)) {
+			word = substr(text, 1, RLENGTH)
+			text = substr(text, RLENGTH + 1)
+			gsub(/^[ \t]*"?|"$/, "", word)
+			list = list (list == "" ? "" : ",") word
+		}
+		return list
+	}
+	/^\.Sh / { inside = $2 == "SYNOPSIS" }
+	!inside { next }
+	$1 == ".Ft" { type = $0; sub(/^\.Ft[ \t]*/, "", type); gsub(/"/, "", type) }
+	$1 == ".Fo" { name = $2; list = "" }
+	$1 == ".Fa" { list = list (list == "" ? "" : ",") arguments($0) }
+	$1 == ".Fc" { print name, normal(type " " name "(" list ")") }' "$1"
+}
+
+# listed_errors PAGE: what its section or subsection about errors names
+listed_errors()
+{
+	awk '
+	/^\.S[hs] / { inside = toupper($2) == "ERRORS" }
+	inside && /^\./ {
+		for (i = 1; i < NF; i++)
+			if ($i ~ /^\.?Er$/)
+				print $(i + 1)
+	}' "$1"
+}
+
+# examples PAGE PREFIX: writes its programs to PREFIX-1.c, PREFIX-2.c, ...
+examples()
+{
+	awk -v prefix="$2" '
+	/^\.Sh / { inside = $2 == "EXAMPLES" }
+	/^\.Bd -literal/ && inside { file = prefix "-" ++count ".c"; next }
+	/^\.Ed/ { file = "" }
+	file {
+		gsub(/\\&/, "")
+		gsub(/\\-/, "-")
+		gsub(/\\\(aq/, "\047")
+		gsub(/\\\(ha/, "^")
+		gsub(/\\\(ti/, "~")
+		gsub(/\\e/, "\\")
+		print >file
+	}' "$1"
+}
+
+# Facts ------------------------------------------------------------------------
+
+lints_clean()
+{
+	"$MANDOC" -T lint -W warning "$1" >"$dir/lint" 2>&1
+	status=$?
+	cat "$dir/lint"
+	[ "$status" -eq 0 ] && [ ! -s "$dir/lint" ]
+}
+
+# is_named_once FUNCTION: $dir/named has "FUNCTION PAGE" lines
+is_named_once()
+{
+	awk -v name="$1" '
+	$1 == name { print $2; count++ }
+	END { print "pages: " count + 0; exit count != 1 }' "$dir/named"
+}
+
+has_prototype()
+{
+	grep "^$1 " "$dir/declared" >"$dir/wanted" || echo "not in the header"
+	grep "^$1 " "$dir/synopsis" >"$dir/given" || echo "in no synopsis of the page that names it"
+	sed 's/^/header: /' "$dir/wanted"
+	sed 's/^/page:   /' "$dir/given"
+	[ -s "$dir/wanted" ] && cmp -s "$dir/wanted" "$dir/given"
+}
+
+# names_exports PAGE: what it names or shows is exported
+names_exports()
+{
+	named "$1" >"$dir/words"
+	synopsis "$1" | sed 's/ .*//' >>"$dir/words"
+	! grep -v -x -F -f "$dir/exported" "$dir/words"
+}
+
+lists_known_errors()
+{
+	listed_errors "$1" >"$dir/words"
+	for word in $errors; do
+		echo "$word"
+	done >"$dir/known"
+	[ -s "$dir/words" ] || echo "lists none"
+	[ -s "$dir/words" ] && ! grep -v -x -F -f "$dir/known" "$dir/words"
+}
+
+compiles()
+{
+	$CC -std=c99 -Wall -Wextra -Wpedantic -Werror -I"$top_srcdir/include" -c -o "$1.o" "$1.c"
+}
+
+links()
+{
+	if [ -f "$library" ]; then
+		$CC -o "$1" "$1.o" "$library" -pthread
+	else
+		./libtool --mode=link --tag=CC $CC -o "$1" "$1.o" libreloaded-buffers.la
+	fi
+}
+
+runs()
+{
+	"$1"
+	status=$?
+	echo "exit status $status"
+	[ "$status" -eq 0 ]
+}
+
+# Why programs cannot be linked or run here; empty when they can
+obstacle()
+{
+	if [ -f "$library" ]; then
+		$NM "$library"
+	else
+		$NM -D .libs/libreloaded-buffers.so
+	fi 2>/dev/null >"$dir/symbols"
+	if grep -E -q '__(asan|tsan|msan|ubsan|gcov|llvm)_' "$dir/symbols"; then
+		echo "the library is instrumented"
+		return
+	fi
+	echo 'int main(void) { return 0; }' >"$dir/nothing.c"
+	if $CC -o "$dir/nothing" "$dir/nothing.c" >/dev/null 2>&1 &&
+	   ! "$dir/nothing" 2>/dev/null; then
+		echo "programs of this compiler do not run here"
+	fi
+}
+
+# ------------------------------------------------------------------------------
+
+exported >"$dir/exported"
+declared >"$dir/declared"
+: >"$dir/named"
+: >"$dir/synopsis"
+for page in "$top_srcdir"/man/*.[1-9]; do
+	named "$page" | sed "s/\$/ ${page##*/}/" >>"$dir/named"
+	synopsis "$page" >"$dir/shown"
+	# only what the page that names the function says counts
+	named "$page" | sed 's/$/ /' >"$dir/words"
+	awk 'NR == FNR { named[$1] = 1; next } $1 in named' "$dir/words" "$dir/shown" >>"$dir/synopsis"
+done
+
+check "there are exports" test -s "$dir/exported"
+check "there are pages" test -s "$dir/named"
+
+if [ -n "$MANDOC" ]; then
+	for page in "$top_srcdir"/man/*.[1-9]; do
+		check "${page##*/} lints clean" lints_clean "$page"
+	done
+else
+	skip "lint: there is no mandoc"
+fi
+
+while read -r name; do
+	check "$name is named in one page" is_named_once "$name"
+	check "$name has the prototype of the header" has_prototype "$name"
+done <"$dir/exported"
+
+why=$(obstacle)
+[ -z "$why" ] || skip "running the examples: $why"
+for page in "$top_srcdir"/man/*.[1-9]; do
+	base=${page##*/}
+	check "$base lists known errors" lists_known_errors "$page"
+	examples "$page" "$dir/$base"
+	case $page in
+	*.3)
+		check "$base names exports" names_exports "$page"
+		check "$base has an example" test -f "$dir/$base-1.c"
+		;;
+	esac
+	for program in "$dir/$base"-*.c; do
+		[ -f "$program" ] || continue
+		program=${program%.c}
+		fact="example ${program##*-} of $base"
+		check "$fact compiles" compiles "$program"
+		[ -f "$program.o" ] && [ -z "$why" ] || continue
+		check "$fact links" links "$program"
+		[ -f "$program" ] || continue
+		check "$fact runs" runs "$program"
+	done
+done
+
+[ "$failures" -eq 0 ]

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* record.h: who was given which bytes, kept apart from the library */
+#ifndef TESTS_RECORD_H
+#define TESTS_RECORD_H
+
+#include <stddef.h>
+
+/* Bytes that were handed out, and what they were filled with. */
+struct record {
+	unsigned char *start;
+	size_t size;
+	unsigned char fill;
+};
+
+/* Fills the bytes and notes that. */
+void record_fill(struct record *record, void *start, size_t size, unsigned char fill);
+
+/* Asserts that no two overlap and that all hold what they were filled with. */
+void check_records(struct record *records, size_t count);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* support.h: what the test programs share */
+#ifndef TESTS_SUPPORT_H
+#define TESTS_SUPPORT_H
+
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+/* Runs the suite and returns the exit status for main(). */
+int run_suite(Suite *suite);
+
+/* Why this program can test nothing here: prints it and exits with 77. */
+_Noreturn void skip_all(const char *why);
+
+/* Which sanitizer this is built with: its runtime has an idea of memory of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+# define TESTS_ASAN 1
+#elif defined(__SANITIZE_THREAD__)
+# define TESTS_TSAN 1
+#elif defined(__has_feature)
+# if __has_feature(address_sanitizer)
+#  define TESTS_ASAN 1
+# elif __has_feature(thread_sanitizer)
+#  define TESTS_TSAN 1
+# endif
+#endif
+bool is_asan(void);
+bool is_tsan(void);
+
+/*
+ * Forked children
+ *
+ * A ck_assert() in a child that nobody waits for passes silently.  So children
+ * are made by run_child() alone, check with STEP(), and say by their result
+ * which step failed; run_child() asserts that none did.
+ */
+#define STEP(condition)						\
+	do {							\
+		if (!(condition))				\
+			return __LINE__;			\
+	} while (0)
+
+void run_child(int (*body)(void *context), void *context);
+
+/* Sets the soft limit, and returns what it was; limits can be raised again. */
+struct rlimit set_limit(int resource, unsigned long soft);
+
+/* The two halves of it, for children that run at the same time. */
+struct child {
+	int process;
+	int *line;
+};
+struct child start_child(int (*body)(void *context), void *context);
+void finish_child(struct child child);
+
+/* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
+uint64_t seed_random(void);
+uint64_t next_random(uint64_t *state);
+uint64_t random_below(uint64_t *state, uint64_t bound);
+
+/* /proc/self/maps, read in the plainest way. */
+struct mapping {
+	uintptr_t start, end;
+	char permissions[5];
+	char name[64];
+};
+size_t read_maps(struct mapping *maps, size_t most);
+
+/* Whether all of [start, end) is mapped, with these permissions or any (NULL). */
+bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions);
+
+/* Counts mappings that meet [start, end). */
+size_t count_mappings(uintptr_t start, uintptr_t end);
+
+#endif

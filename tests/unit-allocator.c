@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: MIT */
+/* unit-allocator.c: searches in an address space small enough to try every place */
+
+#include "config.h"
+#include "allocator.h"
+#include "fake-platform.h"
+#include "support.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PAGES(n) ((uintptr_t)(n) * FAKE_PAGE)
+
+static const int kinds[] = { BUFFERS_MAPS_QUERY, BUFFERS_MAPS_SCAN, BUFFERS_MAPS_PROBE };
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+static void reset(int kind)
+{
+	fake_reset();
+	fake.kind = kinds[kind];
+}
+
+static void fill(size_t first, size_t end)
+{
+	memset(&fake.mapped[first], 1, end - first);
+}
+
+static struct buffers_window window(size_t first, size_t end, size_t target, size_t pages)
+{
+	return (struct buffers_window){
+		.range = { PAGES(first), PAGES(end) },
+		.target = PAGES(target),
+		.size = PAGES(pages),
+		.alignment = 1,
+	};
+}
+
+static int map(const struct buffers_window *window, size_t preferred_pages,
+	       struct buffers_span *mapped)
+{
+	int error = buffers_allocator_map(window, PAGES(preferred_pages), NULL, NULL, mapped);
+
+	ck_assert_uint_eq(fake.opened, 0);
+	return error;
+}
+
+/*
+ * The rule, in the plainest form
+ */
+
+static bool is_kept(uintptr_t address, uintptr_t end)
+{
+	for (; address < end; address += FAKE_PAGE)
+		if ((fake.heap.start <= address && address < fake.heap.end) ||
+		    (fake.stack.start <= address && address < fake.stack.end))
+			return true;
+	return false;
+}
+
+static bool is_place(const struct buffers_window *window, uintptr_t address, bool may_keep)
+{
+	uintptr_t end = address + ((window->size + FAKE_PAGE - 1) & ~(uintptr_t)(FAKE_PAGE - 1));
+
+	if (address < window->range.start || end > window->range.end ||
+	    address % window->alignment || address < PAGES(FAKE_FIRST) ||
+	    end > PAGES(FAKE_PAGES) || (!may_keep && is_kept(address, end)))
+		return false;
+	for (size_t page = address / FAKE_PAGE; page < end / FAKE_PAGE; page++)
+		if (fake.mapped[page] || fake.refused[page])
+			return false;
+	return true;
+}
+
+static size_t distance(const struct buffers_window *window, uintptr_t address)
+{
+	uintptr_t end = address + ((window->size + FAKE_PAGE - 1) & ~(uintptr_t)(FAKE_PAGE - 1));
+	uintptr_t target = window->target;
+
+	if (target < window->range.start)
+		target = window->range.start;
+	if (target > window->range.end)
+		target = window->range.end;
+	target &= ~(uintptr_t)(FAKE_PAGE - 1);
+	if (address > target)
+		return address - target;
+	return target > end ? target - end : 0;
+}
+
+/* The distance of the nearest place in [start, end); SIZE_MAX when there is none. */
+static size_t nearest(const struct buffers_window *window, uintptr_t start, uintptr_t end,
+		      bool may_keep)
+{
+	size_t least = SIZE_MAX;
+
+	for (uintptr_t address = start; address < end; address += FAKE_PAGE)
+		if (is_place(window, address, may_keep) && distance(window, address) < least)
+			least = distance(window, address);
+	return least;
+}
+
+static size_t nearest_of_all(const struct buffers_window *window, bool may_keep)
+{
+	return nearest(window, 0, PAGES(FAKE_PAGES), may_keep);
+}
+
+/* Maps, and holds the result against the rule.  Returns whether there was a place. */
+static bool map_and_check(const struct buffers_window *window, size_t preferred_pages,
+			  struct buffers_hindsight *hindsight, struct buffers_span *mapped)
+{
+	size_t least = nearest_of_all(window, false);
+	size_t least_kept = nearest_of_all(window, true);
+	size_t size = (window->size + FAKE_PAGE - 1) & ~(size_t)(FAKE_PAGE - 1);
+	int error = buffers_allocator_map(window, PAGES(preferred_pages), NULL, hindsight,
+					  mapped);
+
+	ck_assert_uint_eq(fake.opened, 0);
+	if (least_kept == SIZE_MAX) {
+		ck_assert_int_eq(error, EADDRNOTAVAIL);
+		return false;
+	}
+	ck_assert_int_eq(error, 0);
+	ck_assert_uint_ge(mapped->start, window->range.start);
+	ck_assert_uint_le(mapped->end, window->range.end);
+	ck_assert_uint_eq(mapped->start % window->alignment, 0);
+	if (mapped->end - mapped->start != PAGES(preferred_pages))
+		ck_assert_uint_eq(mapped->end - mapped->start, size);
+
+	buffers_platform_unmap(mapped->start, mapped->end - mapped->start);
+	if (least != SIZE_MAX) {
+		ck_assert(!is_kept(mapped->start, mapped->end));
+		ck_assert_uint_eq(nearest(window, mapped->start, mapped->end, false), least);
+	}
+	fill(mapped->start / FAKE_PAGE, mapped->end / FAKE_PAGE);
+	return true;
+}
+
+START_TEST(nearest_place_is_taken_in_random_spaces)
+{
+	uint64_t seed = seed_random();
+
+	for (unsigned round = 0; round < 20000; round++) {
+		struct buffers_window wanted;
+		struct buffers_span mapped;
+		size_t density = 1 + random_below(&seed, 20);
+
+		reset(_i);
+		for (size_t page = 0; page < FAKE_PAGES; page++)
+			fake.mapped[page] = random_below(&seed, 20) < density;
+		if (random_below(&seed, 3) == 0) {
+			fake.heap.start = PAGES(random_below(&seed, FAKE_PAGES));
+			fake.heap.end = fake.heap.start + PAGES(random_below(&seed, 200));
+		}
+		if (random_below(&seed, 3) == 0) {
+			fake.stack.end = PAGES(random_below(&seed, FAKE_PAGES));
+			fake.stack.start = fake.stack.end - PAGES(random_below(&seed, 200));
+			if (fake.stack.start > fake.stack.end)
+				fake.stack.start = 0;
+		}
+		wanted = window(random_below(&seed, FAKE_PAGES / 2),
+				FAKE_PAGES / 2 + random_below(&seed, FAKE_PAGES / 2),
+				1 + random_below(&seed, FAKE_PAGES), 1);
+		wanted.size = 1 + random_below(&seed, PAGES(12));
+		wanted.alignment = (size_t)1 << random_below(&seed, 17);
+		map_and_check(&wanted, random_below(&seed, 20), NULL, &mapped);
+	}
+}
+END_TEST
+
+START_TEST(hindsight_changes_no_result)
+{
+	uint64_t seed = seed_random();
+
+	for (unsigned round = 0; round < 300; round++) {
+		struct buffers_hindsight hindsight = { 0 };
+		struct buffers_span mine[600];
+		size_t count = 0;
+
+		reset(_i);
+		for (size_t page = 0; page < FAKE_PAGES; page++)
+			fake.mapped[page] = random_below(&seed, 4) == 0;
+		for (unsigned i = 0; i < 300; i++) {
+			struct buffers_window wanted =
+				window(random_below(&seed, 100), 400 + random_below(&seed, 100),
+				       200 + random_below(&seed, 50), 1);
+
+			wanted.size = 1 + random_below(&seed, PAGES(5));
+			wanted.alignment = (size_t)1 << random_below(&seed, 15);
+			if (random_below(&seed, 3) == 0 && count) {
+				struct buffers_span freed = mine[--count];
+
+				ck_assert_int_eq(buffers_allocator_unmap(freed, &hindsight), 0);
+			} else if (map_and_check(&wanted, 0, &hindsight, &mine[count])) {
+				count++;
+			}
+		}
+	}
+}
+END_TEST
+
+START_TEST(hindsight_saves_questions)
+{
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_span mapped;
+
+	reset(0);
+	for (size_t page = 100; page < 400; page += 2)
+		fake.mapped[page] = true;
+	wanted.size = PAGES(2);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_gt(fake.questions, 100);
+	fake.questions = 0;
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_lt(fake.questions, 5);
+
+	/* busy: does without */
+	hindsight.is_busy = 1;
+	fake.questions = 0;
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_gt(fake.questions, 100);
+	ck_assert_int_eq(buffers_allocator_unmap(mapped, &hindsight), 0);
+	ck_assert_uint_eq(hindsight.is_busy, 1);
+}
+END_TEST
+
+/* Somebody else gave memory back where hindsight says that all is full. */
+START_TEST(stale_hindsight_hides_no_place)
+{
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_window wanted = window(200, 300, 250, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	while (buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped) == 0)
+		;
+	fake.mapped[250] = false;
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(250));
+}
+END_TEST
+
+START_TEST(hole_of_exactly_the_size_is_used)
+{
+	struct buffers_window wanted = window(16, 512, 256, 3);
+	struct buffers_span mapped;
+
+	for (size_t hole = 16; hole + 3 <= FAKE_PAGES; hole++) {
+		reset(_i);
+		fill(0, FAKE_PAGES);
+		memset(&fake.mapped[hole], 0, 3);
+		ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+		ck_assert_uint_eq(mapped.start, PAGES(hole));
+		ck_assert_uint_eq(mapped.end, PAGES(hole + 3));
+		ck_assert_int_eq(map(&wanted, 16, &mapped), EADDRNOTAVAIL);
+	}
+}
+END_TEST
+
+START_TEST(range_is_kept_to_the_byte)
+{
+	struct buffers_window wanted = window(16, 512, 100, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	wanted.range = (struct buffers_span){ PAGES(100) + 1, PAGES(103) - 1 };
+	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(101));
+	ck_assert_uint_eq(mapped.end, PAGES(102));
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+	wanted.range = (struct buffers_span){ PAGES(100) + 1, PAGES(102) - 1 };
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+}
+END_TEST
+
+START_TEST(nothing_is_sought_outside_the_limits)
+{
+	struct buffers_window wanted = window(0, 16, 8, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), EADDRNOTAVAIL);
+	wanted.range = (struct buffers_span){ PAGES(512), UINTPTR_MAX };
+	ck_assert_int_eq(map(&wanted, 16, &mapped), EADDRNOTAVAIL);
+	wanted.range = (struct buffers_span){ 0, UINTPTR_MAX };
+	wanted.size = SIZE_MAX;
+	ck_assert_int_eq(map(&wanted, 16, &mapped), EADDRNOTAVAIL);
+	wanted.size = PAGES(512 - 16) + 1;
+	ck_assert_int_eq(map(&wanted, 16, &mapped), EADDRNOTAVAIL);
+	ck_assert_uint_eq(fake.attempts, 0);
+	wanted.size = PAGES(512 - 16);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(16));
+	ck_assert_uint_eq(mapped.end, PAGES(512));
+}
+END_TEST
+
+START_TEST(preferred_size_is_taken_where_it_fits)
+{
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+	ck_assert_uint_eq(mapped.end - mapped.start, PAGES(16));
+	/* below the target it grows downward, away from it */
+	fill(200, 512);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(184));
+	ck_assert_uint_eq(mapped.end, PAGES(200));
+	/* and never out of the range */
+	wanted.range.start = PAGES(180);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(183));
+	ck_assert_uint_eq(mapped.end, PAGES(184));
+}
+END_TEST
+
+START_TEST(preferred_size_yields_to_the_heap)
+{
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fake.heap = (struct buffers_span){ PAGES(258), PAGES(300) };
+	ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(256));
+	ck_assert_uint_eq(mapped.end, PAGES(257));
+}
+END_TEST
+
+START_TEST(preferred_size_yields_to_a_limit_on_memory)
+{
+	struct buffers_window wanted = window(16, 512, 256, 2);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fake.longest = PAGES(2);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), 0);
+	ck_assert_uint_eq(mapped.end - mapped.start, PAGES(2));
+	fake.longest = PAGES(1);
+	ck_assert_int_eq(map(&wanted, 16, &mapped), ENOMEM);
+}
+END_TEST
+
+START_TEST(neighbour_is_extended_by_one_mapping)
+{
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_span neighbour = { PAGES(260), PAGES(270) };
+	struct buffers_span mapped;
+
+	reset(_i);
+	fill(260, 270);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(270));
+	ck_assert_uint_eq(mapped.end, PAGES(274));
+	neighbour = (struct buffers_span){ PAGES(240), PAGES(250) };
+	fill(240, 250);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(236));
+	ck_assert_uint_eq(mapped.end, PAGES(240));
+	/* without a target: upward, and the search goes on from there */
+	wanted.target = 0;
+	neighbour = (struct buffers_span){ PAGES(100), PAGES(101) };
+	fill(100, 101);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(101));
+	ck_assert_uint_eq(fake.questions, 0);
+	ck_assert_uint_eq(fake.attempts, 3);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.end, PAGES(100));
+}
+END_TEST
+
+START_TEST(neighbour_at_the_edge_of_the_range_or_the_heap_starts_a_search)
+{
+	struct buffers_window wanted = window(200, 300, 250, 1);
+	struct buffers_span neighbour = { PAGES(290), PAGES(300) };
+	struct buffers_span mapped;
+
+	reset(_i);
+	fill(290, 300);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(250));
+	neighbour = (struct buffers_span){ PAGES(200), PAGES(210) };
+	fill(200, 210);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(249));
+	neighbour = (struct buffers_span){ PAGES(260), PAGES(270) };
+	fill(260, 270);
+	fake.heap = (struct buffers_span){ PAGES(270), PAGES(290) };
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &neighbour, NULL, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(251));
+}
+END_TEST
+
+START_TEST(room_of_heap_and_stack_is_the_last_resort)
+{
+	struct buffers_window wanted = window(100, 200, 150, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fake.heap = (struct buffers_span){ PAGES(110), PAGES(150) };
+	fake.stack = (struct buffers_span){ PAGES(160), PAGES(190) };
+	for (unsigned left = 10 + 10 + 10; left; left--) {
+		ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+		ck_assert(!is_kept(mapped.start, mapped.end));
+	}
+	/* the heap grows up, so its far end goes first; the stack's is its low end */
+	for (unsigned page = 149; page >= 110; page--) {
+		ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+		ck_assert_uint_eq(mapped.start, PAGES(page));
+	}
+	for (unsigned page = 160; page < 190; page++) {
+		ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+		ck_assert_uint_eq(mapped.start, PAGES(page));
+	}
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+}
+END_TEST
+
+START_TEST(last_resort_without_target_is_random_in_the_far_half)
+{
+	struct buffers_window wanted = window(100, 200, 0, 1);
+	struct buffers_span mapped;
+	bool differs = false;
+	uintptr_t first = 0;
+
+	for (unsigned i = 0; i < 100; i++) {
+		reset(_i);
+		fake.random = i;
+		if (i < 50)
+			fake.heap = (struct buffers_span){ PAGES(50), PAGES(250) };
+		else
+			fake.stack = (struct buffers_span){ PAGES(50), PAGES(250) };
+		ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+		if (i < 50)
+			ck_assert_uint_ge(mapped.start, PAGES(149));
+		else
+			ck_assert_uint_le(mapped.start, PAGES(150));
+		differs |= i && mapped.start != first;
+		first = mapped.start;
+	}
+	ck_assert(differs);
+}
+END_TEST
+
+START_TEST(random_place_covers_the_range)
+{
+	struct buffers_window wanted = window(100, 110, 0, 1);
+	struct buffers_span mapped;
+	bool seen[10] = { false };
+
+	for (unsigned i = 0; i < 1000; i++) {
+		reset(_i);
+		fake.random = i;
+		ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+		seen[mapped.start / FAKE_PAGE - 100] = true;
+	}
+	for (unsigned i = 0; i < 10; i++)
+		ck_assert(seen[i]);
+}
+END_TEST
+
+START_TEST(lost_race_goes_on)
+{
+	struct buffers_window wanted = window(100, 120, 110, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fake.races = 19;
+	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+	reset(_i);
+	fake.races = 20;
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+}
+END_TEST
+
+START_TEST(errors_end_the_search)
+{
+	struct buffers_window wanted = window(100, 120, 110, 1);
+	struct buffers_span neighbour = { PAGES(110), PAGES(111) };
+	struct buffers_span mapped;
+	static const int errors[] = { ENOMEM, EACCES };
+
+	for (size_t i = 0; i < 2; i++) {
+		reset(_i);
+		fake.error = errors[i];
+		ck_assert_int_eq(map(&wanted, 0, &mapped), errors[i]);
+		ck_assert_uint_eq(fake.attempts, 1);
+		ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(2), &neighbour, NULL,
+						       &mapped), errors[i]);
+		ck_assert_uint_eq(fake.opened, 0);
+	}
+}
+END_TEST
+
+START_TEST(unreadable_list_is_no_place)
+{
+	struct buffers_window wanted = window(100, 120, 110, 1);
+	struct buffers_span mapped;
+
+	reset(1);
+	fake.scan_error = EIO;
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+	ck_assert_uint_eq(fake.attempts, 0);
+}
+END_TEST
+
+START_TEST(random_place_is_not_the_edge_of_the_heap)
+{
+	struct buffers_window wanted = window(100, 200, 0, 1);
+	struct buffers_span mapped;
+	unsigned edges = 0;
+
+	for (unsigned i = 0; i < 200; i++) {
+		reset(_i);
+		fake.random = i;
+		fake.heap = (struct buffers_span){ PAGES(120), PAGES(170) };
+		ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+		edges += mapped.end == fake.heap.start || mapped.start == fake.heap.end;
+	}
+	ck_assert_uint_lt(edges, 30);	/* 8 were to be expected; 108 of a careless draw */
+}
+END_TEST
+
+/* A sanitizer's runtime, or an emulator, that will not map what seems free. */
+START_TEST(refused_stretches_are_left_quickly)
+{
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_span mapped;
+
+	reset(_i);
+	memset(&fake.refused[20], 1, 480);
+	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+	ck_assert_uint_lt(fake.attempts, 40);
+
+	/* where that leaps over what there is, the system is asked for any place */
+	reset(_i);
+	memset(&fake.refused[16], 1, 496);
+	fake.refused[100] = false;
+	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(100));
+
+	/* which counts only in the range */
+	reset(_i);
+	memset(&fake.refused[16], 1, 496);
+	fake.refused[100] = false;
+	wanted.range.start = PAGES(101);
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+	ck_assert(!fake.mapped[100]);
+	fake.refused[100] = true;
+	ck_assert_int_eq(map(&wanted, 0, &mapped), ENOMEM);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("unit-allocator");
+	TCase *random = tcase_create("random");
+	TCase *rules = tcase_create("rules");
+
+	tcase_set_timeout(random, 300);
+	tcase_add_loop_test(random, nearest_place_is_taken_in_random_spaces, 0, KINDS);
+	tcase_add_loop_test(random, hindsight_changes_no_result, 0, KINDS);
+	suite_add_tcase(suite, random);
+
+	tcase_add_test(rules, hindsight_saves_questions);
+	tcase_add_loop_test(rules, stale_hindsight_hides_no_place, 0, KINDS);
+	tcase_add_loop_test(rules, hole_of_exactly_the_size_is_used, 0, KINDS);
+	tcase_add_loop_test(rules, range_is_kept_to_the_byte, 0, KINDS);
+	tcase_add_loop_test(rules, nothing_is_sought_outside_the_limits, 0, KINDS);
+	tcase_add_loop_test(rules, preferred_size_is_taken_where_it_fits, 0, KINDS);
+	tcase_add_loop_test(rules, preferred_size_yields_to_the_heap, 0, KINDS);
+	tcase_add_loop_test(rules, preferred_size_yields_to_a_limit_on_memory, 0, KINDS);
+	tcase_add_loop_test(rules, neighbour_is_extended_by_one_mapping, 0, KINDS);
+	tcase_add_loop_test(rules, neighbour_at_the_edge_of_the_range_or_the_heap_starts_a_search,
+			    0, KINDS);
+	tcase_add_loop_test(rules, room_of_heap_and_stack_is_the_last_resort, 0, KINDS);
+	tcase_add_loop_test(rules, last_resort_without_target_is_random_in_the_far_half, 0, KINDS);
+	tcase_add_loop_test(rules, random_place_covers_the_range, 0, KINDS);
+	tcase_add_loop_test(rules, random_place_is_not_the_edge_of_the_heap, 0, KINDS);
+	tcase_add_test(rules, unreadable_list_is_no_place);
+	tcase_add_loop_test(rules, lost_race_goes_on, 0, KINDS);
+	tcase_add_loop_test(rules, errors_end_the_search, 0, KINDS);
+	tcase_add_loop_test(rules, refused_stretches_are_left_quickly, 0, KINDS);
+	suite_add_tcase(suite, rules);
+	return run_suite(suite);
+}

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/* unit-locator.c: the layout that others share, items and their locks, the chain */
+
+#include "config.h"
+#include "locator.h"
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB ((size_t)1 << 10)
+
+static bool is_64_bit(void)
+{
+	return sizeof(uintptr_t) == 8;
+}
+
+START_TEST(fields_lie_where_other_implementations_look)
+{
+	static const struct {
+		size_t here, on_64, on_32;
+	} fields[] = {
+		{ offsetof(struct buffers_locator, this_address), 0, 0 },
+		{ offsetof(struct buffers_locator, next_locator), 8, 4 },
+		{ offsetof(struct buffers_locator, is_locked), 16, 8 },
+		{ offsetof(struct buffers_locator, flags), 20, 12 },
+		{ offsetof(struct buffers_locator, num_items), 21, 13 },
+		{ offsetof(struct buffers_locator, reserved), 22, 14 },
+		{ offsetof(struct buffers_locator, items), 24, 16 },
+		{ offsetof(struct buffers_item, base_address), 0, 0 },
+		{ offsetof(struct buffers_item, size), 8, 4 },
+		{ offsetof(struct buffers_item, position), 12, 8 },
+		{ offsetof(struct buffers_item, is_taken), 16, 12 },
+		{ sizeof(struct buffers_item), 20, 16 },
+		{ sizeof(((struct buffers_locator *)0)->items) / sizeof(struct buffers_item),
+		  203, 255 },
+		{ BUFFERS_LOCATOR_CAPACITY, 203, 255 },
+	};
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		ck_assert_uint_eq(fields[i].here, is_64_bit() ? fields[i].on_64 : fields[i].on_32);
+}
+END_TEST
+
+static uintptr_t aligned_memory(size_t size)
+{
+	void *memory = aligned_alloc(BUFFERS_LOCATOR_SIZE, size);
+
+	ck_assert_ptr_nonnull(memory);
+	memset(memory, 0, size);
+	return (uintptr_t)memory;
+}
+
+static struct buffers_locator *new_locator(void)
+{
+	return buffers_locator_init(aligned_memory(BUFFERS_LOCATOR_SIZE), BUFFERS_LOCATOR_SIZE);
+}
+
+/* The bytes themselves, as a reader with its own idea of the structure sees them. */
+START_TEST(bytes_of_an_item_are_where_they_should_be)
+{
+	struct buffers_locator *locator = new_locator();
+	const unsigned char *bytes = (const unsigned char *)locator;
+	size_t word = sizeof(uintptr_t);
+	size_t first = 2 * word + 8;
+	struct buffers_item *item;
+	uintptr_t address;
+	uint32_t number;
+
+	ck_assert_int_eq(buffers_locator_register(
+		locator, (struct buffers_span){ 0x10000, 0x30000 }, &item), 0);
+	ck_assert_int_eq(buffers_item_reserve(item, 0x1234, 1, &address), 0);
+	memcpy(&address, bytes, word);
+	ck_assert_uint_eq(address, (uintptr_t)locator);
+	memcpy(&address, bytes + word, word);
+	ck_assert_uint_eq(address, 0);
+	ck_assert_uint_eq(bytes[2 * word + 4], 0);
+	ck_assert_uint_eq(bytes[2 * word + 5], 1);
+	memcpy(&address, bytes + first, word);
+	ck_assert_uint_eq(address, 0x10000);
+	memcpy(&number, bytes + first + word, 4);
+	ck_assert_uint_eq(number, 0x20000);
+	memcpy(&number, bytes + first + word + 4, 4);
+	ck_assert_uint_eq(number, 0x1234);
+	memcpy(&number, bytes + first + word + 8, 4);
+	ck_assert_uint_eq(number, 1);
+}
+END_TEST
+
+START_TEST(rest_of_a_large_page_is_listed_in_parts_of_16_kib)
+{
+	uintptr_t address = aligned_memory(64 * KIB);
+	struct buffers_locator *locator = buffers_locator_init(address, 64 * KIB);
+	uintptr_t expected = address + 4 * KIB;
+
+	ck_assert(buffers_locator_is_valid(locator));
+	ck_assert_uint_eq(locator->num_items, 4);
+	for (unsigned i = 0; i < 4; i++) {
+		ck_assert_uint_eq(locator->items[i].base_address, expected);
+		ck_assert_uint_eq(locator->items[i].size, i < 3 ? 16 * KIB : 12 * KIB);
+		ck_assert_uint_eq(locator->items[i].is_taken, 0);
+		ck_assert_uint_eq(locator->items[i].position, 0);
+		expected += locator->items[i].size;
+	}
+	ck_assert_uint_eq(expected, address + 64 * KIB);
+}
+END_TEST
+
+START_TEST(bytes_that_make_no_sense_are_not_a_locator)
+{
+	struct buffers_locator good;
+	struct buffers_locator *locator = new_locator();
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_locator_register(
+		locator, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
+	good = *locator;
+	ck_assert(buffers_locator_is_valid(locator));
+#define BREAKS(change)						\
+	do {							\
+		change;						\
+		ck_assert(!buffers_locator_is_valid(locator));	\
+		*locator = good;				\
+		ck_assert(buffers_locator_is_valid(locator));	\
+	} while (0)
+	BREAKS(locator->this_address++);
+	BREAKS(locator->flags = 1);
+	BREAKS(locator->flags = 8);
+	BREAKS(locator->reserved[0] = 1);
+	BREAKS(locator->reserved[1] = 1);
+	BREAKS(locator->items[0].base_address = 0);
+	BREAKS(locator->items[0].position = 0x10001);
+	BREAKS(locator->items[0].base_address = UINTPTR_MAX - 0xffff);
+	if (is_64_bit())
+		BREAKS(locator->num_items = 204);
+#undef BREAKS
+}
+END_TEST
+
+static struct buffers_window window(uintptr_t start, uintptr_t end, size_t size,
+				    size_t alignment)
+{
+	return (struct buffers_window){
+		.range = { start, end }, .size = size, .alignment = alignment,
+	};
+}
+
+static struct buffers_item *take(struct buffers_locator *locator, uintptr_t start,
+				 uintptr_t end, size_t size, size_t alignment)
+{
+	struct buffers_window wanted = window(start, end, size, alignment);
+	struct buffers_span neighbour;
+
+	return buffers_locator_take(locator, &wanted, &neighbour);
+}
+
+static struct buffers_item *register_free(struct buffers_locator *locator, uintptr_t start,
+					  uintptr_t end)
+{
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_locator_register(
+		locator, (struct buffers_span){ start, end }, &item), 0);
+	buffers_item_release(item);
+	return item;
+}
+
+START_TEST(item_fits_when_all_its_free_room_is_in_the_range)
+{
+	struct buffers_locator *locator = new_locator();
+	struct buffers_item *item = register_free(locator, 0x10000, 0x20000);
+	uintptr_t address;
+
+#define FITS(...)								\
+	do {									\
+		ck_assert_ptr_eq(take(locator, __VA_ARGS__), item);		\
+		buffers_item_release(item);					\
+	} while (0)
+#define FITS_NOT(...) ck_assert_ptr_null(take(locator, __VA_ARGS__))
+	FITS(0x10000, 0x20000, 0x10000, 1);
+	FITS(0, UINTPTR_MAX, 1, 0x10000);
+	FITS_NOT(0x10001, 0x20000, 1, 1);
+	FITS_NOT(0x10000, 0x1ffff, 1, 1);
+	FITS_NOT(0x10000, 0x20000, 0x10001, 1);
+	FITS_NOT(0x10000, 0x20000, 1, 0x20000);
+
+	ck_assert_int_eq(buffers_item_reserve(item, 0x1001, 1, &address), 0);
+	FITS(0x11001, 0x20000, 0xefff, 1);
+	FITS_NOT(0x11002, 0x20000, 1, 1);
+	FITS(0, 0x20000, 0xeffe, 2);
+	FITS_NOT(0, 0x20000, 0xefff, 2);
+	FITS(0, 0x20000, 0xe000, 0x2000);
+	FITS_NOT(0, 0x20000, 0xe001, 0x2000);
+
+	ck_assert_int_eq(buffers_item_reserve(item, 0xefff, 1, &address), 0);
+	FITS_NOT(0, UINTPTR_MAX, 1, 1);
+#undef FITS
+#undef FITS_NOT
+}
+END_TEST
+
+START_TEST(taken_item_is_skipped)
+{
+	struct buffers_locator *locator = new_locator();
+	struct buffers_item *first = register_free(locator, 0x10000, 0x20000);
+	struct buffers_item *second = register_free(locator, 0x30000, 0x40000);
+
+	ck_assert_ptr_eq(take(locator, 0, UINTPTR_MAX, 1, 1), first);
+	ck_assert_ptr_eq(take(locator, 0, UINTPTR_MAX, 1, 1), second);
+	ck_assert_ptr_null(take(locator, 0, UINTPTR_MAX, 1, 1));
+	buffers_item_release(first);
+	ck_assert_ptr_eq(take(locator, 0, UINTPTR_MAX, 1, 1), first);
+}
+END_TEST
+
+START_TEST(last_buffer_in_the_range_is_the_neighbour)
+{
+	struct buffers_locator *locator = new_locator();
+	struct buffers_window wanted = window(0x20000, 0x60000, 0x20000, 1);
+	struct buffers_span neighbour = { 1, 1 };
+
+	ck_assert_ptr_null(buffers_locator_take(locator, &wanted, &neighbour));
+	ck_assert_uint_eq(neighbour.end, 0);
+	register_free(locator, 0x1f000, 0x2f000);
+	ck_assert_ptr_null(buffers_locator_take(locator, &wanted, &neighbour));
+	ck_assert_uint_eq(neighbour.end, 0);
+	register_free(locator, 0x30000, 0x40000);
+	register_free(locator, 0x20000, 0x30000);
+	register_free(locator, 0x51000, 0x61000);
+	ck_assert_ptr_null(buffers_locator_take(locator, &wanted, &neighbour));
+	ck_assert_uint_eq(neighbour.start, 0x20000);
+	ck_assert_uint_eq(neighbour.end, 0x30000);
+}
+END_TEST
+
+START_TEST(buffer_of_4_gib_is_listed_a_byte_short)
+{
+	struct buffers_locator *locator = new_locator();
+	struct buffers_item *item;
+
+	if (!is_64_bit())
+		return;
+	item = register_free(locator, 0x10000, 0x10000 + ((uintptr_t)1 << 16 << 16));
+	ck_assert_uint_eq(item->size, UINT32_MAX);
+	ck_assert_uint_eq(buffers_item_room(item), UINT32_MAX);
+}
+END_TEST
+
+START_TEST(full_locators_are_chained)
+{
+	struct buffers_locator *locator = new_locator();
+	enum { MANY = 5 * 255 };
+	unsigned length = 0;
+	unsigned total = 0;
+
+	for (uintptr_t i = 1; i <= MANY; i++)
+		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
+	for (struct buffers_locator *l = locator; l;
+	     l = (struct buffers_locator *)l->next_locator) {
+		ck_assert(buffers_locator_is_valid(l));
+		ck_assert(!l->next_locator || l->num_items == BUFFERS_LOCATOR_CAPACITY);
+		length++;
+		total += l->num_items;
+	}
+	ck_assert_uint_gt(length, 3);
+	ck_assert_uint_eq(total, MANY);
+	for (uintptr_t i = 1; i <= MANY; i++)
+		ck_assert_ptr_nonnull(take(locator, i * 0x10000, (i + 1) * 0x10000, 0x10000, 1));
+	ck_assert_ptr_null(take(locator, 0, UINTPTR_MAX, 1, 1));
+}
+END_TEST
+
+/*
+ * Threads
+ */
+
+enum { THREADS = 8 };
+
+static void run_threads(void *(*body)(void *), void *context)
+{
+	pthread_t threads[THREADS];
+
+	for (unsigned i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, body, context), 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+}
+
+struct crowd {
+	pthread_barrier_t start;
+	struct buffers_locator *first;
+	struct buffers_locator *seen[THREADS];
+	unsigned number;
+};
+
+static void crowd_init(struct crowd *crowd, struct buffers_locator *first)
+{
+	*crowd = (struct crowd){ .first = first };
+	ck_assert_int_eq(pthread_barrier_init(&crowd->start, NULL, THREADS), 0);
+}
+
+static void *find_first(void *context)
+{
+	struct crowd *crowd = context;
+	unsigned me = __atomic_fetch_add(&crowd->number, 1, __ATOMIC_RELAXED);
+
+	pthread_barrier_wait(&crowd->start);
+	buffers_locator_first(&crowd->first, &crowd->seen[me]);
+	return NULL;
+}
+
+START_TEST(all_who_race_get_the_same_first_locator)
+{
+	for (unsigned round = 0; round < 200; round++) {
+		struct crowd crowd;
+
+		crowd_init(&crowd, NULL);
+		run_threads(find_first, &crowd);
+		ck_assert_ptr_nonnull(crowd.first);
+		ck_assert(buffers_locator_is_valid(crowd.first));
+		for (unsigned i = 0; i < THREADS; i++)
+			ck_assert_ptr_eq(crowd.seen[i], crowd.first);
+		pthread_barrier_destroy(&crowd.start);
+	}
+}
+END_TEST
+
+enum { PER_THREAD = 500 };
+
+static void *register_many(void *context)
+{
+	struct crowd *crowd = context;
+	uintptr_t me = __atomic_fetch_add(&crowd->number, 1, __ATOMIC_RELAXED);
+
+	pthread_barrier_wait(&crowd->start);
+	for (uintptr_t i = 0; i < PER_THREAD; i++) {
+		uintptr_t start = (1 + me * PER_THREAD + i) * 0x1000;
+		struct buffers_item *item = NULL;
+
+		buffers_locator_register(crowd->first,
+					 (struct buffers_span){ start, start + 0x1000 }, &item);
+		if (item && item->base_address == start)
+			buffers_item_release(item);
+	}
+	return NULL;
+}
+
+START_TEST(all_who_register_at_once_are_listed_once)
+{
+	struct crowd crowd;
+	static unsigned seen[THREADS * PER_THREAD + 1];
+	unsigned total = 0;
+
+	crowd_init(&crowd, new_locator());
+	run_threads(register_many, &crowd);
+	for (struct buffers_locator *l = crowd.first; l;
+	     l = (struct buffers_locator *)l->next_locator) {
+		ck_assert(buffers_locator_is_valid(l));
+		for (unsigned i = 0; i < l->num_items; i++, total++) {
+			ck_assert_uint_eq(l->items[i].is_taken, 0);
+			seen[l->items[i].base_address / 0x1000]++;
+		}
+	}
+	ck_assert_uint_eq(total, THREADS * PER_THREAD);
+	for (unsigned i = 1; i <= THREADS * PER_THREAD; i++)
+		ck_assert_uint_eq(seen[i], 1);
+}
+END_TEST
+
+/*
+ * The race between looking and taking: all see the room, one at a time takes
+ * it, and whoever comes too late must notice.  Room for 1,000 bytes is wanted
+ * byte by byte, so an overlooked race would hand out more than there is.
+ */
+static void *drain(void *context)
+{
+	struct crowd *crowd = context;
+	uintptr_t address;
+
+	pthread_barrier_wait(&crowd->start);
+	for (;;) {
+		struct buffers_item *item = take(crowd->first, 0, UINTPTR_MAX, 3, 1);
+
+		if (item) {
+			if (buffers_item_room(item) < 3 ||
+			    buffers_item_reserve(item, 3, 1, &address) != 0)
+				abort();
+			__atomic_fetch_add(&crowd->number, 3, __ATOMIC_RELAXED);
+			buffers_item_release(item);
+		} else if (__atomic_load_n(&crowd->number, __ATOMIC_RELAXED) >= 999) {
+			return NULL;
+		}
+	}
+}
+
+START_TEST(room_that_is_used_between_looking_and_taking_is_noticed)
+{
+	for (unsigned round = 0; round < 200; round++) {
+		struct crowd crowd;
+
+		crowd_init(&crowd, new_locator());
+		register_free(crowd.first, 0x10000, 0x10000 + 1000);
+		run_threads(drain, &crowd);
+		ck_assert_uint_eq(crowd.number, 999);
+		ck_assert_uint_eq(crowd.first->items[0].position, 999);
+	}
+}
+END_TEST
+
+static int stop_at_third(const struct buffers_info *info, void *context)
+{
+	unsigned *count = context;
+
+	ck_assert_ptr_nonnull(info->base);
+	return ++*count == 3 ? 42 : 0;
+}
+
+START_TEST(walk_ends_where_the_visitor_says)
+{
+	struct buffers_locator *locator = new_locator();
+	unsigned count = 0;
+
+	for (uintptr_t i = 1; i < 10; i++)
+		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
+	ck_assert_int_eq(buffers_locator_walk(locator, stop_at_third, &count), 42);
+	ck_assert_uint_eq(count, 3);
+	ck_assert_int_eq(buffers_locator_walk(NULL, stop_at_third, &count), 0);
+	ck_assert_uint_eq(count, 3);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("unit-locator");
+	TCase *layout = tcase_create("layout");
+	TCase *items = tcase_create("items");
+	TCase *threads = tcase_create("threads");
+
+	tcase_add_test(layout, fields_lie_where_other_implementations_look);
+	tcase_add_test(layout, bytes_of_an_item_are_where_they_should_be);
+	tcase_add_test(layout, rest_of_a_large_page_is_listed_in_parts_of_16_kib);
+	tcase_add_test(layout, bytes_that_make_no_sense_are_not_a_locator);
+	suite_add_tcase(suite, layout);
+
+	tcase_add_test(items, item_fits_when_all_its_free_room_is_in_the_range);
+	tcase_add_test(items, taken_item_is_skipped);
+	tcase_add_test(items, last_buffer_in_the_range_is_the_neighbour);
+	tcase_add_test(items, buffer_of_4_gib_is_listed_a_byte_short);
+	tcase_add_test(items, full_locators_are_chained);
+	tcase_add_test(items, walk_ends_where_the_visitor_says);
+	suite_add_tcase(suite, items);
+
+	tcase_set_timeout(threads, 300);
+	tcase_add_test(threads, all_who_race_get_the_same_first_locator);
+	tcase_add_test(threads, all_who_register_at_once_are_listed_once);
+	tcase_add_test(threads, room_that_is_used_between_looking_and_taking_is_noticed);
+	suite_add_tcase(suite, threads);
+	return run_suite(suite);
+}

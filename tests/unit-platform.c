@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: MIT */
+/* unit-platform.c: the primitives, on the system that runs the test */
+
+#include "config.h"
+#include "platform.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef PR_SET_MDWE
+# define PR_SET_MDWE		65
+# define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
+
+#define MIB ((uintptr_t)1 << 20)
+#define GIB ((uintptr_t)1 << 30)
+
+/*
+ * The library's mmap() goes through here, so that it can be another kernel's.
+ */
+void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+
+static bool placing_is_a_hint;	/* as before Linux 4.17 */
+static int placed_error;	/* of mappings at an address */
+static int any_error;		/* of mappings anywhere */
+
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	int error = flags & MAP_FIXED_NOREPLACE ? placed_error : any_error;
+
+	if (error) {
+		errno = error;
+		return MAP_FAILED;
+	}
+	if (placing_is_a_hint)
+		flags &= ~MAP_FIXED_NOREPLACE;
+	return __real_mmap(address, size, protection, flags, fd, offset);
+}
+
+static size_t page(void)
+{
+	return buffers_platform_granularity();
+}
+
+static uintptr_t some_memory(size_t pages)
+{
+	uintptr_t address;
+
+	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_DATA, &address), 0);
+	return address;
+}
+
+START_TEST(granularity_is_the_page_size)
+{
+	ck_assert_uint_eq(page(), (size_t)sysconf(_SC_PAGESIZE));
+}
+END_TEST
+
+START_TEST(limits_enclose_all_mappings_and_leave_the_lowest_64_kib)
+{
+	struct buffers_span limits = buffers_platform_limits();
+	static struct mapping maps[10000];
+	size_t count = read_maps(maps, 10000);
+
+	ck_assert_uint_ge(limits.start, 0x10000);
+	ck_assert_uint_lt(limits.start, MIB);
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(maps[i].name, "[vsyscall]") == 0)
+			continue;
+		ck_assert_uint_ge(maps[i].start, limits.start);
+		ck_assert_uint_le(maps[i].end, limits.end);
+	}
+	ck_assert_uint_eq(buffers_platform_limits().start, limits.start);
+}
+END_TEST
+
+START_TEST(top_of_the_limits_can_be_mapped)
+{
+	uintptr_t top = buffers_platform_limits().end;
+
+	if (is_asan() || is_tsan())
+		return;		/* they keep it for themselves */
+	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_DATA), 0);
+	ck_assert_int_eq(buffers_platform_unmap(top - page(), page()), 0);
+}
+END_TEST
+
+START_TEST(heap_grows_from_the_break)
+{
+	struct buffers_span heap = buffers_platform_heap_growth();
+	uintptr_t end = (uintptr_t)sbrk(0);
+
+	ck_assert_uint_ge(heap.start, end);
+	ck_assert_uint_lt(heap.start - end, page());
+	ck_assert_uint_gt(heap.end - heap.start, 64 * MIB);
+	sbrk(3 * (intptr_t)page());
+	ck_assert_uint_eq(buffers_platform_heap_growth().start, heap.start + 3 * page());
+}
+END_TEST
+
+START_TEST(stack_grows_down_by_its_limit_and_at_least_128_mib)
+{
+	char local;
+	struct buffers_span stack = buffers_platform_stack_growth();
+	if (!is_asan())		/* whose locals may lie elsewhere */
+		ck_assert(stack.start < (uintptr_t)&local && (uintptr_t)&local < stack.end);
+	ck_assert_uint_gt(stack.end - stack.start, 128 * MIB);
+	ck_assert_uint_lt(stack.end - stack.start, 256 * MIB);
+	if (set_limit(RLIMIT_STACK, GIB).rlim_max < GIB)
+		return;
+	stack = buffers_platform_stack_growth();
+	ck_assert_uint_gt(stack.end - stack.start, GIB);
+	if (set_limit(RLIMIT_STACK, RLIM_INFINITY).rlim_max != RLIM_INFINITY)
+		return;
+	stack = buffers_platform_stack_growth();
+	ck_assert_uint_gt(stack.end - stack.start, GIB);
+	ck_assert_uint_lt(stack.start, stack.end);
+}
+END_TEST
+
+START_TEST(memory_is_mapped_where_it_was_wanted)
+{
+	uintptr_t address = some_memory(3);
+
+	ck_assert_int_eq(buffers_platform_unmap(address, 3 * page()), 0);
+	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_CODE), 0);
+	ck_assert(is_mapped_as(address + page(), address + 2 * page(), "rwxp"));
+	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_DATA), 0);
+	ck_assert(is_mapped_as(address, address + page(), "rw-p"));
+}
+END_TEST
+
+START_TEST(nothing_is_replaced)
+{
+	uintptr_t address = some_memory(1);
+
+	if (is_asan())
+		return;		/* maps behind our back */
+
+	*(char *)address = 'x';
+	for (int hint = 0; hint < 2; hint++) {
+		size_t before = count_mappings(0, UINTPTR_MAX);
+
+		placing_is_a_hint = hint;
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_CODE), EEXIST);
+		ck_assert_int_eq(*(char *)address, 'x');
+		ck_assert_uint_eq(count_mappings(0, UINTPTR_MAX), before);
+	}
+}
+END_TEST
+
+START_TEST(errors_of_the_kernel_are_told_apart)
+{
+	static const struct {
+		int placed, any, expected;
+	} cases[] = {
+		{ EEXIST, 0, EEXIST },
+		{ EINVAL, 0, EEXIST },
+		{ ENOMEM, 0, ENOMEM },
+		{ EAGAIN, 0, ENOMEM },
+		{ EPERM, 0, EEXIST },	/* that address is protected, others are not */
+		{ EACCES, 0, EEXIST },
+		{ EPERM, EPERM, EACCES },
+		{ EACCES, EACCES, EACCES },
+		{ EPERM, EACCES, EACCES },
+		{ EPERM, ENOMEM, ENOMEM },
+	};
+	uintptr_t address = some_memory(1);
+
+	ck_assert_int_eq(buffers_platform_unmap(address, page()), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		placed_error = cases[i].placed;
+		any_error = cases[i].any;
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_CODE),
+				 cases[i].expected);
+	}
+	ck_assert_uint_eq(count_mappings(address, address + page()), 0);
+}
+END_TEST
+
+START_TEST(mapping_anywhere_says_what_was_refused)
+{
+	uintptr_t address;
+
+	any_error = ENOMEM;
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_CODE, &address), ENOMEM);
+	any_error = EPERM;
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_CODE, &address), EACCES);
+}
+END_TEST
+
+START_TEST(unmapping_reports_the_kernels_error)
+{
+	ck_assert_int_eq(buffers_platform_unmap(1, page()), EINVAL);
+}
+END_TEST
+
+/*
+ * The three ways to see mappings agree
+ */
+
+struct list {
+	struct buffers_span spans[10000];
+	size_t count;
+};
+
+static void add_to_list(struct buffers_span mapping, void *context)
+{
+	struct list *list = context;
+
+	if (list->count < 10000)
+		list->spans[list->count++] = mapping;
+}
+
+static void scan_all(struct list *list)
+{
+	struct buffers_maps maps;
+
+	list->count = 0;
+	buffers_platform_maps_open(&maps);
+	ck_assert_int_ne(maps.kind, BUFFERS_MAPS_PROBE);
+	maps.kind = BUFFERS_MAPS_SCAN;
+	ck_assert_int_eq(buffers_platform_maps_scan(&maps, add_to_list, list), 0);
+	buffers_platform_maps_close(&maps);
+}
+
+/* A mapping whose name has blanks, a newline and what looks like a line's start. */
+static void map_file_with_odd_name(void)
+{
+	static const char *const name = "/tmp/10000-20000 rwxp \n30000-40000 r--p";
+	int file = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(file, 0);
+	ck_assert_int_eq(ftruncate(file, (off_t)page()), 0);
+	ck_assert_ptr_ne(mmap(NULL, page(), PROT_READ, MAP_PRIVATE, file, 0), MAP_FAILED);
+	unlink(name);
+	close(file);
+}
+
+START_TEST(scan_reads_every_line)
+{
+	static struct mapping maps[10000];
+	static struct list list;
+	size_t count;
+
+	if (is_asan() || is_tsan())
+		return;		/* map behind our back */
+	map_file_with_odd_name();
+	for (unsigned i = 0; i < 2000; i++)	/* more than one buffer of the kernel's */
+		ck_assert_int_eq(mprotect((void *)(some_memory(3) + page()), page(), PROT_READ), 0);
+	count = read_maps(maps, 10000);
+	scan_all(&list);
+	ck_assert_uint_gt(count, 2000);
+	ck_assert_uint_eq(list.count, count);
+	for (size_t i = 0; i < count; i++) {
+		ck_assert_uint_eq(list.spans[i].start, maps[i].start);
+		ck_assert_uint_eq(list.spans[i].end, maps[i].end);
+	}
+}
+END_TEST
+
+START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
+{
+	static struct list list;
+	struct buffers_maps maps;
+	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	struct buffers_span limits = buffers_platform_limits();
+	struct buffers_span found;
+
+	if (is_asan() || is_tsan())
+		return;
+	some_memory(3);
+	scan_all(&list);
+	buffers_platform_maps_open(&maps);
+	for (size_t i = 0; i + 1 < list.count; i++) {
+		struct buffers_span mapping = list.spans[i];
+		struct buffers_span gap = { mapping.end, list.spans[i + 1].start };
+
+		if (mapping.end > limits.end || mapping.end - mapping.start > 64 * GIB)
+			continue;
+		ck_assert_int_eq(buffers_platform_maps_find(&probe, mapping, &found), 0);
+		ck_assert_uint_eq(found.start, mapping.start);
+		ck_assert_uint_ge(found.end, mapping.end);	/* with its neighbours */
+		if (maps.kind == BUFFERS_MAPS_QUERY) {
+			ck_assert_int_eq(buffers_platform_maps_find(&maps, mapping, &found), 0);
+			ck_assert_uint_eq(found.start, mapping.start);
+			ck_assert_uint_eq(found.end, mapping.end);
+		}
+		if (gap.start == gap.end || gap.end > limits.end)
+			continue;
+		if (maps.kind == BUFFERS_MAPS_QUERY)
+			ck_assert_int_eq(buffers_platform_maps_find(&maps, gap, &found), ENOENT);
+		if (gap.end - gap.start > 64 * MIB)
+			gap.start = gap.end - 64 * MIB;
+		ck_assert_int_eq(buffers_platform_maps_find(&probe, gap, &found), ENOENT);
+		gap.end += page();
+		ck_assert_int_eq(buffers_platform_maps_find(&probe, gap, &found), 0);
+		ck_assert_uint_eq(found.start, gap.end - page());
+	}
+	buffers_platform_maps_close(&maps);
+}
+END_TEST
+
+START_TEST(probe_finds_the_exact_end)
+{
+	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	enum { MOST = 70 };
+	struct buffers_span found;
+
+	for (size_t pages = 1; pages < MOST; pages++) {
+		uintptr_t address = some_memory(MOST);
+
+		munmap((void *)(address + pages * page()), (MOST - pages) * page());
+		ck_assert_int_eq(buffers_platform_maps_find(
+			&probe, (struct buffers_span){ address, address + page() }, &found), 0);
+		ck_assert_uint_eq(found.start, address);
+		ck_assert_uint_eq(found.end, address + pages * page());
+	}
+}
+END_TEST
+
+static int use_up_descriptors(void *context)
+{
+	struct rlimit before = set_limit(RLIMIT_NOFILE, 0);
+	struct buffers_maps maps;
+
+	(void)context;
+	buffers_platform_maps_open(&maps);
+	STEP(maps.kind == BUFFERS_MAPS_PROBE);
+	STEP(maps.descriptor == -1);
+	buffers_platform_maps_close(&maps);
+	STEP(buffers_platform_limits().start >= 0x10000);
+	STEP(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	return 0;
+}
+
+START_TEST(without_a_descriptor_mappings_are_probed)
+{
+	run_child(use_up_descriptors, NULL);
+}
+END_TEST
+
+START_TEST(closed_list_cannot_be_read)
+{
+	struct buffers_maps maps = { .descriptor = -1, .kind = BUFFERS_MAPS_SCAN };
+	struct buffers_maps directory = { .kind = BUFFERS_MAPS_SCAN };
+	static struct list list;
+
+	ck_assert_int_eq(buffers_platform_maps_scan(&maps, add_to_list, &list), EIO);
+	directory.descriptor = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_eq(buffers_platform_maps_scan(&directory, add_to_list, &list), EIO);
+	buffers_platform_maps_close(&directory);
+	ck_assert_uint_eq(list.count, 0);
+}
+END_TEST
+
+/* /proc/self/maps is empty once the main thread has ended; others go on. */
+static void *outlive_main(void *main_thread)
+{
+	struct buffers_maps maps;
+
+	pthread_join(*(pthread_t *)main_thread, NULL);
+	buffers_platform_maps_open(&maps);
+	_exit(maps.kind == BUFFERS_MAPS_PROBE ? 1 : 0);
+}
+
+START_TEST(mappings_are_seen_after_the_main_thread_has_ended)
+{
+	static pthread_t main_thread;
+	pthread_t other;
+	int status;
+	pid_t child;
+
+	if (is_tsan())
+		return;		/* its runtime needs the main thread */
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		main_thread = pthread_self();
+		if (pthread_create(&other, NULL, outlive_main, &main_thread) == 0)
+			pthread_exit(NULL);
+		_exit(2);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
+static int is_page_zero(void *page_of_parent)
+{
+	STEP(*(int *)page_of_parent == 0);
+	return 0;
+}
+
+START_TEST(state_is_zero_at_first_and_in_a_child)
+{
+	void *state;
+
+	ck_assert_int_eq(buffers_platform_map_state(&state), 0);
+	ck_assert_int_eq(*(int *)state, 0);
+	*(int *)state = 1;
+	run_child(is_page_zero, state);
+	ck_assert_int_eq(*(int *)state, 1);
+	any_error = ENOMEM;
+	ck_assert_int_eq(buffers_platform_map_state(&state), ENOMEM);
+}
+END_TEST
+
+START_TEST(random_numbers_differ)
+{
+	uint64_t seen[100];
+
+	for (unsigned i = 0; i < 100; i++) {
+		seen[i] = buffers_platform_random();
+		for (unsigned j = 0; j < i; j++)
+			ck_assert_uint_ne(seen[i], seen[j]);
+	}
+}
+END_TEST
+
+START_TEST(relaxing_comes_back)
+{
+	for (unsigned attempt = 0; attempt < 1100; attempt++)
+		buffers_platform_relax(attempt);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("unit-platform");
+	TCase *space = tcase_create("space");
+	TCase *mapping = tcase_create("mapping");
+	TCase *maps = tcase_create("maps");
+	TCase *process = tcase_create("process");
+
+	tcase_add_test(space, granularity_is_the_page_size);
+	tcase_add_test(space, limits_enclose_all_mappings_and_leave_the_lowest_64_kib);
+	tcase_add_test(space, top_of_the_limits_can_be_mapped);
+	tcase_add_test(space, heap_grows_from_the_break);
+	tcase_add_test(space, stack_grows_down_by_its_limit_and_at_least_128_mib);
+	suite_add_tcase(suite, space);
+
+	tcase_add_test(mapping, memory_is_mapped_where_it_was_wanted);
+	tcase_add_test(mapping, nothing_is_replaced);
+	tcase_add_test(mapping, errors_of_the_kernel_are_told_apart);
+	tcase_add_test(mapping, mapping_anywhere_says_what_was_refused);
+	tcase_add_test(mapping, unmapping_reports_the_kernels_error);
+	suite_add_tcase(suite, mapping);
+
+	tcase_set_timeout(maps, 300);
+	tcase_add_test(maps, scan_reads_every_line);
+	tcase_add_test(maps, queries_and_probes_find_the_mappings_that_are_listed);
+	tcase_add_test(maps, probe_finds_the_exact_end);
+	tcase_add_test(maps, without_a_descriptor_mappings_are_probed);
+	tcase_add_test(maps, closed_list_cannot_be_read);
+	tcase_add_test(maps, mappings_are_seen_after_the_main_thread_has_ended);
+	suite_add_tcase(suite, maps);
+
+	tcase_add_test(process, state_is_zero_at_first_and_in_a_child);
+	tcase_add_test(process, random_numbers_differ);
+	tcase_add_test(process, relaxing_comes_back);
+	suite_add_tcase(suite, process);
+	return run_suite(suite);
+}

@@ -8,11 +8,12 @@
  * too, changed to do the same at their new place, and from there back into the
  * function.
  *
- *	function:  jmp stub		stub:	save the argument registers
- *	rest:	   ...			    \	call on_call()
- *		   ...			    |	restore them
- *		   ...			    |	the overwritten instructions
- *		   ...			    /	jmp rest
+ *	function:	jmp stub
+ *	rest:		what was not overwritten
+ *
+ *	stub:		save the argument registers, call on_call(), restore them
+ *	trampoline:	what was overwritten
+ *			jmp rest
  *
  * A jump of 5 bytes reaches 2 GiB.  One that reaches everywhere takes 14, and
  * many a function is shorter than that, or has a loop begin there.
@@ -44,7 +45,7 @@ enum {
 	PAGE = 4096,
 	JUMP = 5,		/* jmp rel32 */
 	FAR_JUMP = 14,		/* jmp [rip], and the address */
-	MOST_CODE = 384,	/* 250 of the stub; moved instructions have less than 40 */
+	MOST_CODE = 256,	/* the stub takes 136, moved instructions less than 40 */
 	ALIGNMENT = 16,
 };
 
@@ -92,7 +93,7 @@ static bool hook(struct function *function)
  * one that is hooked, and no memory but the stack's
  */
 
-enum { MOST_NAME = 100, MOST_TEXT = 40, MOST_LINE = 320 };
+enum { MOST_NAME = 256, MOST_TEXT = 40, MOST_LINE = 400 };
 
 static char name[MOST_NAME];		/* of the function */
 static int output = -1;			/* a copy of standard error */
@@ -252,47 +253,26 @@ __asm__(
 	"hook_stub:\n"
 	"	push	%rbp\n"
 	"	mov	%rsp, %rbp\n"
+	"	.irp	register, rdi, rsi, rdx, rcx, r8, r9, r10, r11, rax\n"
+	"	push	%\\register\n"
+	"	.endr\n"
 	"	and	$-16, %rsp\n"
-	"	sub	$208, %rsp\n"
-	"	movaps	%xmm0, (%rsp)\n"
-	"	movaps	%xmm1, 16(%rsp)\n"
-	"	movaps	%xmm2, 32(%rsp)\n"
-	"	movaps	%xmm3, 48(%rsp)\n"
-	"	movaps	%xmm4, 64(%rsp)\n"
-	"	movaps	%xmm5, 80(%rsp)\n"
-	"	movaps	%xmm6, 96(%rsp)\n"
-	"	movaps	%xmm7, 112(%rsp)\n"
-	"	mov	%rdi, 128(%rsp)\n"
-	"	mov	%rsi, 136(%rsp)\n"
-	"	mov	%rdx, 144(%rsp)\n"
-	"	mov	%rcx, 152(%rsp)\n"
-	"	mov	%r8, 160(%rsp)\n"
-	"	mov	%r9, 168(%rsp)\n"
-	"	mov	%rax, 176(%rsp)\n"
-	"	mov	%r10, 184(%rsp)\n"
-	"	mov	%r11, 192(%rsp)\n"
+	"	sub	$128, %rsp\n"
+	"	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7\n"
+	"	movaps	%xmm\\number, 16 * \\number(%rsp)\n"
+	"	.endr\n"
 	"	.byte	0x48, 0xb8\n"		/* movabs $on_call, %rax */
 	"hook_stub_callee:\n"
 	"	.quad	0\n"
 	"	call	*%rax\n"
-	"	movaps	(%rsp), %xmm0\n"
-	"	movaps	16(%rsp), %xmm1\n"
-	"	movaps	32(%rsp), %xmm2\n"
-	"	movaps	48(%rsp), %xmm3\n"
-	"	movaps	64(%rsp), %xmm4\n"
-	"	movaps	80(%rsp), %xmm5\n"
-	"	movaps	96(%rsp), %xmm6\n"
-	"	movaps	112(%rsp), %xmm7\n"
-	"	mov	128(%rsp), %rdi\n"
-	"	mov	136(%rsp), %rsi\n"
-	"	mov	144(%rsp), %rdx\n"
-	"	mov	152(%rsp), %rcx\n"
-	"	mov	160(%rsp), %r8\n"
-	"	mov	168(%rsp), %r9\n"
-	"	mov	176(%rsp), %rax\n"
-	"	mov	184(%rsp), %r10\n"
-	"	mov	192(%rsp), %r11\n"
-	"	leave\n"
+	"	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7\n"
+	"	movaps	16 * \\number(%rsp), %xmm\\number\n"
+	"	.endr\n"
+	"	lea	-72(%rbp), %rsp\n"
+	"	.irp	register, rax, r11, r10, r9, r8, rcx, rdx, rsi, rdi\n"
+	"	pop	%\\register\n"
+	"	.endr\n"
+	"	pop	%rbp\n"
 	"hook_stub_end:\n"
 	"	.popsection\n");
 

@@ -471,6 +471,8 @@ write_shapes() {
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define FUNCTION(name, code)						\
 	__asm__(".text\n.p2align 4\n.globl " #name "\n.type " #name ", @function\n" #name ":\n" \
@@ -483,6 +485,11 @@ long increment(long argument) { return argument + 1; }
 FUNCTION(tiny, "xor %eax, %eax\n ret");
 __asm__(".text\n .globl unsized\n unsized: lea 1(%rdi), %eax\n ret");
 long unsized(long);
+__asm__(".globl falling\n .type falling, @function\n falling: lea 1(%rdi), %rax\n"
+	".size falling, . - falling\n neg %rax\n ret\n"
+	".globl table\n .type table, @object\n table: .quad 5, 5\n"
+	".data\n .globl untyped\n untyped: .quad 5\n .text");
+long falling(long);
 FUNCTION(jumper, "jmp 1f\n .byte 1, 2, 3, 4\n 1: lea 2(%rdi), %rax\n ret");
 FUNCTION(zero_jump, "jrcxz 1f\n lea 2(%rdi), %rax\n ret\n 1: lea 2(%rdi), %rax\n ret");
 FUNCTION(looper, "mov %edi, %ecx\n loop 1f\n lea 3(%rdi), %rax\n ret\n 1: lea 4(%rdi), %rax\n ret");
@@ -545,6 +552,7 @@ static void probe_all(void)
 	probe("a text of exactly forty characters .....");
 	probe("a text of exactly forty-one characters...");
 	probe("bell \a");
+	probe("delete \177");
 	probe("\xc3\xa9");
 	probe(pages + 4090);		/* runs into what is not mapped */
 	strcpy(pages + 4090, "ended");
@@ -560,7 +568,7 @@ static void probe_all(void)
 
 static void *probe_often(void *unused)
 {
-	for (int i = 0; i < 500; i++)
+	for (int i = 0; i < 2500; i++)
 		probe(unused);
 	return NULL;
 }
@@ -575,18 +583,36 @@ static void probe_in_threads(void)
 		pthread_join(threads[i], NULL);
 }
 
+static void probe_in_child(void)
+{
+	int status;
+
+	probe("before");
+	if (fork() == 0) {
+		probe("in the child");
+		exit(0);
+	}
+	wait(&status);
+	probe("after");
+}
+
 #define TELL(name) printf("%-20s%ld %ld %ld\n", #name, name(0), name(9), name(-9))
 
 int main(int argc, char **argv)
 {
-	(void)argv;
 	if (argc > 1) {
-		argc > 2 ? probe_in_threads() : probe_all();
+		if (strcmp(argv[1], "all") == 0)
+			probe_all();
+		else if (strcmp(argv[1], "threads") == 0)
+			probe_in_threads();
+		else
+			probe_in_child();
 		return 0;
 	}
 	errno = 11;
 	TELL(tiny);
 	TELL(unsized);
+	TELL(falling);
 	TELL(jumper);
 	TELL(zero_jump);
 	TELL(looper);
@@ -652,8 +678,11 @@ hook_unpatchable() {
 	done <<-'END'
 		nothing|neither the program nor a library of it has such a function
 		number|it is data, not a function
+		untyped|it is data, not a function
+		table|it is data, not a function
 		tiny|its code ends after 3 of the 5 bytes that a jump takes
 		unsized|its code ends after 4 of the 5 bytes that a jump takes
+		falling|its code ends after 4 of the 5 bytes that a jump takes
 		jumper|its code ends after 2 of the 5 bytes that a jump takes
 		zero_jump|its instruction jrcxz cannot be moved
 		looper|its instruction loop cannot be moved
@@ -680,6 +709,7 @@ hook_arguments() {
 		0x[0-9a-f]*
 		0x[0-9a-f]*
 		0x[0-9a-f]*
+		0x[0-9a-f]*
 		"ended"
 		0x[0-9a-f]*
 		0
@@ -689,14 +719,22 @@ hook_arguments() {
 		0x8000000000000000
 		0xffffffff
 	END
-	ok "hook: that is all of them" is "$(wc -l <"$scratch/arguments")" 15
+	ok "hook: that is all of them" is "$(wc -l <"$scratch/arguments")" 16
 }
 
 hook_threads() {
-	run $hook probe_number "$scratch/shapes" in threads
-	ok "hook: calls in four threads are all told" is "$(printed_calls probe_number)" 2000
+	run $hook probe_number "$scratch/shapes" threads
+	ok "hook: calls in four threads are all told" is "$(printed_calls probe_number)" 10000
 	ok "hook: and counted" is_total probe_number
-	ok "hook: and no number twice" is "$(grep -o ' #[0-9]*' "$scratch/err" | sort -u | wc -l)" 2000
+	ok "hook: and no number twice" is "$(grep -o ' #[0-9]*' "$scratch/err" | sort -u | wc -l)" 10000
+}
+
+hook_forks() {
+	run $hook probe_number "$scratch/shapes" fork
+	ok "hook: calls in a forked child are told" is "$(sed -n \
+		's/^hook: probe_number #\(.*\)$/\1/p' "$scratch/err" | tr '\n' ' ')" \
+		'1("before") 2("in the child") 3("after") '
+	ok "hook: the total is told once, by the parent" is_total probe_number
 }
 
 test_hook() {
@@ -713,6 +751,7 @@ test_hook() {
 		hook_unpatchable
 		hook_arguments
 		hook_threads
+		hook_forks
 	else
 		skip "hook: functions of all shapes need a C compiler"
 		cat "$scratch/err"

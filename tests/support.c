@@ -64,7 +64,7 @@ struct child start_child(int (*body)(void *context), void *context)
 	return child;
 }
 
-struct rlimit set_limit(int resource, unsigned long soft)
+struct rlimit set_limit(unsigned resource, unsigned long soft)
 {
 	struct rlimit old, limit;
 

@@ -47,7 +47,7 @@ bool is_tsan(void);
 void run_child(int (*body)(void *context), void *context);
 
 /* Sets the soft limit, and returns what it was; limits can be raised again. */
-struct rlimit set_limit(int resource, unsigned long soft);
+struct rlimit set_limit(unsigned resource, unsigned long soft);
 
 /* The two halves of it, for children that run at the same time. */
 struct child {

@@ -100,7 +100,7 @@ static int output = -1;			/* a copy of standard error */
 static unsigned long *calls;		/* shared with children that were forked */
 static bool is_over;			/* the total has been told */
 
-/* Set while this thread is in here: initial-exec, as others may call a function. */
+/* Set while this thread is in here.  Other models of access may call a function. */
 static __thread bool is_busy __attribute__((tls_model("initial-exec")));
 
 struct line {
@@ -391,7 +391,7 @@ static bool refuse_to_move(const ZydisDecodedInstruction *instruction)
 		      ZydisMnemonicGetString(instruction->mnemonic));
 }
 
-/* Short branches become long ones. */
+/* Short branches become long ones.  A call will return to the trampoline. */
 static bool move_branch(struct code *code, const uint8_t *at,
 			const ZydisDecodedInstruction *instruction)
 {

@@ -195,8 +195,7 @@ START_TEST(fork_in_the_middle_of_calls_leaves_the_child_well)
 	pthread_t threads[4];
 	void *failed;
 
-	if (is_tsan())
-		return;		/* does not support threads after a fork */
+	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
 	for (size_t i = 0; i < 4; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, keep_allocating, &stop), 0);
 	for (unsigned i = 0; i < 300; i++) {

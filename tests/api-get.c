@@ -160,8 +160,8 @@ START_TEST(more_than_4_gib_never_fits_an_item)
 	struct buffers_request request = { .size = 4 * GIB };
 	size_t allocated;
 
-	if (!is_64_bit() || is_asan() || is_tsan())
-		return;
+	SKIP_IF(!is_64_bit(), "no address space of that size");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 	request.size = 4 * GIB - 1;
 	ck_assert_uint_eq(buffers_remaining(get(&request)), 4 * GIB - 1);
@@ -279,8 +279,7 @@ START_TEST(buffer_is_within_reach_of_code_stack_and_heap)
 		buffers_request_near(target, BUFFERS_REACH_BRANCH, 4 * KIB);
 	struct buffers_item *near, *again;
 
-	if ((is_asan() || is_tsan()) && _i == 4)
-		return;		/* their heaps lie where everything is theirs */
+	SKIP_IF((is_asan() || is_tsan()) && _i == 4, "the sanitizer's heap lies among memory of its own");
 	errno = 1234;
 	near = buffers_get_near(target, 4 * KIB);
 	ck_assert_int_eq(errno, 1234);
@@ -346,8 +345,8 @@ START_TEST(nearest_free_place_is_taken)
 	size_t least;
 	struct buffers_item *item;
 
-	if (is_asan() || is_tsan() || _i == 3)
-		return;		/* a stack's surroundings change while one looks */
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
+	SKIP_IF(_i == 3, "a stack's surroundings change while one looks");
 	/* one call first: it maps the library's own pages */
 	ck_assert_ptr_nonnull(buffers_get(&(struct buffers_request){
 		.min_address = 16 * MIB, .max_address = 32 * MIB, .size = 1 }));
@@ -584,8 +583,7 @@ static int start_without_address_space(void *context)
 
 START_TEST(kernel_without_memory_is_enomem)
 {
-	if (is_asan() || is_tsan())
-		return;		/* they need address space themselves */
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	run_child(start_without_address_space, NULL);
 }
 END_TEST
@@ -613,8 +611,7 @@ static int run_out_later(void *context)
 
 START_TEST(memory_that_ran_out_changes_nothing)
 {
-	if (is_asan() || is_tsan())
-		return;
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	run_child(run_out_later, NULL);
 }
 END_TEST
@@ -661,8 +658,7 @@ static int run_short(void *pages)
 
 START_TEST(request_that_fails_halfway_loses_nothing)
 {
-	if (is_asan() || is_tsan())
-		return;
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	run_child(run_short, &(size_t){ 1 });	/* state, no locator */
 	run_child(run_short, &(size_t){ 2 });	/* both, no buffer */
 	run_child(run_short, &(size_t){ 16 });	/* buffer, no second locator */

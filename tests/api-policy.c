@@ -90,8 +90,10 @@ static int find_denied(void)
 static int deny_by_mdwe(void *context)
 {
 	(void)context;
-	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0)
-		return 0;	/* Linux before 6.3 */
+	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0) {
+		printf("skipped: %s: Linux before 6.3\n", __func__);
+		return 0;
+	}
 	return find_denied();
 }
 
@@ -174,13 +176,21 @@ static int have_no_descriptors(void *context)
 	return line;
 }
 
+static bool hide_proc(void)
+{
+	if ((unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+	    mount("none", "/proc", NULL, MS_PRIVATE, NULL) == 0 &&
+	    mount("none", "/proc", "tmpfs", 0, NULL) == 0)
+		return true;
+	printf("skipped: %s: %s\n", __func__, strerror(errno));
+	return false;
+}
+
 static int have_no_proc(void *context)
 {
 	(void)context;
-	if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-		return 0;	/* namespaces are refused here */
-	STEP(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-	STEP(mount("none", "/proc", "tmpfs", 0, NULL) == 0);
+	if (!hide_proc())
+		return 0;
 	STEP(access("/proc/self/maps", F_OK) != 0);
 	return place_all();
 }
@@ -189,10 +199,8 @@ static int have_no_proc(void *context)
 static int have_a_false_proc(void *context)
 {
 	(void)context;
-	if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+	if (!hide_proc())
 		return 0;
-	STEP(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-	STEP(mount("none", "/proc", "tmpfs", 0, NULL) == 0);
 	STEP(mkdir("/proc/self", 0755) == 0);
 	STEP(mkdir("/proc/self/maps", 0755) == 0);
 	return place_all();
@@ -214,8 +222,7 @@ END_TEST
 
 START_TEST(without_proc_memory_is_probed)
 {
-	if (is_asan() || is_tsan())
-		return;		/* they read /proc themselves */
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
 	pack();
 	run_child(have_no_proc, NULL);
 	run_child(have_a_false_proc, NULL);
@@ -246,8 +253,7 @@ static int have_no_random_numbers(void *context)
 
 START_TEST(without_random_numbers_places_differ_still)
 {
-	if (is_asan() || is_tsan())
-		return;		/* much of the address space is theirs: places crowd */
+	SKIP_IF(is_asan() || is_tsan(), "much of the address space is the sanitizer's");
 	run_child(have_no_random_numbers, NULL);
 }
 END_TEST
@@ -282,8 +288,7 @@ static int fork_without_wiping(void *context)
 
 START_TEST(without_wiping_a_forked_child_starts_afresh)
 {
-	if (is_asan() || is_tsan())
-		return;		/* they depend on madvise() */
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs madvise()");
 	run_child(fork_without_wiping, NULL);
 }
 END_TEST

@@ -254,7 +254,7 @@ sub number {
 	return [rand() < 0.3 ? sprintf("0x%x", $value) : $value, $value, 4];
 }
 sub blank { return rand() < 0.2 ? " " : "" }
-sub bind {
+sub enclose {
 	my ($node, $least) = @_;
 	return $node->[0] if $node->[2] >= $least && rand() < 0.9;
 	return "(" . blank() . $node->[0] . ")" . blank();
@@ -269,12 +269,13 @@ sub generate {
 		return [$name, $variables{$name}, 4];
 	}
 	my $left = generate($depth - 1);
-	return ["-" . blank() . &bind($left, 3), -$left->[1], 3] if $choice < 0.25;
+	return ["-" . blank() . enclose($left, 3), -$left->[1], 3] if $choice < 0.25;
 	my $right = generate($depth - 1);
 	my $operation = (split //, "++--**/%")[rand 8];
 	my $strength = $operation =~ /[+-]/ ? 1 : 2;
-	return [&bind($left, $strength) . blank() . $operation . blank() .
-		&bind($right, $strength + 1), apply($operation, $left->[1], $right->[1]), $strength];
+	my $text = enclose($left, $strength) . blank() . $operation . blank() .
+		enclose($right, $strength + 1);
+	return [$text, apply($operation, $left->[1], $right->[1]), $strength];
 }
 while ($count > 0) {
 	my $node = eval { generate(1 + int rand 6) };
@@ -363,8 +364,8 @@ hook_programs() {
 	for function in malloc free read write memcpy memset strlen strchr getenv fopen open \
 		mmap mprotect syscall exit _exit pthread_mutex_lock __errno_location printf \
 		time setlocale fork _setjmp; do
-		for command in 'ls -l /usr' 'grep -c . /etc/passwd' 'grep nobody-has-this /etc/passwd' \
-			'cat /etc/passwd' 'sort --parallel=4 /etc/passwd' 'make --version' \
+		for command in 'ls -l /usr' 'grep -c . /etc/passwd' \
+			'grep nobody-has-this /etc/passwd' 'cat /etc/passwd' 'sort --parallel=4 /etc/passwd' 'make --version' \
 			'perl -e print(1..9);exit(7)'; do
 			command -v "${command%% *}" >/dev/null || continue
 			# shellcheck disable=SC2086
@@ -391,8 +392,8 @@ hook_getenv() {
 hook_environment() {
 	# Libtool may have made a script of examples/hook, which sets these, and sorts.
 	ignored='^(_|LD_LIBRARY_PATH|BIN_SH|DUALCASE|SHLVL|PWD|OLDPWD)='
-	for setting in 'none' 'LD_PRELOAD=' 'LD_PRELOAD=libc.so.6' 'LD_PRELOAD=libc.so.6 libc.so.6' \
-		'RELOADED_HOOK=' 'RELOADED_HOOK=one:two'; do
+	for setting in 'none' 'LD_PRELOAD=' 'LD_PRELOAD=libc.so.6' \
+		'LD_PRELOAD=libc.so.6 libc.so.6' 'RELOADED_HOOK=' 'RELOADED_HOOK=one:two'; do
 		case $setting in
 		none)
 			compare getenv env
@@ -435,8 +436,8 @@ hook_object() {
 	cp $real "$scratch/alone/hook"
 	run "$scratch/alone/hook" getenv true
 	ok "hook: without its object it fails" is "$status" 125
-	ok "hook: and says where it looked" is "$(sed "s|$scratch||g" "$scratch/err")" \
-		'hook: neither /alone/hook-preload.so nor /alone/.libs/hook-preload.so is there to be read'
+	ok "hook: and says where it looked" is "$(sed "s|$scratch/alone/||g" "$scratch/err")" \
+		'hook: neither hook-preload.so nor .libs/hook-preload.so is there to be read'
 	cp $real "$scratch/a b/hook"
 	cp examples/.libs/hook-preload.so "$scratch/a b"
 	run "$scratch/a b/hook" getenv true
@@ -447,7 +448,8 @@ hook_object() {
 
 # A policy against memory that is writable and executable, as systemd sets it.
 hook_policy() {
-	deny='exit 77 if syscall(157, 65, 1, 0, 0, 0) != 0; exec @ARGV or exit 127'	# PR_SET_MDWE
+	# prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)
+	deny='exit 77 if syscall(157, 65, 1, 0, 0, 0) != 0; exec @ARGV or exit 127'
 	run perl -e "$deny" true
 	if [ "$status" != 0 ]; then
 		skip "hook: denying writable code needs perl and Linux 6.3"
@@ -496,7 +498,8 @@ FUNCTION(looper, "mov %edi, %ecx\n loop 1f\n lea 3(%rdi), %rax\n ret\n 1: lea 4(
 FUNCTION(inside, "xor %eax, %eax\n 1: inc %eax\n cmp %edi, %eax\n jl 1b\n ret");
 FUNCTION(from_afar, "nop\n from_afar_inside: mov %rdi, %rax\n add %rdi, %rax\n ret");
 FUNCTION(afar, "lea 1(%rdi), %rdi\n nop\n jmp from_afar_inside");
-FUNCTION(short_branch, "test %edi, %edi\n je 1f\n lea 1(%rdi), %rax\n ret\n 1: mov $42, %eax\n ret");
+FUNCTION(short_branch, "test %edi, %edi\n je 1f\n lea 1(%rdi), %rax\n ret\n"
+	 "1: mov $42, %eax\n ret");
 FUNCTION(short_branches, "test %edi, %edi\n je 1f\n js 2f\n lea 1(%rdi), %rax\n ret\n"
 	 "1: mov $42, %eax\n ret\n 2: mov $43, %eax\n ret");
 FUNCTION(hinted_branch, "cmp $7, %edi\n .byte 0x3e\n jg 1f\n mov $44, %eax\n ret\n"
@@ -726,7 +729,8 @@ hook_threads() {
 	run $hook probe_number "$scratch/shapes" threads
 	ok "hook: calls in four threads are all told" is "$(printed_calls probe_number)" 10000
 	ok "hook: and counted" is_total probe_number
-	ok "hook: and no number twice" is "$(grep -o ' #[0-9]*' "$scratch/err" | sort -u | wc -l)" 10000
+	ok "hook: and no number twice" \
+		is "$(grep -o ' #[0-9]*' "$scratch/err" | sort -u | wc -l)" 10000
 }
 
 hook_forks() {

@@ -31,6 +31,15 @@ _Noreturn void skip_all(const char *why);
 bool is_asan(void);
 bool is_tsan(void);
 
+/* Check has no skipped tests: they pass, and say in the log what they left out. */
+#define SKIP_IF(condition, why)						\
+	do {								\
+		if (condition) {					\
+			printf("skipped: %s: %s\n", __func__, why);	\
+			return;						\
+		}							\
+	} while (0)
+
 /*
  * Forked children
  *

@@ -240,8 +240,7 @@ START_TEST(buffer_of_4_gib_is_listed_a_byte_short)
 	struct buffers_locator *locator = new_locator();
 	struct buffers_item *item;
 
-	if (!is_64_bit())
-		return;
+	SKIP_IF(!is_64_bit(), "no address space of that size");
 	item = register_free(locator, 0x10000, 0x10000 + ((uintptr_t)1 << 16 << 16));
 	ck_assert_uint_eq(item->size, UINT32_MAX);
 	ck_assert_uint_eq(buffers_item_room(item), UINT32_MAX);

@@ -89,8 +89,7 @@ START_TEST(top_of_the_limits_can_be_mapped)
 {
 	uintptr_t top = buffers_platform_limits().end;
 
-	if (is_asan() || is_tsan())
-		return;		/* they keep it for themselves */
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer keeps it for itself");
 	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_DATA), 0);
 	ck_assert_int_eq(buffers_platform_unmap(top - page(), page()), 0);
 }
@@ -117,12 +116,11 @@ START_TEST(stack_grows_down_by_its_limit_and_at_least_128_mib)
 		ck_assert(stack.start < (uintptr_t)&local && (uintptr_t)&local < stack.end);
 	ck_assert_uint_gt(stack.end - stack.start, 128 * MIB);
 	ck_assert_uint_lt(stack.end - stack.start, 256 * MIB);
-	if (set_limit(RLIMIT_STACK, GIB).rlim_max < GIB)
-		return;
+	SKIP_IF(set_limit(RLIMIT_STACK, GIB).rlim_max < GIB, "the limit cannot be raised");
 	stack = buffers_platform_stack_growth();
 	ck_assert_uint_gt(stack.end - stack.start, GIB);
-	if (set_limit(RLIMIT_STACK, RLIM_INFINITY).rlim_max != RLIM_INFINITY)
-		return;
+	SKIP_IF(set_limit(RLIMIT_STACK, RLIM_INFINITY).rlim_max != RLIM_INFINITY,
+		"the limit cannot be lifted");
 	stack = buffers_platform_stack_growth();
 	ck_assert_uint_gt(stack.end - stack.start, GIB);
 	ck_assert_uint_lt(stack.start, stack.end);
@@ -145,8 +143,7 @@ START_TEST(nothing_is_replaced)
 {
 	uintptr_t address = some_memory(1);
 
-	if (is_asan())
-		return;		/* maps behind our back */
+	SKIP_IF(is_asan(), "the sanitizer's runtime maps behind our back");
 
 	*(char *)address = 'x';
 	for (int hint = 0; hint < 2; hint++) {
@@ -254,8 +251,7 @@ START_TEST(scan_reads_every_line)
 	static struct list list;
 	size_t count;
 
-	if (is_asan() || is_tsan())
-		return;		/* map behind our back */
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
 	map_file_with_odd_name();
 	for (unsigned i = 0; i < 2000; i++)	/* more than one buffer of the kernel's */
 		ck_assert_int_eq(mprotect((void *)(some_memory(3) + page()), page(), PROT_READ), 0);
@@ -278,8 +274,7 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 	struct buffers_span limits = buffers_platform_limits();
 	struct buffers_span found;
 
-	if (is_asan() || is_tsan())
-		return;
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
 	some_memory(3);
 	scan_all(&list);
 	buffers_platform_maps_open(&maps);
@@ -382,8 +377,7 @@ START_TEST(mappings_are_seen_after_the_main_thread_has_ended)
 	int status;
 	pid_t child;
 
-	if (is_tsan())
-		return;		/* its runtime needs the main thread */
+	SKIP_IF(is_tsan(), "TSan needs the main thread");
 	child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0) {

@@ -365,7 +365,8 @@ hook_programs() {
 		mmap mprotect syscall exit _exit pthread_mutex_lock __errno_location printf \
 		time setlocale fork _setjmp; do
 		for command in 'ls -l /usr' 'grep -c . /etc/passwd' \
-			'grep nobody-has-this /etc/passwd' 'cat /etc/passwd' 'sort --parallel=4 /etc/passwd' 'make --version' \
+			'grep nobody-has-this /etc/passwd' 'cat /etc/passwd' \
+			'sort --parallel=4 /etc/passwd' 'make --version' \
 			'perl -e print(1..9);exit(7)'; do
 			command -v "${command%% *}" >/dev/null || continue
 			# shellcheck disable=SC2086

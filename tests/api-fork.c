@@ -218,6 +218,7 @@ int main(void)
 	Suite *suite = suite_create("api-fork");
 	TCase *all = tcase_create("fork");
 
+	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
 	tcase_add_test(all, child_starts_without_buffers);
 	tcase_add_test(all, held_item_is_the_childs_own_copy);

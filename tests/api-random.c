@@ -132,6 +132,7 @@ int main(void)
 	Suite *suite = suite_create("api-random");
 	TCase *all = tcase_create("random requests");
 
+	tcase_set_tags(all, "slow");
 	tcase_set_timeout(all, 600);
 	tcase_add_test(all, bytes_are_static_and_never_handed_out_twice);
 	suite_add_tcase(suite, all);

@@ -316,6 +316,7 @@ int main(void)
 	Suite *suite = suite_create("api-threads");
 	TCase *all = tcase_create("threads");
 
+	tcase_set_tags(all, "slow");
 	tcase_set_timeout(all, 600);
 	tcase_add_test(all, no_two_threads_own_the_same_bytes);
 	tcase_add_test(all, last_room_of_a_buffer_is_given_once);

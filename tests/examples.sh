@@ -742,6 +742,32 @@ hook_forks() {
 	ok "hook: the total is told once, by the parent" is_total probe_number
 }
 
+# The program's own idea of getenv's address is not where the library's calls go.
+hook_fixed() {
+	cat >"$scratch/fixed.c" <<'END'
+#include <locale.h>
+#include <stdlib.h>
+
+int main(void)
+{
+	char *(*volatile get)(const char *) = getenv;
+
+	setlocale(LC_ALL, "");
+	return get("PATH") ? 3 : 4;
+}
+END
+	# shellcheck disable=SC2086
+	run ${CC:-cc} -O1 -fno-pie -no-pie -o "$scratch/fixed" "$scratch/fixed.c"
+	if [ "$status" != 0 ]; then
+		skip "hook: the compiler makes no programs at a fixed address"
+		return
+	fi
+	compare getenv "$scratch/fixed"
+	ok "hook: a program at a fixed address does as without, hooked" same_as_plain
+	ok "hook: its own calls are told" grep -q '("PATH")$' "$scratch/err"
+	ok "hook: and those of the C library" grep -q '("LC_ALL")$' "$scratch/err"
+}
+
 test_hook() {
 	hook_getenv
 	hook_environment
@@ -757,6 +783,7 @@ test_hook() {
 		hook_arguments
 		hook_threads
 		hook_forks
+		hook_fixed
 	else
 		skip "hook: functions of all shapes need a C compiler"
 		cat "$scratch/err"

@@ -559,6 +559,7 @@ int main(void)
 	TCase *random = tcase_create("random");
 	TCase *rules = tcase_create("rules");
 
+	tcase_set_tags(random, "slow");
 	tcase_set_timeout(random, 300);
 	tcase_add_loop_test(random, nearest_place_is_taken_in_random_spaces, 0, KINDS);
 	tcase_add_loop_test(random, hindsight_changes_no_result, 0, KINDS);

@@ -314,8 +314,10 @@ static bool resume(struct search *search, struct buffers_hindsight *hindsight)
 		    hindsight->size <= search->size &&
 		    hindsight->alignment <= search->alignment;
 	if (is_of_use) {
+		size_t longer = search->size - hindsight->size;
+
 		/* A longer place may begin where a shorter one was not ruled out. */
-		search->down = hindsight->full.start + (search->size - hindsight->size);
+		search->down = min(hindsight->full.start, UINTPTR_MAX - longer) + longer;
 		search->up = hindsight->full.end;
 	}
 	leave(hindsight);
@@ -324,9 +326,13 @@ static bool resume(struct search *search, struct buffers_hindsight *hindsight)
 
 static void remember(const struct search *search, struct buffers_hindsight *hindsight)
 {
-	if (search->down > search->up || search->was_refused || !enter(hindsight))
+	/* Places that begin below the range were not tried. */
+	uintptr_t lowest = search->range.start + search->size - buffers_platform_granularity();
+	struct buffers_span full = { max(search->down, lowest), search->up };
+
+	if (full.start > full.end || search->was_refused || !enter(hindsight))
 		return;
-	hindsight->full = (struct buffers_span){ search->down, search->up };
+	hindsight->full = full;
 	hindsight->size = search->size;
 	hindsight->alignment = search->alignment;
 	leave(hindsight);
@@ -343,7 +349,8 @@ static void forget(struct buffers_span freed, struct buffers_hindsight *hindsigh
 	full = &hindsight->full;
 	open.start = max(freed.start, hindsight->size) - hindsight->size;
 	open.end = min(freed.end, UINTPTR_MAX - hindsight->size) + hindsight->size;
-	if (meet(*full, open)) {
+	/* An empty span, too, says that nothing lies across it. */
+	if (open.start <= full->end && full->start <= open.end) {
 		if (full->end - open.start < open.end - full->start)
 			full->end = open.start;
 		else

@@ -182,6 +182,10 @@ struct buffers_item *buffers_get_near(const void *target, size_t size)
 	struct buffers_request request =
 		buffers_request_near(target, BUFFERS_REACH_BRANCH, size);
 
+	if (!target) {
+		errno = EINVAL;
+		return NULL;
+	}
 	return buffers_get(&request);
 }
 
@@ -273,7 +277,7 @@ static void store(void *dst, const void *src, size_t size)
 	uint64_t eight;
 	uint32_t four;
 
-	if (size == 8 && is_aligned) {
+	if (size == 8 && is_aligned && __atomic_always_lock_free(8, 0)) {
 		memcpy(&eight, src, size);
 		__atomic_store_n((uint64_t *)dst, eight, __ATOMIC_RELEASE);
 	} else if (size == 4 && is_aligned) {
@@ -350,16 +354,14 @@ int buffers_free(void *address, size_t allocated)
 {
 	uintptr_t start = (uintptr_t)address;
 	uintptr_t odd = buffers_platform_granularity() - 1;
-	struct process *process;
+	struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
 	int saved = errno;
 	int error = EINVAL;
 
 	if (address && allocated && !((start | allocated) & odd) &&
 	    allocated <= UINTPTR_MAX - start)
-		error = get_process(&process);
-	if (!error)
 		error = buffers_allocator_unmap((struct buffers_span){ start, start + allocated },
-						&process->hindsight);
+						process ? &process->hindsight : NULL);
 	return conclude(error, saved);
 }
 

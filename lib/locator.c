@@ -129,8 +129,8 @@ int buffers_item_append(struct buffers_item *item, const void *data, size_t size
 	if (size > buffers_item_room(item))
 		return ENOSPC;
 	*address = buffers_item_next(item);
-	if (size)	/* else data may be NULL, which memcpy() does not take */
-		memcpy((void *)*address, data, size);
+	if (size)	/* else data may be NULL, which memmove() does not take */
+		memmove((void *)*address, data, size);
 	advance(item, size);
 	return 0;
 }

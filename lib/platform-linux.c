@@ -160,13 +160,19 @@ struct buffers_span buffers_platform_stack_growth(void)
 	uintptr_t end = page_up(stack_top());
 	uintptr_t least = 128 * MIB;	/* what the kernel keeps free for it: mmap_base() */
 	uintptr_t guard = 256 * buffers_platform_granularity();	/* stack_guard_gap */
+	uintptr_t interpreter = getauxval(AT_BASE);
 	struct rlimit limit;
 	uintptr_t room = least;
+	uintptr_t start;
 
 	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > least)
 		room = limit.rlim_cur < growth_most() ?
 		       page_up((uintptr_t)limit.rlim_cur) : growth_most();
-	return (struct buffers_span){ end - room - guard, end };
+	start = end - room - guard;
+	/* The first mapping below the room that the stack had at exec ends it. */
+	if (start < interpreter && interpreter < end)
+		start = interpreter;
+	return (struct buffers_span){ start, end };
 }
 
 /*
@@ -198,11 +204,11 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_protection protectio
 
 /*
  * EPERM and EACCES come from policy, and for addresses that the system wants
- * left alone.  Only the former refuses such memory everywhere.
+ * left alone; ENOMEM at a limit, and for addresses above the user's.  Only the
+ * former refuse such memory everywhere.
  */
-static int denial(enum buffers_protection protection)
+static int refusal(size_t size, enum buffers_protection protection)
 {
-	size_t size = buffers_platform_granularity();
 	uintptr_t address;
 	int error = buffers_platform_map_anywhere(size, protection, &address);
 
@@ -230,10 +236,9 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection
 	switch (errno) {
 	case ENOMEM:
 	case EAGAIN:	/* beyond RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE) */
-		return ENOMEM;
 	case EACCES:
 	case EPERM:
-		return denial(protection);
+		return refusal(size, protection);
 	default:
 		return EEXIST;
 	}

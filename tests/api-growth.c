@@ -148,6 +148,22 @@ START_TEST(nothing_is_mapped_below_64_kib)
 }
 END_TEST
 
+/* It cannot grow past what is mapped, so memory near libc is not its room. */
+START_TEST(lifted_stack_limit_leaves_places_near_libc)
+{
+	uintptr_t target = (uintptr_t)getenv;
+	struct buffers_item *item;
+	uintptr_t base;
+
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime crowds that memory");
+	set_limit(RLIMIT_STACK, RLIM_INFINITY);
+	item = buffers_get_near((const void *)target, 4096);
+	ck_assert_ptr_nonnull(item);
+	base = (uintptr_t)buffers_base(item);
+	ck_assert_uint_lt(base > target ? base - target : target - base, 64 * MIB);
+}
+END_TEST
+
 static int run(const char *name)
 {
 	Suite *suite = suite_create(name);
@@ -160,6 +176,7 @@ static int run(const char *name)
 	tcase_add_test(all, heap_grows_after_buffers_in_the_first_2_gib);
 	tcase_add_test(all, heap_grows_when_only_its_own_room_is_left);
 	tcase_add_test(all, stack_grows_after_buffers_near_it);
+	tcase_add_test(all, lifted_stack_limit_leaves_places_near_libc);
 	tcase_add_test(all, stack_grows_when_only_its_own_room_is_left);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

@@ -67,6 +67,36 @@ START_TEST(append_copies_and_advances)
 }
 END_TEST
 
+START_TEST(bytes_that_are_in_place_already_can_be_appended)
+{
+	struct buffers_item *item = new_item();
+	char *next = buffers_next(item);
+
+	memcpy(next, "in place", 8);
+	ck_assert_ptr_eq(buffers_append(item, next, 8), next);
+	memcpy(next + 8, "shifted", 7);
+	ck_assert_ptr_eq(buffers_append(item, next + 9, 6), next + 8);
+	ck_assert_mem_eq(next, "in placehifted", 14);
+}
+END_TEST
+
+/* Misaligned: no single store of that size is to be tried. */
+START_TEST(any_bytes_of_an_item_can_be_overwritten)
+{
+	struct buffers_item *item = new_item();
+	char *bytes = buffers_append(item, "0123456789abcdef0123456789abcdef", 32);
+
+	for (size_t size = 1; size <= 9; size++) {
+		for (size_t offset = 0; offset <= 16; offset++) {
+			memset(data, (int)(size * 17 + offset), size);
+			ck_assert_int_eq(buffers_overwrite(bytes + offset, data, size), 0);
+			ck_assert_mem_eq(bytes + offset, data, size);
+			ck_assert_mem_eq(bytes + 26, "abcdef", 6);
+		}
+	}
+}
+END_TEST
+
 START_TEST(append_of_nothing_changes_nothing)
 {
 	static struct state before;
@@ -313,6 +343,8 @@ int main(void)
 	TCase *items = tcase_create("items");
 
 	tcase_add_test(items, append_copies_and_advances);
+	tcase_add_test(items, bytes_that_are_in_place_already_can_be_appended);
+	tcase_add_test(items, any_bytes_of_an_item_can_be_overwritten);
 	tcase_add_test(items, append_of_nothing_changes_nothing);
 	tcase_add_test(items, item_is_filled_to_its_last_byte_and_no_further);
 	tcase_add_test(items, reserve_aligns_and_keeps_zeros);

@@ -179,9 +179,15 @@ START_TEST(hindsight_changes_no_result)
 		for (size_t page = 0; page < FAKE_PAGES; page++)
 			fake.mapped[page] = random_below(&seed, 4) == 0;
 		for (unsigned i = 0; i < 300; i++) {
+			/* few targets, so that they meet what was remembered */
 			struct buffers_window wanted =
 				window(random_below(&seed, 100), 400 + random_below(&seed, 100),
-				       200 + random_below(&seed, 50), 1);
+				       200 + random_below(&seed, 1 + round % 50), 1);
+
+			if (round % 3 == 0)	/* ranges that begin or end near it */
+				wanted.range.start = wanted.target - PAGES(random_below(&seed, 9));
+			if (round % 5 == 0)
+				wanted.range.end = wanted.target + PAGES(random_below(&seed, 9));
 
 			wanted.size = 1 + random_below(&seed, PAGES(5));
 			wanted.alignment = (size_t)1 << random_below(&seed, 15);
@@ -220,6 +226,89 @@ START_TEST(hindsight_saves_questions)
 	ck_assert_uint_gt(fake.questions, 100);
 	ck_assert_int_eq(buffers_allocator_unmap(mapped, &hindsight), 0);
 	ck_assert_uint_eq(hindsight.is_busy, 1);
+}
+END_TEST
+
+START_TEST(freed_place_is_the_nearest_again)
+{
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_window wanted = window(16, 512, 256, 3);
+	struct buffers_span mapped[20];
+
+	reset(_i);
+	for (size_t i = 0; i < 20; i++)
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight,
+						       &mapped[i]), 0);
+	for (size_t i = 0; i < 20; i++) {
+		struct buffers_span again;
+
+		ck_assert_int_eq(buffers_allocator_unmap(mapped[i], &hindsight), 0);
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &again), 0);
+		ck_assert_uint_eq(again.start, mapped[i].start);
+	}
+}
+END_TEST
+
+/* An empty span is full as well: nothing of that size lies across its ends. */
+START_TEST(freed_place_across_an_empty_span_is_found)
+{
+	struct buffers_hindsight hindsight = {
+		.full = { PAGES(256), PAGES(256) }, .size = PAGES(3), .alignment = FAKE_PAGE,
+	};
+	struct buffers_window wanted = window(16, 512, 256, 3);
+	struct buffers_span freed = { PAGES(255), PAGES(258) };
+	struct buffers_span mapped;
+
+	reset(_i);
+	fill(16, 512);
+	memset(&fake.mapped[300], 0, 3);
+	ck_assert_int_eq(buffers_allocator_unmap(freed, &hindsight), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(255));
+}
+END_TEST
+
+/* The place that was sought is longer, and reaches into what was full. */
+START_TEST(longer_place_may_reach_into_what_is_full)
+{
+	struct buffers_hindsight hindsight = {
+		.full = { PAGES(250), PAGES(260) }, .size = PAGES(2), .alignment = PAGES(4),
+	};
+	struct buffers_window wanted = window(16, 512, 255, 5);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fill(16, 512);
+	memset(&fake.mapped[248], 0, 5);	/* 248 to 252, 2 pages at 248 end at 250 */
+	wanted.alignment = PAGES(4);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(248));
+	memset(&fake.mapped[240], 0, 5);
+	buffers_platform_unmap(mapped.start, PAGES(5));
+	hindsight.full = (struct buffers_span){ PAGES(250), PAGES(260) };
+	hindsight.size = PAGES(2);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(248));
+}
+END_TEST
+
+/* What a narrow range forbade to try is not known to be full. */
+START_TEST(narrow_range_hides_no_place_from_a_wide_one)
+{
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_window wanted = window(255, 512, 256, 16);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fill(16, 512);
+	memset(&fake.mapped[256 - 40], 0, 16);
+	memset(&fake.mapped[256 - 13], 0, 16);
+	memset(&fake.mapped[256 + 20], 0, 16);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(256 + 20));
+	wanted.range.start = PAGES(16);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(256 - 13));
 }
 END_TEST
 
@@ -541,7 +630,16 @@ START_TEST(refused_stretches_are_left_quickly)
 	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(100));
 
-	/* which counts only in the range */
+	/* which counts only when it is aligned */
+	reset(_i);
+	memset(&fake.refused[16], 1, 496);
+	fake.refused[101] = false;
+	wanted.alignment = PAGES(2);
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+	ck_assert(!fake.mapped[101]);
+	wanted.alignment = 1;
+
+	/* and in the range */
 	reset(_i);
 	memset(&fake.refused[16], 1, 496);
 	fake.refused[100] = false;
@@ -566,6 +664,10 @@ int main(void)
 	suite_add_tcase(suite, random);
 
 	tcase_add_test(rules, hindsight_saves_questions);
+	tcase_add_loop_test(rules, freed_place_is_the_nearest_again, 0, KINDS);
+	tcase_add_loop_test(rules, freed_place_across_an_empty_span_is_found, 0, KINDS);
+	tcase_add_loop_test(rules, longer_place_may_reach_into_what_is_full, 0, KINDS);
+	tcase_add_loop_test(rules, narrow_range_hides_no_place_from_a_wide_one, 0, KINDS);
 	tcase_add_loop_test(rules, stale_hindsight_hides_no_place, 0, KINDS);
 	tcase_add_loop_test(rules, hole_of_exactly_the_size_is_used, 0, KINDS);
 	tcase_add_loop_test(rules, range_is_kept_to_the_byte, 0, KINDS);

@@ -7,10 +7,34 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define KIB ((size_t)1 << 10)
+
+/* Pages that the locator maps and gives back are counted here. */
+static size_t mapped_pages;
+int __real_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+					 uintptr_t *address);
+int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+					 uintptr_t *address);
+int __real_buffers_platform_unmap(uintptr_t address, size_t size);
+int __wrap_buffers_platform_unmap(uintptr_t address, size_t size);
+
+int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+					 uintptr_t *address)
+{
+	__atomic_fetch_add(&mapped_pages, 1, __ATOMIC_RELAXED);
+	sched_yield();		/* so that more threads come to be here at once */
+	return __real_buffers_platform_map_anywhere(size, protection, address);
+}
+
+int __wrap_buffers_platform_unmap(uintptr_t address, size_t size)
+{
+	__atomic_fetch_sub(&mapped_pages, 1, __ATOMIC_RELAXED);
+	return __real_buffers_platform_unmap(address, size);
+}
 
 static bool is_64_bit(void)
 {
@@ -321,6 +345,7 @@ START_TEST(all_who_race_get_the_same_first_locator)
 		ck_assert(buffers_locator_is_valid(crowd.first));
 		for (unsigned i = 0; i < THREADS; i++)
 			ck_assert_ptr_eq(crowd.seen[i], crowd.first);
+		ck_assert_uint_eq(mapped_pages, round + 1);
 		pthread_barrier_destroy(&crowd.start);
 	}
 }
@@ -351,18 +376,21 @@ START_TEST(all_who_register_at_once_are_listed_once)
 	struct crowd crowd;
 	static unsigned seen[THREADS * PER_THREAD + 1];
 	unsigned total = 0;
+	unsigned length = 0;
 
 	crowd_init(&crowd, new_locator());
 	run_threads(register_many, &crowd);
 	for (struct buffers_locator *l = crowd.first; l;
 	     l = (struct buffers_locator *)l->next_locator) {
 		ck_assert(buffers_locator_is_valid(l));
+		length++;
 		for (unsigned i = 0; i < l->num_items; i++, total++) {
 			ck_assert_uint_eq(l->items[i].is_taken, 0);
 			seen[l->items[i].base_address / 0x1000]++;
 		}
 	}
 	ck_assert_uint_eq(total, THREADS * PER_THREAD);
+	ck_assert_uint_eq(mapped_pages, length - 1);	/* the first is the test's */
 	for (unsigned i = 1; i <= THREADS * PER_THREAD; i++)
 		ck_assert_uint_eq(seen[i], 1);
 }

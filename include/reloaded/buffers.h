@@ -88,12 +88,15 @@ extern "C" {
  *	i386	 all	rel32 wraps around the address space: same place
  *	AArch64	 128 MiB	B and BL, imm26: Arm ARM (DDI 0487) C6.2
  *	Arm	 32 MiB	A32 B and BL, imm24: Arm ARM (DDI 0406) A8.8.18
- *	RISC-V	 2 GiB	AUIPC with JALR: unprivileged ISA 2.4, 2.5.1
+ *	RISC-V	 2 GiB	AUIPC with JALR, 2048 bytes less upward and so one page
+ *			more is left out: unprivileged ISA 2.4, 2.5.1
  *	POWER	 32 MiB	b and bl, LI: Power ISA 3.0 Book I, 2.4
  *	s390x	 4 GiB	BRCL and BRASL: z/Architecture Principles, chapter 7
  */
-#if defined(__x86_64__) || defined(_M_X64) || defined(__riscv)
+#if defined(__x86_64__) || defined(_M_X64)
 # define BUFFERS_REACH_BRANCH	((size_t)0x80000000u - 4096)
+#elif defined(__riscv)
+# define BUFFERS_REACH_BRANCH	((size_t)0x80000000u - 2 * 4096)
 #elif defined(__i386__) || defined(_M_IX86)
 # define BUFFERS_REACH_BRANCH	(SIZE_MAX)
 #elif defined(__aarch64__)
@@ -184,12 +187,13 @@ struct buffers_item *buffers_get(const struct buffers_request *request);
 /*
  * buffers_get_near(): the same, within BUFFERS_REACH_BRANCH of a target
  *
- * target	the code that will branch to the buffer, or be branched to
+ * target	the code that will branch to the buffer, or be branched to; not NULL
  * size		bytes that must be free, at least 1
  *
- * Returns, fails and is safe as buffers_get().  Since 0.1.
+ * Returns, fails and is safe as buffers_get(); EINVAL also when target is NULL.
+ * Since 0.1.
  */
-BUFFERS_CHECK_RESULT
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
 struct buffers_item *buffers_get_near(const void *target, size_t size);
 
 /*
@@ -205,7 +209,8 @@ void buffers_release(struct buffers_item *item);
  * buffers_append(): copy bytes into the buffer
  *
  * item		an item that the caller holds
- * data		what to copy; may be NULL when size is 0
+ * data		what to copy, from anywhere, also from buffers_next() where it was
+ *		put together; may be NULL when size is 0
  * size		how much of it; 0 copies nothing and returns buffers_next()
  *
  * Returns the address of the copy, which is where buffers_next() pointed.
@@ -222,8 +227,9 @@ void *buffers_append(struct buffers_item *item, const void *data, size_t size);
 /*
  * buffers_append_code(): copy instructions into the buffer
  *
- * As buffers_append(), and when it returns every thread can call the copy.
- * Since 0.1.
+ * As buffers_append(), and when it returns the caller can call the copy, and so
+ * can every thread that learns its address in a way that synchronizes with the
+ * caller.  Since 0.1.
  */
 BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1) BUFFERS_READS(2, 3)
 void *buffers_append_code(struct buffers_item *item, const void *code, size_t size);
@@ -274,9 +280,11 @@ size_t buffers_size(const struct buffers_item *item);
  * src		the new bytes; must not overlap dst
  * size		how many; 0 does nothing
  *
- * Afterwards every thread executes the new bytes.  Eight bytes at an address
- * that is a multiple of eight change as a whole; of others a thread that
- * executes them meanwhile may see a part.
+ * Afterwards the caller executes the new bytes; other threads do once their
+ * processor has synchronized its instruction stream, which x86 does by itself.
+ * Four or eight bytes at an address that is a multiple of as much change as a
+ * whole, where the processor can store them so; of others a thread that executes
+ * them meanwhile may see a part.
  *
  * Returns 0.  EINVAL: dst or src is NULL and size is not 0.
  *

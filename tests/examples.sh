@@ -421,7 +421,8 @@ hook_errors() {
 	run $hook a:b true
 	ok "hook: a name that cannot be is exit status 2" is "$status" 2
 	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: no function is called "a:b"'
-	run $hook getenv no-such-program
+	# a PATH without folders that this user may not read, which are errors of their own
+	run env PATH=/usr/bin:/bin $hook getenv no-such-program
 	ok "hook: a program that is not found is exit status 127" is "$status" 127
 	ok "hook: and a message" \
 		is "$(cat "$scratch/err")" 'hook: no-such-program: No such file or directory'

@@ -46,6 +46,11 @@ bool is_tsan(void)
 #endif
 }
 
+unsigned how_many(unsigned some, unsigned full)
+{
+	return getenv("BUFFERS_TEST_FULL") ? full : some;
+}
+
 struct child start_child(int (*body)(void *context), void *context)
 {
 	struct child child;

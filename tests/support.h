@@ -55,6 +55,12 @@ bool is_tsan(void);
 
 void run_child(int (*body)(void *context), void *context);
 
+/*
+ * How often a test repeats what takes long: `full` times under make check-slow
+ * (BUFFERS_TEST_FULL in the environment), else `some`.
+ */
+unsigned how_many(unsigned some, unsigned full);
+
 /* Sets the soft limit, and returns what it was; limits can be raised again. */
 struct rlimit set_limit(unsigned resource, unsigned long soft);
 

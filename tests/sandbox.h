@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* sandbox.h: a /tmp of a test's own, and what the library leaves there */
+#ifndef TESTS_SANDBOX_H
+#define TESTS_SANDBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define PLACE_SHARED	"/tmp/.reloaded/memory.buffers"
+#define NOTICE_NAME	"Reloaded.Memory.Buffers.MemoryBuffer, PID "
+
+/*
+ * Gives this process, and the children it makes later, an empty tmpfs on /tmp
+ * that nobody else sees, mounted with these options (NULL: mode=1777).
+ * False where the kernel does not let this user do so.
+ *
+ * An ordinary user gets a user namespace with only itself in it, and no
+ * capabilities are left when this returns.
+ */
+bool sandbox_tmp(const char *options);
+
+/*
+ * The same by a plain mount(2), for one who is privileged in its own mount
+ * namespace already, on any directory.
+ */
+bool mount_tmpfs(const char *directory, const char *options);
+
+/* "PLACE/Reloaded..., PID n"; `place` NULL means the shared one.  Static memory of 4 strings. */
+const char *notice_path(const char *place, pid_t process);
+
+/* "/tmp/.reloaded-<effective uid>/memory.buffers" */
+const char *place_of_own(void);
+
+/* Makes the directories of a place as the library would. */
+void make_place(const char *place);
+
+/* Writes a file whole, made anew with mode 0600. */
+void write_file(const char *path, const void *bytes, size_t size);
+
+/* The first word of a file, 0 when there is none or it is short. */
+unsigned long long read_address(const char *path);
+
+/* The files in a place, 0 where there is none. */
+unsigned count_files(const char *place);
+
+#endif

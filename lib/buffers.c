@@ -18,8 +18,7 @@
 
 /* All that the library knows of this process; all zero at its start. */
 struct process {
-	uint32_t id;			/* of the process that wrote it */
-	struct buffers_locator *first;
+	struct buffers_root root;
 	struct buffers_hindsight hindsight;
 };
 
@@ -33,13 +32,20 @@ static void forget_parent(void)
 {
 	struct process *process = process_page;
 
-	if (process && process->id != buffers_platform_process())
+	if (process && process->root.process != buffers_platform_process())
 		*process = (struct process){ 0 };
 }
 
 __attribute__((constructor)) static void watch_forks(void)
 {
 	buffers_platform_at_fork(forget_parent);
+}
+
+/* A copy that may be unloaded cannot tell whether the process ends, too. */
+__attribute__((destructor)) static void leave(void)
+{
+	if (process_page && buffers_platform_stays_loaded())
+		buffers_locator_leave(&process_page->root);
 }
 
 static int map_process_page(struct process **process)
@@ -62,15 +68,6 @@ static int get_process(struct process **process)
 {
 	*process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
 	return *process ? 0 : map_process_page(process);
-}
-
-static int get_locator(struct process *process, struct buffers_locator **locator)
-{
-	*locator = __atomic_load_n(&process->first, __ATOMIC_ACQUIRE);
-	if (*locator)
-		return 0;
-	__atomic_store_n(&process->id, buffers_platform_process(), __ATOMIC_RELAXED);
-	return buffers_locator_first(&process->first, locator);
 }
 
 /* What a public call leaves in errno: an error, or what was there before. */
@@ -153,7 +150,7 @@ static int get(const struct buffers_window *window, struct buffers_item **item)
 	error = get_process(&process);
 	if (error)
 		return error;
-	error = get_locator(process, &first);
+	error = buffers_locator_first(&process->root, &first);
 	if (error)
 		return error;
 	*item = buffers_locator_take(first, window, &neighbour);
@@ -371,14 +368,14 @@ int buffers_free(void *address, size_t allocated)
 
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)
 {
-	struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
+	struct buffers_locator *first;
+	struct process *process;
+	int saved = errno;
+	int error = visit ? get_process(&process) : EINVAL;
 
-	if (!visit) {
-		errno = EINVAL;
+	if (conclude(error, saved) != 0)
 		return -1;
-	}
-	if (!process)
-		return 0;
-	return buffers_locator_walk(__atomic_load_n(&process->first, __ATOMIC_ACQUIRE),
-				    visit, context);
+	first = buffers_locator_known(&process->root);
+	errno = saved;
+	return buffers_locator_walk(first, visit, context);
 }

@@ -27,7 +27,7 @@ static unsigned count_of(const struct buffers_locator *locator)
 	return __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
 }
 
-static struct buffers_locator *next_of(const struct buffers_locator *locator)
+struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator)
 {
 	return (struct buffers_locator *)__atomic_load_n(&locator->next_locator,
 							 __ATOMIC_ACQUIRE);
@@ -43,7 +43,7 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator)
 {
 	unsigned count = count_of(locator);
 
-	if (locator->this_address != (uintptr_t)locator || locator->flags != 0 ||
+	if (__atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) != (uintptr_t)locator || locator->flags != 0 ||
 	    locator->reserved[0] != 0 || locator->reserved[1] != 0 ||
 	    count > BUFFERS_LOCATOR_CAPACITY)
 		return false;
@@ -65,13 +65,13 @@ static bool try_lock(uint32_t *word)
 					   __ATOMIC_RELAXED);
 }
 
-static void lock(uint32_t *word)
+void buffers_locator_lock(uint32_t *word)
 {
 	for (unsigned attempt = 0; !try_lock(word); attempt++)
 		buffers_platform_relax(attempt);
 }
 
-static void unlock(uint32_t *word)
+void buffers_locator_unlock(uint32_t *word)
 {
 	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
 }
@@ -108,13 +108,13 @@ static bool take(struct buffers_item *item, const struct buffers_window *window)
 		return false;
 	if (fits(item, window))
 		return true;
-	unlock(&item->is_taken);
+	buffers_locator_unlock(&item->is_taken);
 	return false;
 }
 
 void buffers_item_release(struct buffers_item *item)
 {
-	unlock(&item->is_taken);
+	buffers_locator_unlock(&item->is_taken);
 }
 
 static void advance(struct buffers_item *item, size_t size)
@@ -161,7 +161,7 @@ struct buffers_item *buffers_locator_take(struct buffers_locator *first,
 					  struct buffers_span *neighbour)
 {
 	*neighbour = (struct buffers_span){ 0, 0 };
-	for (struct buffers_locator *locator = first; locator; locator = next_of(locator)) {
+	for (struct buffers_locator *locator = first; locator; locator = buffers_locator_next(locator)) {
 		unsigned count = count_of(locator);
 
 		for (unsigned i = 0; i < count; i++) {
@@ -184,7 +184,7 @@ int buffers_locator_walk(const struct buffers_locator *first,
 {
 	int verdict = 0;
 
-	for (const struct buffers_locator *l = first; l && !verdict; l = next_of(l)) {
+	for (const struct buffers_locator *l = first; l && !verdict; l = buffers_locator_next(l)) {
 		unsigned count = count_of(l);
 
 		for (unsigned i = 0; i < count && !verdict; i++) {
@@ -226,15 +226,15 @@ struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size)
 	struct buffers_locator *locator = (struct buffers_locator *)address;
 	size_t used, part;
 
-	locator->this_address = address;
 	for (used = BUFFERS_LOCATOR_SIZE; used < size; used += part) {
 		part = size - used < REST_BUFFER_SIZE ? size - used : REST_BUFFER_SIZE;
 		append_item(locator, address + used, part, false);
 	}
+	__atomic_store_n(&locator->this_address, address, __ATOMIC_RELEASE);
 	return locator;
 }
 
-static int create(struct buffers_locator **locator)
+int buffers_locator_create(struct buffers_locator **locator)
 {
 	size_t size = buffers_platform_granularity();
 	uintptr_t address;
@@ -252,46 +252,27 @@ static int create(struct buffers_locator **locator)
 	return error;
 }
 
-static void destroy(struct buffers_locator *locator)
+void buffers_locator_destroy(struct buffers_locator *locator)
 {
 	buffers_platform_unmap((uintptr_t)locator, buffers_platform_granularity());
-}
-
-int buffers_locator_first(struct buffers_locator **first, struct buffers_locator **locator)
-{
-	struct buffers_locator *ours;
-	int error;
-
-	*locator = __atomic_load_n(first, __ATOMIC_ACQUIRE);
-	if (*locator)
-		return 0;
-	error = create(&ours);
-	if (error)
-		return error;
-	if (__atomic_compare_exchange_n(first, locator, ours, false, __ATOMIC_ACQ_REL,
-					__ATOMIC_ACQUIRE))
-		*locator = ours;
-	else
-		destroy(ours);
-	return 0;
 }
 
 /* Mapping takes long, so it is done outside the lock, and in vain at times. */
 static int link_next(struct buffers_locator *locator)
 {
 	struct buffers_locator *next;
-	int error = create(&next);
+	int error = buffers_locator_create(&next);
 
 	if (error)
 		return error;
-	lock(&locator->is_locked);
-	if (!next_of(locator)) {
+	buffers_locator_lock(&locator->is_locked);
+	if (!buffers_locator_next(locator)) {
 		__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
 		next = NULL;
 	}
-	unlock(&locator->is_locked);
+	buffers_locator_unlock(&locator->is_locked);
 	if (next)
-		destroy(next);
+		buffers_locator_destroy(next);
 	return 0;
 }
 
@@ -301,10 +282,10 @@ static struct buffers_item *add(struct buffers_locator *locator, struct buffers_
 
 	if (count_of(locator) >= BUFFERS_LOCATOR_CAPACITY)
 		return NULL;
-	lock(&locator->is_locked);
+	buffers_locator_lock(&locator->is_locked);
 	if (count_of(locator) < BUFFERS_LOCATOR_CAPACITY)
 		item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
-	unlock(&locator->is_locked);
+	buffers_locator_unlock(&locator->is_locked);
 	return item;
 }
 
@@ -316,12 +297,12 @@ int buffers_locator_register(struct buffers_locator *first, struct buffers_span 
 
 	assert(buffers_locator_is_valid(first));
 	while (!(*item = add(locator, buffer))) {
-		if (!next_of(locator)) {
+		if (!buffers_locator_next(locator)) {
 			error = link_next(locator);
 			if (error)
 				return error;
 		}
-		locator = next_of(locator);
+		locator = buffers_locator_next(locator);
 	}
 	return 0;
 }

@@ -52,6 +52,13 @@ _Static_assert(sizeof(struct buffers_locator) <= BUFFERS_LOCATOR_SIZE, "layout")
 _Static_assert(sizeof(struct buffers_locator) + sizeof(struct buffers_item) >
 	       BUFFERS_LOCATOR_SIZE, "layout: as many items as fit");
 
+/* The locks of this unit are words that are 0 or taken. */
+void buffers_locator_lock(uint32_t *word);
+void buffers_locator_unlock(uint32_t *word);
+
+/* NULL at the end of the chain. */
+struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator);
+
 /* Whether the bytes make sense as a locator of ours. */
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
 
@@ -61,12 +68,35 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator);
  */
 struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size);
 
+/* A new locator in memory of its own.  ENOMEM. */
+int buffers_locator_create(struct buffers_locator **locator);
+void buffers_locator_destroy(struct buffers_locator *locator);
+
 /*
- * The head of the chain that *first points to, made if there is none.  Of
- * several threads that find none, all get the one that came first.
- * ENOMEM: no page for it.
+ * What a copy of the library knows of the process's first locator, in memory
+ * that is zero at the start of a process and of a forked child.  Other copies,
+ * of other versions too, look at the first two in each other's.
  */
-int buffers_locator_first(struct buffers_locator **first, struct buffers_locator **locator);
+struct buffers_root {
+	uintptr_t offered;	/* the locator that this copy has published, or 0 */
+	uint32_t process;	/* whose memory this is */
+	uint32_t is_locked;	/* while a thread finds the first */
+	struct buffers_locator *first;
+};
+_Static_assert(offsetof(struct buffers_root, offered) == 0, "layout");
+_Static_assert(offsetof(struct buffers_root, process) == BUFFERS_WORD, "layout");
+
+/*
+ * The first locator of the process: the one that any copy of the library has
+ * published, else a new one, which is published if that can be.  ENOMEM.
+ */
+int buffers_locator_first(struct buffers_root *root, struct buffers_locator **locator);
+
+/* The same without making any: NULL if there is none. */
+struct buffers_locator *buffers_locator_known(struct buffers_root *root);
+
+/* Withdraws what was published, for the process ends. */
+void buffers_locator_leave(const struct buffers_root *root);
 
 /*
  * Takes an item of the chain whose free room suits the window.  Returns NULL

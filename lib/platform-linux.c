@@ -9,7 +9,10 @@
 #endif
 
 #include <errno.h>
+#include <elf.h>
 #include <fcntl.h>
+#include <link.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -19,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -399,6 +403,37 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 }
 
 /*
+ * Reading a signal set comes before looking at what to do with it, and -1 is
+ * nothing to do.
+ */
+static bool is_readable_word(uintptr_t word)
+{
+	return syscall(SYS_rt_sigprocmask, -1, word, NULL, 8) != 0 && errno == EINVAL;
+}
+
+/* An atomic "or 0" by the kernel, with nobody to be woken. */
+static bool is_writable_word(uintptr_t word)
+{
+	uint32_t waiters = 0;
+
+	return syscall(SYS_futex, &waiters, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, word,
+		       FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0)) >= 0;
+}
+
+bool buffers_platform_is_writable(uintptr_t address, size_t size)
+{
+	size_t page = buffers_platform_granularity();
+	uintptr_t last = address + size - 8;
+
+	if (address < page || address > UINTPTR_MAX - size || address % 4 || size % 4)
+		return false;
+	for (uintptr_t word = address; word < last; word = (word | (page - 1)) + 1)
+		if (!is_readable_word(word) || !is_writable_word(word))
+			return false;
+	return is_readable_word(last) && is_writable_word(last);
+}
+
+/*
  * The process
  */
 
@@ -423,6 +458,42 @@ void buffers_platform_at_fork(void (*child)(void))
 uint32_t buffers_platform_process(void)
 {
 	return (uint32_t)getpid();
+}
+
+uint64_t buffers_platform_process_space(void)
+{
+	struct stat status;
+
+	return stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
+}
+
+/* The linker's notes on what we are part of; a static executable has none. */
+extern const ElfW(Dyn) dynamic_section[] __asm__("_DYNAMIC")
+	__attribute__((weak, visibility("hidden")));
+
+static bool is_in_program(void)
+{
+	const ElfW(Phdr) *headers = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+	uintptr_t count = headers ? getauxval(AT_PHNUM) : 0;
+	uintptr_t base = 0;
+
+	for (uintptr_t i = 0; i < count; i++) {
+		if (headers[i].p_type == PT_PHDR)
+			base = (uintptr_t)headers - headers[i].p_vaddr;
+		if (headers[i].p_type == PT_DYNAMIC)
+			return base + headers[i].p_vaddr == (uintptr_t)dynamic_section;
+	}
+	return false;
+}
+
+bool buffers_platform_stays_loaded(void)
+{
+	if (!dynamic_section || is_in_program())
+		return true;
+	for (const ElfW(Dyn) *entry = dynamic_section; entry->d_tag != DT_NULL; entry++)
+		if (entry->d_tag == DT_FLAGS_1)
+			return (entry->d_un.d_val & DF_1_NODELETE) != 0;
+	return false;
 }
 
 uint64_t buffers_platform_random(void)

@@ -2,8 +2,9 @@
 /*
  * platform.h: all that the library asks of the operating system
  *
- * One file per system implements it: platform-linux.c.  A port is a new file
- * that implements every function below as it is described.
+ * One file per system implements it: platform-linux.c, and platform-posix.c for
+ * what Unix systems have in common.  A port is a new file that implements every
+ * function below as it is described.
  *
  * What holds for all of them:
  *
@@ -91,6 +92,67 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void *context);
 
 /*
+ * Whether all of this memory, which need not be whole pages, can be read and
+ * written.  The kernel is asked; nothing faults, and nothing changes.
+ */
+bool buffers_platform_is_writable(uintptr_t address, size_t size);
+
+/*
+ * Notices: a few bytes that the process puts up under a name for all code that
+ * runs in it, and that nobody but its user can have written.  There is more
+ * than one place for them, since any may be unusable; all look in all of them
+ * in the same order.
+ *
+ * The board is opened for one errand; the caller keeps the structure, and
+ * closes it in the same thread.  Opening cannot fail, but may find no place.
+ */
+#define BUFFERS_BOARD_PLACES 2
+
+struct buffers_board {
+	int directories[BUFFERS_BOARD_PLACES];
+	int cancellation;
+};
+
+/* Of all notices under all names, this one. */
+struct buffers_notice_id {
+	uint64_t device, file;
+};
+
+void buffers_platform_board_open(struct buffers_board *board);
+void buffers_platform_board_close(struct buffers_board *board);
+
+/*
+ * What stands in the place, with zeros for what is missing.  *is_fresh: it has
+ * changed within the last second.
+ * ENOENT: nothing.  EAGAIN: it changes right now.  EACCES: the place cannot be
+ * used, or what stands there is not to be trusted.
+ */
+int buffers_platform_notice_read(const struct buffers_board *board, unsigned place,
+				 const char *name, void *bytes, size_t size,
+				 struct buffers_notice_id *id, bool *is_fresh);
+
+/*
+ * Puts a notice up whole, at once, where nothing stands (old is NULL), or else
+ * in the place of the one that was read.
+ * EAGAIN: something else stands there, or is about to.  EACCES: cannot be done.
+ */
+int buffers_platform_notice_post(struct buffers_board *board, unsigned place, const char *name,
+				 const void *bytes, size_t size,
+				 const struct buffers_notice_id *old);
+
+/* Removes the one that was read, if it still stands there. */
+void buffers_platform_notice_remove(const struct buffers_board *board, unsigned place,
+				    const char *name, const struct buffers_notice_id *id);
+
+/*
+ * Removes some notices by this name of processes that are gone.  may_remove is
+ * asked about the first `size` bytes of each.
+ */
+void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
+				  const char *name, size_t size,
+				  bool (*may_remove)(const void *bytes));
+
+/*
  * A page that is zero at first, and again in every forked child.  Systems
  * where the kernel cannot promise that rely on buffers_platform_at_fork().
  */
@@ -99,8 +161,15 @@ int buffers_platform_map_state(void **page);
 /* Has `child` called in every child that fork(3) makes, before it goes on. */
 void buffers_platform_at_fork(void (*child)(void));
 
-/* Never 0. */
+/*
+ * The process's number, never 0.  Numbers of other processes mean something to
+ * us only if they stem from the same space; 0: who knows.
+ */
 uint32_t buffers_platform_process(void);
+uint64_t buffers_platform_process_space(void);
+
+/* Whether this copy of the library is there until the process ends. */
+bool buffers_platform_stays_loaded(void);
 
 /* Not to be guessed from outside where the system has such numbers. */
 uint64_t buffers_platform_random(void);

@@ -43,9 +43,9 @@ static bool is_signed(const struct notice *notice)
  * Reading a notice
  */
 
-static bool is_usable(uintptr_t address, size_t size)
+static bool is_aligned(uintptr_t address)
 {
-	return address % sizeof(uintptr_t) == 0 && buffers_platform_is_writable(address, size);
+	return address % sizeof(uintptr_t) == 0;
 }
 
 /*
@@ -56,47 +56,73 @@ static bool is_usable(uintptr_t address, size_t size)
 static bool is_of_this_process(const struct notice *notice)
 {
 	const struct buffers_root *root = (const struct buffers_root *)(uintptr_t)notice->root;
-	uint64_t space = buffers_platform_process_space();
 
-	return (!space || !notice->space || space == notice->space) &&
-	       notice->root <= UINTPTR_MAX && is_usable((uintptr_t)root, sizeof(*root)) &&
+	return notice->root <= UINTPTR_MAX && is_aligned((uintptr_t)root) &&
+	       buffers_platform_is_readable((uintptr_t)root, sizeof(*root)) &&
 	       __atomic_load_n(&root->offered, __ATOMIC_ACQUIRE) == notice->this_address &&
 	       __atomic_load_n(&root->process, __ATOMIC_RELAXED) == buffers_platform_process();
 }
 
-static bool is_chain(const struct buffers_locator *locator)
+/* Others' memory is written to, be it with what it holds, only if it says so. */
+static bool is_locator(uintptr_t address)
 {
-	while (locator && is_usable((uintptr_t)locator, BUFFERS_LOCATOR_SIZE) &&
-	       buffers_locator_is_valid(locator))
+	const struct buffers_locator *locator = (const struct buffers_locator *)address;
+
+	return is_aligned(address) &&
+	       buffers_platform_is_readable(address, BUFFERS_LOCATOR_SIZE) &&
+	       __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == address &&
+	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE);
+}
+
+/* From its first, which is one. */
+static bool is_valid_chain(const struct buffers_locator *locator)
+{
+	while (buffers_locator_is_valid(locator)) {
 		locator = buffers_locator_next(locator);
-	return !locator;
+		if (!locator)
+			return true;
+		if (!is_locator((uintptr_t)locator))
+			return false;
+	}
+	return false;
+}
+
+/* Its process has our number, but where that means another. */
+static bool is_of_other_space(const struct notice *notice)
+{
+	uint64_t space = buffers_platform_process_space();
+
+	return is_signed(notice) && space && notice->space && space != notice->space;
 }
 
 enum verdict {
-	LIVE,	/* follow it */
-	STALE,	/* nothing of this process: replace it */
-	ALIEN,	/* of this process, but not as we understand it: let it be */
+	LIVE,		/* follow it */
+	STALE,		/* nothing of this process: replace it */
+	DISTANT,	/* of another process, which may live: replace it if need be */
+	ALIEN,		/* of this process, but not as we understand it: let it be */
 };
 
 static enum verdict judge(const struct notice *notice)
 {
-	const struct buffers_locator *locator =
-		(const struct buffers_locator *)notice->this_address;
-
-	if (!is_usable(notice->this_address, BUFFERS_LOCATOR_SIZE) ||
-	    (is_signed(notice) && !is_of_this_process(notice)) ||
-	    __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) != notice->this_address)
+	if (is_of_other_space(notice))
+		return DISTANT;
+	if ((is_signed(notice) && !is_of_this_process(notice)) ||
+	    !is_locator(notice->this_address))
 		return STALE;
-	return is_chain(locator) ? LIVE : ALIEN;
+	return is_valid_chain((const struct buffers_locator *)notice->this_address) ?
+	       LIVE : ALIEN;
 }
 
 /*
  * Looking in all places
  */
 
+/* What we may do there, the best first. */
+enum state { PUT_UP, REPLACE, REPLACE_IF_NEED_BE, NOTHING };
+
 struct place {
-	enum { FREE, TAKEN_BY_STALE, UNUSABLE } state;
-	struct buffers_notice_id stale;
+	enum state state;
+	struct buffers_notice_id old;
 };
 
 struct survey {
@@ -119,9 +145,9 @@ static struct buffers_locator *look(struct survey *survey, unsigned number)
 	struct place *place = &survey->places[number];
 	struct notice notice;
 	bool is_fresh;
-	int error = read_notice(survey, number, &notice, &place->stale, &is_fresh);
+	int error = read_notice(survey, number, &notice, &place->old, &is_fresh);
 
-	place->state = error == ENOENT ? FREE : error ? UNUSABLE : TAKEN_BY_STALE;
+	place->state = error == ENOENT ? PUT_UP : NOTHING;
 	if (error == EAGAIN || (!error && is_fresh && notice.this_address == 0))
 		survey->is_unsettled = true;
 	if (error)
@@ -129,10 +155,13 @@ static struct buffers_locator *look(struct survey *survey, unsigned number)
 	switch (judge(&notice)) {
 	case LIVE:
 		return (struct buffers_locator *)notice.this_address;
-	case ALIEN:
-		place->state = UNUSABLE;
-		break;
 	case STALE:
+		place->state = REPLACE;
+		break;
+	case DISTANT:
+		place->state = REPLACE_IF_NEED_BE;
+		break;
+	case ALIEN:
 		break;
 	}
 	return NULL;
@@ -171,24 +200,32 @@ static bool may_remove(const void *bytes)
 	return !is_signed(notice) || notice->space == buffers_platform_process_space();
 }
 
+static int publish_in(struct survey *survey, unsigned number, const struct notice *notice)
+{
+	const struct place *place = &survey->places[number];
+	int error = buffers_platform_notice_post(&survey->board, number, NAME, notice,
+						 sizeof(*notice),
+						 place->state == PUT_UP ? NULL : &place->old);
+
+	if (!error)
+		buffers_platform_notice_tidy(&survey->board, number, NAME, sizeof(*notice),
+					     may_remove);
+	return error;
+}
+
 /* 0; EAGAIN: another was first, look again; EACCES: no place can be used. */
 static int publish(struct survey *survey, const struct buffers_root *root)
 {
 	struct notice notice = write_notice(root);
 	int error = EACCES;
 
-	for (unsigned i = 0; i < BUFFERS_BOARD_PLACES && error == EACCES; i++) {
-		const struct place *place = &survey->places[i];
+	for (unsigned late = 0; late < 2; late++)
+		for (unsigned i = 0; i < BUFFERS_BOARD_PLACES && error == EACCES; i++) {
+			enum state state = survey->places[i].state;
 
-		if (place->state == UNUSABLE)
-			continue;
-		error = buffers_platform_notice_post(
-			&survey->board, i, NAME, &notice, sizeof(notice),
-			place->state == TAKEN_BY_STALE ? &place->stale : NULL);
-		if (!error)
-			buffers_platform_notice_tidy(&survey->board, i, NAME, sizeof(notice),
-						     may_remove);
-	}
+			if (state != NOTHING && (state == REPLACE_IF_NEED_BE) == late)
+				error = publish_in(survey, i, &notice);
+		}
 	return error;
 }
 

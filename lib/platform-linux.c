@@ -420,7 +420,7 @@ static bool is_writable_word(uintptr_t word)
 		       FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0)) >= 0;
 }
 
-bool buffers_platform_is_writable(uintptr_t address, size_t size)
+static bool is_all(bool (*is_word)(uintptr_t), uintptr_t address, size_t size)
 {
 	size_t page = buffers_platform_granularity();
 	uintptr_t last = address + size - 8;
@@ -428,9 +428,19 @@ bool buffers_platform_is_writable(uintptr_t address, size_t size)
 	if (address < page || address > UINTPTR_MAX - size || address % 4 || size % 4)
 		return false;
 	for (uintptr_t word = address; word < last; word = (word | (page - 1)) + 1)
-		if (!is_readable_word(word) || !is_writable_word(word))
+		if (!is_word(word))
 			return false;
-	return is_readable_word(last) && is_writable_word(last);
+	return is_word(last);
+}
+
+bool buffers_platform_is_readable(uintptr_t address, size_t size)
+{
+	return is_all(is_readable_word, address, size);
+}
+
+bool buffers_platform_is_writable(uintptr_t address, size_t size)
+{
+	return is_all(is_writable_word, address, size);
 }
 
 /*

@@ -92,9 +92,10 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void *context);
 
 /*
- * Whether all of this memory, which need not be whole pages, can be read and
- * written.  The kernel is asked; nothing faults, and nothing changes.
+ * Whether all of this memory, 8 bytes or more, can be read, or written without
+ * changing it.  The kernel is asked; nothing faults.
  */
+bool buffers_platform_is_readable(uintptr_t address, size_t size);
 bool buffers_platform_is_writable(uintptr_t address, size_t size);
 
 /*

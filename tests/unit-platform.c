@@ -428,6 +428,112 @@ START_TEST(state_is_zero_at_first_and_in_a_child)
 }
 END_TEST
 
+/*
+ * Memory of which only the kernel may be asked
+ */
+
+static bool is_writable(uintptr_t address, size_t size)
+{
+	return buffers_platform_is_writable(address, size);
+}
+
+static bool is_readable(uintptr_t address, size_t size)
+{
+	return buffers_platform_is_readable(address, size);
+}
+
+START_TEST(memory_that_can_be_written_is_told_from_other)
+{
+	uintptr_t address = some_memory(5);
+	void *second = (void *)(address + page());
+
+	SKIP_IF(is_tsan(), "TSan looks at the calls' memory itself");
+	ck_assert(is_writable(address, 5 * page()));
+	ck_assert(is_writable(address + 4, 5 * page() - 8));
+	ck_assert_int_eq(mprotect(second, page(), PROT_READ), 0);
+	ck_assert(is_readable(address, 5 * page()));
+	ck_assert(!is_writable(address, 5 * page()));
+	ck_assert(!is_writable(address + page() - 8, 16));
+	ck_assert(!is_writable(address + page(), 8));
+	ck_assert(is_writable(address + page() - 8, 8));
+	ck_assert(is_writable(address + 2 * page(), 3 * page()));
+	ck_assert_int_eq(mprotect(second, page(), PROT_NONE), 0);
+	ck_assert(!is_writable(address + page() - 8, 16));
+	ck_assert(!is_readable(address + page() - 8, 16));
+	ck_assert(!is_readable(address, 5 * page()));
+	ck_assert(is_readable(address + page() - 8, 8));
+	ck_assert(!is_readable(address + page() - 4, 4 + page()));
+	ck_assert_int_eq(munmap(second, page()), 0);
+	ck_assert(!is_writable(address, 2 * page()));
+	ck_assert(!is_readable(address, 2 * page()));
+	ck_assert(!is_writable(address + page(), page()));
+	ck_assert(!is_readable(address + page(), page()));
+	ck_assert(is_writable(address, page()));
+}
+END_TEST
+
+START_TEST(addresses_that_cannot_be_are_not_writable)
+{
+	static const uintptr_t addresses[] = {
+		0, 8, 0xfff, 0x1000, UINTPTR_MAX, UINTPTR_MAX - 7, UINTPTR_MAX - 4095,
+		UINTPTR_MAX / 2 + 1, UINTPTR_MAX - 0xffff,
+	};
+
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+		ck_assert(!is_readable(addresses[i], 4096));
+		ck_assert(!is_writable(addresses[i], 4096));
+	}
+	ck_assert(!is_writable(some_memory(1) + 1, 4));
+}
+END_TEST
+
+START_TEST(asking_for_writable_memory_changes_nothing)
+{
+	uint32_t *words = (uint32_t *)some_memory(1);
+	size_t count = page() / 4;
+
+	for (size_t i = 0; i < count; i++)
+		words[i] = (uint32_t)(i * 0x9e3779b9u);
+	ck_assert(is_writable((uintptr_t)words, page()));
+	for (size_t i = 0; i < count; i++)
+		ck_assert_uint_eq(words[i], (uint32_t)(i * 0x9e3779b9u));
+}
+END_TEST
+
+START_TEST(mapping_beyond_its_files_end_is_not_writable)
+{
+	FILE *file = tmpfile();
+	uintptr_t address;
+
+	ck_assert_ptr_nonnull(file);
+	address = (uintptr_t)mmap(NULL, page(), PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
+	ck_assert_uint_ne(address, (uintptr_t)MAP_FAILED);
+	ck_assert(!is_writable(address, page()));
+	ck_assert(!is_readable(address, page()));
+	ck_assert_int_eq(ftruncate(fileno(file), 1), 0);
+	ck_assert(is_writable(address, page()));
+	fclose(file);
+}
+END_TEST
+
+START_TEST(test_program_stays_loaded)
+{
+	ck_assert(buffers_platform_stays_loaded());
+}
+END_TEST
+
+START_TEST(space_of_processes_is_that_of_proc)
+{
+	char path[] = "/proc/self/ns/pid";
+	char name[64] = "";
+	unsigned long long number = 0;
+
+	ck_assert_int_gt(readlink(path, name, sizeof(name) - 1), 0);
+	ck_assert_int_eq(sscanf(name, "pid:[%llu]", &number), 1);
+	ck_assert_uint_eq(buffers_platform_process_space(), number);
+}
+END_TEST
+
 START_TEST(random_numbers_differ)
 {
 	uint64_t seen[100];
@@ -502,6 +608,12 @@ int main(void)
 	suite_add_tcase(suite, maps);
 
 	tcase_add_test(process, state_is_zero_at_first_and_in_a_child);
+	tcase_add_test(process, memory_that_can_be_written_is_told_from_other);
+	tcase_add_test(process, addresses_that_cannot_be_are_not_writable);
+	tcase_add_test(process, asking_for_writable_memory_changes_nothing);
+	tcase_add_test(process, mapping_beyond_its_files_end_is_not_writable);
+	tcase_add_test(process, test_program_stays_loaded);
+	tcase_add_test(process, space_of_processes_is_that_of_proc);
 	tcase_add_test(process, random_numbers_differ);
 	tcase_add_test(process, relaxing_comes_back);
 	tcase_add_test(process, relaxing_is_no_cancellation_point);

@@ -40,6 +40,9 @@
  * - Signals: functions marked "signal-safe" may be called from a signal
  *   handler; the others must not, for they may interrupt themselves while
  *   they hold a lock.
+ * - Copies: the shared library and static archives within plugins find the
+ *   same buffers when the process can publish a file below /tmp; buffers(7)
+ *   says where and when not.
  * - fork: a child starts without buffers of its own.  Those it inherited stay
  *   mapped, private to it, and usable through their addresses and through the
  *   items its thread held; no new request lands in them.
@@ -363,7 +366,7 @@ int buffers_free(void *address, size_t allocated);
  * are as they were at one moment.
  *
  * Returns 0 after the last buffer, else what visit returned.
- * -1 and EINVAL: visit is NULL.
+ * -1 and EINVAL: visit is NULL.  ENOMEM: no page to note what was found.
  *
  * Thread-safe; visit may call any function of the library.  Since 0.1.
  */

@@ -447,7 +447,6 @@ START_TEST(memory_that_can_be_written_is_told_from_other)
 	uintptr_t address = some_memory(5);
 	void *second = (void *)(address + page());
 
-	SKIP_IF(is_tsan(), "TSan looks at the calls' memory itself");
 	ck_assert(is_writable(address, 5 * page()));
 	ck_assert(is_writable(address + 4, 5 * page() - 8));
 	ck_assert_int_eq(mprotect(second, page(), PROT_READ), 0);

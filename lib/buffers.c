@@ -44,8 +44,10 @@ __attribute__((constructor)) static void watch_forks(void)
 /* A copy that may be unloaded cannot tell whether the process ends, too. */
 __attribute__((destructor)) static void leave(void)
 {
-	if (process_page && buffers_platform_stays_loaded())
-		buffers_locator_leave(&process_page->root);
+	struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
+
+	if (process && buffers_platform_stays_loaded())
+		buffers_locator_leave(&process->root);
 }
 
 static int map_process_page(struct process **process)

@@ -74,15 +74,18 @@ static bool is_locator(uintptr_t address)
 	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE);
 }
 
+/* More locators than a process has mappings to list make a circle. */
+enum { LONGEST_CHAIN = 65536 };
+
 /* From its first, which is one. */
 static bool is_valid_chain(const struct buffers_locator *locator)
 {
-	while (buffers_locator_is_valid(locator)) {
+	for (unsigned i = 0; i < LONGEST_CHAIN && buffers_locator_is_valid(locator); i++) {
 		locator = buffers_locator_next(locator);
 		if (!locator)
 			return true;
 		if (!is_locator((uintptr_t)locator))
-			return false;
+			break;
 	}
 	return false;
 }

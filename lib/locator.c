@@ -39,12 +39,20 @@ static bool item_is_valid(const struct buffers_item *item)
 	       position_of(item) <= item->size;
 }
 
+/* Each by itself: one load for all would take in num_items, which others change. */
+static bool has_known_version(const struct buffers_locator *locator)
+{
+	return __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0 &&
+	       __atomic_load_n(&locator->reserved[0], __ATOMIC_RELAXED) == 0 &&
+	       __atomic_load_n(&locator->reserved[1], __ATOMIC_RELAXED) == 0;
+}
+
 bool buffers_locator_is_valid(const struct buffers_locator *locator)
 {
+	uintptr_t address = __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE);
 	unsigned count = count_of(locator);
 
-	if (__atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) != (uintptr_t)locator || locator->flags != 0 ||
-	    locator->reserved[0] != 0 || locator->reserved[1] != 0 ||
+	if (address != (uintptr_t)locator || !has_known_version(locator) ||
 	    count > BUFFERS_LOCATOR_CAPACITY)
 		return false;
 	for (unsigned i = 0; i < count; i++)

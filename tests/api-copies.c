@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/* api-copies.c: one locator for every copy of the library in the process */
+
+#include "config.h"
+#include "copies.h"
+#include "sandbox.h"
+#include "support.h"
+
+#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Two renamed copies of the shared object, and a plugin with the static archive. */
+enum { COPIES = 3 };
+static const char *const files[COPIES] = { COPY_ONE, COPY_TWO, PLUGIN };
+
+/* All orders of the three, with each of them in a link namespace of its own or not. */
+enum { ORDERS = 6, CASES = 2 * ORDERS };
+static const unsigned char orders[ORDERS][COPIES] = {
+	{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
+};
+
+static bool is_apart(int number)
+{
+	return number >= ORDERS;
+}
+
+static void load_copies(struct copy copies[COPIES], int number)
+{
+	for (unsigned i = 0; i < COPIES; i++)
+		ck_assert(load_copy(&copies[i], files[orders[number % ORDERS][i]],
+				    is_apart(number)));
+}
+
+#define SKIP_IF_NOT_POSSIBLE(number)						\
+	do {									\
+		SKIP_IF(is_apart(number) && (is_asan() || is_tsan()),		\
+			"a sanitizer's runtime cannot be there twice");		\
+		SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");	\
+	} while (0)
+
+static const struct buffers_request request = { .size = 64 };
+
+START_TEST(copies_have_code_of_their_own)
+{
+	struct copy copies[COPIES];
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	ck_assert_ptr_null(dlsym(RTLD_DEFAULT, "buffers_get"));
+	for (unsigned i = 0; i < COPIES; i++)
+		ck_assert(copies[i].calls.get != copies[(i + 1) % COPIES].calls.get);
+}
+END_TEST
+
+START_TEST(each_copy_goes_on_where_another_stopped)
+{
+	struct copy copies[COPIES];
+	struct buffers_item *item = NULL;
+	char *next = NULL;
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	for (unsigned i = 0; i < 2 * COPIES; i++) {
+		const struct calls *calls = &copies[i % COPIES].calls;
+		struct buffers_item *got = calls->get(&request);
+		char *start;
+
+		ck_assert_ptr_nonnull(got);
+		start = calls->append(got, "13 characters", 13);
+		calls->release(got);
+		if (i) {
+			ck_assert_ptr_eq(got, item);
+			ck_assert_ptr_eq(start, next);
+		}
+		item = got;
+		next = start + 13;
+	}
+}
+END_TEST
+
+START_TEST(item_that_one_copy_holds_is_not_given_to_another)
+{
+	struct copy copies[COPIES];
+	struct buffers_item *items[COPIES];
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	for (unsigned i = 0; i < COPIES; i++) {
+		items[i] = copies[i].calls.get(&request);
+		ck_assert_ptr_nonnull(items[i]);
+		for (unsigned j = 0; j < i; j++)
+			ck_assert_ptr_ne(items[i], items[j]);
+	}
+	/* Any copy can append to it and release it for the one that holds it. */
+	ck_assert_ptr_nonnull(copies[1].calls.append(items[0], "once", 4));
+	copies[2].calls.release(items[0]);
+	ck_assert_ptr_eq(copies[1].calls.get(&request), items[0]);
+}
+END_TEST
+
+START_TEST(copies_list_the_same_buffers)
+{
+	struct copy copies[COPIES];
+	struct listing first, other;
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	for (unsigned i = 0; i < 2 * COPIES; i++)
+		ck_assert_ptr_nonnull(copies[i % COPIES].calls.get(&request));
+	first = list_buffers(&copies[0]);
+	ck_assert_uint_eq(first.count, 2 * COPIES);
+	for (unsigned i = 1; i < COPIES; i++) {
+		other = list_buffers(&copies[i]);
+		ck_assert(is_same_listing(&first, &other));
+	}
+}
+END_TEST
+
+START_TEST(copy_that_made_nothing_lists_what_others_made)
+{
+	struct copy copies[COPIES];
+	struct listing first, other;
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	other = list_buffers(&copies[1]);
+	ck_assert_uint_eq(other.count, 0);
+	ck_assert_ptr_nonnull(copies[0].calls.get(&request));
+	first = list_buffers(&copies[0]);
+	for (unsigned i = 1; i < COPIES; i++) {
+		other = list_buffers(&copies[i]);
+		ck_assert(is_same_listing(&first, &other));
+	}
+}
+END_TEST
+
+START_TEST(one_file_names_the_one_locator)
+{
+	struct copy copies[COPIES];
+	uintptr_t address = 0;
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	for (unsigned i = 0; i < COPIES; i++) {
+		struct buffers_item *item = copies[i].calls.get(&request);
+
+		ck_assert(is_item_of_named(item));
+		if (i)
+			ck_assert_uint_eq(named_address(), address);
+		address = named_address();
+	}
+	ck_assert_uint_eq(*(const uintptr_t *)address, address);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(place_of_own()), 0);
+}
+END_TEST
+
+/* A forked child starts with nothing in any copy, and they find each other again. */
+static int share_anew(void *context)
+{
+	const struct copy *copies = context;
+	struct buffers_item *item;
+	struct listing listing;
+	uintptr_t parents = (uintptr_t)read_address(notice_path(NULL, getppid()));
+
+	for (unsigned i = 0; i < COPIES; i++) {
+		listing = list_buffers(&copies[i]);
+		STEP(listing.count == 0);
+	}
+	item = copies[2].calls.get(&request);
+	STEP(is_item_of_named(item));
+	STEP(named_address() != parents);
+	copies[2].calls.release(item);
+	for (unsigned i = 0; i < COPIES; i++) {
+		STEP(copies[i].calls.get(&request) == item);
+		copies[i].calls.release(item);
+	}
+	return 0;
+}
+
+START_TEST(copies_in_a_forked_child_share_anew)
+{
+	struct copy copies[COPIES];
+	struct listing before, after;
+	uintptr_t address;
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	for (unsigned i = 0; i < COPIES; i++)
+		ck_assert_ptr_nonnull(copies[i].calls.get(&request));
+	before = list_buffers(&copies[0]);
+	address = named_address();
+	run_child(share_anew, copies);
+	after = list_buffers(&copies[0]);
+	ck_assert(is_same_listing(&before, &after));
+	ck_assert_uint_eq(named_address(), address);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+}
+END_TEST
+
+/*
+ * The very first call of a process, by threads of all copies at once
+ */
+
+static int race(void *context)
+{
+	enum { ROUNDS = 4 };
+	const char *fault = write_at_once(context, context ? NULL : files, COPIES, ROUNDS);
+
+	if (fault)
+		printf("%s\n", fault);
+	STEP(!fault);
+	STEP(named_address());
+	STEP(*(const uintptr_t *)named_address() == named_address());
+	STEP(count_files(PLACE_SHARED) == 1);
+	return 0;
+}
+
+static void race_in_fresh_processes(struct copy *copies, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		run_child(race, copies);
+		ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+		ck_assert_uint_eq(count_files(place_of_own()), 0);
+	}
+}
+
+START_TEST(copies_that_race_on_the_first_call_find_one_locator)
+{
+	struct copy copies[COPIES];
+
+	SKIP_IF_NOT_POSSIBLE(0);
+	load_copies(copies, 0);
+	race_in_fresh_processes(copies, how_many(200, 2000));
+}
+END_TEST
+
+START_TEST(copies_in_namespaces_race_as_well)
+{
+	struct copy copies[COPIES];
+
+	SKIP_IF_NOT_POSSIBLE(ORDERS);
+	load_copies(copies, ORDERS);
+	race_in_fresh_processes(copies, how_many(50, 500));
+}
+END_TEST
+
+START_TEST(copies_that_are_loaded_in_the_race_find_one_locator)
+{
+	SKIP_IF(is_tsan(), "TSan does not see the lock of the dynamic linker");
+	SKIP_IF_NOT_POSSIBLE(0);
+	race_in_fresh_processes(NULL, how_many(20, 200));
+}
+END_TEST
+
+START_TEST(copies_at_work_keep_out_of_each_others_way)
+{
+	struct copy copies[COPIES];
+	const char *fault;
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	fault = write_at_once(copies, NULL, COPIES, how_many(4000, 40000));
+	ck_assert_msg(!fault, "%s", fault);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-copies");
+	TCase *one = tcase_create("one-locator");
+	TCase *races = tcase_create("races");
+
+	tcase_set_tags(one, "fork");
+	tcase_set_timeout(one, 20);
+	tcase_add_loop_test(one, copies_have_code_of_their_own, 0, CASES);
+	tcase_add_loop_test(one, each_copy_goes_on_where_another_stopped, 0, CASES);
+	tcase_add_loop_test(one, item_that_one_copy_holds_is_not_given_to_another, 0, CASES);
+	tcase_add_loop_test(one, copies_list_the_same_buffers, 0, CASES);
+	tcase_add_loop_test(one, copy_that_made_nothing_lists_what_others_made, 0, CASES);
+	tcase_add_loop_test(one, one_file_names_the_one_locator, 0, CASES);
+	tcase_add_loop_test(one, copies_in_a_forked_child_share_anew, 0, CASES);
+	suite_add_tcase(suite, one);
+	tcase_set_tags(races, "fork slow");
+	tcase_set_timeout(races, 300);
+	tcase_add_test(races, copies_that_race_on_the_first_call_find_one_locator);
+	tcase_add_test(races, copies_in_namespaces_race_as_well);
+	tcase_add_test(races, copies_that_are_loaded_in_the_race_find_one_locator);
+	tcase_add_loop_test(races, copies_at_work_keep_out_of_each_others_way, 0, CASES);
+	suite_add_tcase(suite, races);
+	return run_suite(suite);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* copies.h: several copies of the library in one process */
+#ifndef TESTS_COPIES_H
+#define TESTS_COPIES_H
+
+#include "ledger.h"
+#include "reloaded/buffers.h"
+
+#include <stdbool.h>
+
+#define COPY_ONE	"tests/copy-one.so"
+#define COPY_TWO	"tests/copy-two.so"
+#define PLUGIN		"tests/.libs/static-copy.so"
+#define PLUGIN_NODELETE	"tests/.libs/static-copy-nodelete.so"
+
+struct calls {
+	struct buffers_item *(*get)(const struct buffers_request *request);
+	void (*release)(struct buffers_item *item);
+	void *(*append)(struct buffers_item *item, const void *data, size_t size);
+	void *(*next)(const struct buffers_item *item);
+	int (*walk)(int (*visit)(const struct buffers_info *info, void *context), void *context);
+};
+
+/* All that a plugin exports: the calls of the copy inside it. */
+extern const struct calls static_copy;
+
+struct copy {
+	void *handle;
+	struct calls calls;
+};
+
+/* False when it cannot be loaded, and says why; `apart`: in a link namespace of its own. */
+bool load_copy(struct copy *copy, const char *file, bool apart);
+
+/* Closes it, and returns whether it is unloaded. */
+bool close_copy(struct copy *copy, const char *file);
+
+/* The buffers that a copy lists, in its order. */
+struct listing {
+	size_t count;
+	struct buffers_info buffers[1000];
+};
+struct listing list_buffers(const struct copy *copy);
+bool is_same_listing(const struct listing *one, const struct listing *two);
+
+/* The address that the process's file names, 0 when there is none. */
+uintptr_t named_address(void);
+
+/* Whether the item stands in the first locator, which the file names. */
+bool is_item_of_named(const struct buffers_item *item);
+
+/*
+ * Starts eight threads at once, each with one of the copies, or with one of the
+ * files, which it loads and closes for each entry.  Each writes `rounds` entries.  Then reads the
+ * buffers that each copy lists.  Returns NULL, or what went wrong.
+ */
+enum { WRITERS = 8 };
+const char *write_at_once(const struct copy *copies, const char *const *files, size_t count,
+			  unsigned rounds);
+
+#endif

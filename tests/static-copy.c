@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* static-copy.c: a plugin with a copy of the library inside, which it does not export */
+
+#include "copies.h"
+
+const struct calls static_copy = {
+	.get = buffers_get,
+	.release = buffers_release,
+	.append = buffers_append,
+	.next = buffers_next,
+	.walk = buffers_walk,
+};

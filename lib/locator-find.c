@@ -5,6 +5,9 @@
  * The copies know nothing of each other.  The first puts up a notice with the
  * address of its locator, which the others follow.  Notices outlive processes,
  * and their names are used again, so each is held against what is in memory.
+ *
+ * No lock is held meanwhile: threads of one copy that come here at once offer
+ * the same locator, and one of them publishes it.
  */
 
 #include "config.h"
@@ -22,15 +25,14 @@
  */
 struct notice {
 	uintptr_t this_address;
-	uintptr_t next_locator;
-	uint32_t is_locked;
-	uint8_t flags, num_items, reserved[2];
+	char rest_of_locator[32 - sizeof(uintptr_t)];
 	char signature[16];
 	uint64_t root;		/* the address of the publisher's */
+	uint64_t token;		/* what stands there */
 	uint64_t space;		/* what its process number counts in */
 };
-_Static_assert(offsetof(struct notice, signature) == offsetof(struct buffers_locator, items),
-	       "layout");
+_Static_assert(offsetof(struct notice, signature) == 32, "layout");
+_Static_assert(sizeof(struct notice) == 72, "layout");
 
 static const char signature[16] = "reloaded-buffers";
 
@@ -40,7 +42,34 @@ static bool is_signed(const struct notice *notice)
 }
 
 /*
- * Reading a notice
+ * The errand: looking in all places, and publishing in one
+ */
+
+/* What may be done in a place. */
+enum state { PUT_UP, REPLACE, REPLACE_IF_NEED_BE, NOTHING };
+
+struct errand {
+	struct buffers_board board;
+	enum state states[BUFFERS_BOARD_PLACES];
+	struct buffers_notice_id ids[BUFFERS_BOARD_PLACES];	/* of what is replaced */
+	uint64_t space;
+	bool is_unsettled;	/* somebody is about to write: look again */
+	unsigned attempts;
+};
+
+static void begin(struct errand *errand)
+{
+	*errand = (struct errand){ .space = buffers_platform_process_space() };
+	buffers_platform_board_open(&errand->board);
+}
+
+static void end(struct errand *errand)
+{
+	buffers_platform_board_close(&errand->board);
+}
+
+/*
+ * Judging a notice
  */
 
 static bool is_aligned(uintptr_t address)
@@ -49,32 +78,41 @@ static bool is_aligned(uintptr_t address)
 }
 
 /*
- * A forked child has copies of its parent's locators.  Should a dead process
- * of its number have had one at the address of such a copy, only this tells
- * the notice's death: roots are empty in the child, and refilled by it alone.
+ * Copies of locators are in forked children, and programs without randomisation
+ * have theirs where the last one had it.  So an address may look right that a
+ * dead process published.  Roots are empty in a child and after exec, and no two
+ * have the same token.
  */
 static bool is_of_this_process(const struct notice *notice)
 {
-	const struct buffers_root *root = (const struct buffers_root *)(uintptr_t)notice->root;
+	struct buffers_root root;
 
-	return notice->root <= UINTPTR_MAX && is_aligned((uintptr_t)root) &&
-	       buffers_platform_is_readable((uintptr_t)root, sizeof(*root)) &&
-	       __atomic_load_n(&root->offered, __ATOMIC_ACQUIRE) == notice->this_address &&
-	       __atomic_load_n(&root->process, __ATOMIC_RELAXED) == buffers_platform_process();
+	return notice->root <= UINTPTR_MAX &&
+	       buffers_platform_peek((uintptr_t)notice->root, &root, sizeof(root)) == 0 &&
+	       root.offered == notice->this_address && root.token == notice->token &&
+	       root.process == buffers_platform_process();
+}
+_Static_assert(sizeof(struct buffers_root) % 8 == 0, "can be peeked at");
+
+/* Its process has our number, but where that means another. */
+static bool is_of_other_space(const struct errand *errand, const struct notice *notice)
+{
+	return is_signed(notice) && notice->space && errand->space &&
+	       notice->space != errand->space;
 }
 
-/* Others' memory is written to, be it with what it holds, only if it says so. */
+/* The kernel is asked to write only where it says that there is a locator. */
 static bool is_locator(uintptr_t address)
 {
-	const struct buffers_locator *locator = (const struct buffers_locator *)address;
+	uintptr_t start[8 / sizeof(uintptr_t)];
 
 	return is_aligned(address) &&
-	       buffers_platform_is_readable(address, BUFFERS_LOCATOR_SIZE) &&
-	       __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == address &&
+	       buffers_platform_peek(address, start, sizeof(start)) == 0 &&
+	       start[0] == address &&
 	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE);
 }
 
-/* More locators than a process has mappings to list make a circle. */
+/* More locators than there can be mappings to list make a circle. */
 enum { LONGEST_CHAIN = 65536 };
 
 /* From its first, which is one. */
@@ -90,274 +128,288 @@ static bool is_valid_chain(const struct buffers_locator *locator)
 	return false;
 }
 
-/* Its process has our number, but where that means another. */
-static bool is_of_other_space(const struct notice *notice)
-{
-	uint64_t space = buffers_platform_process_space();
-
-	return is_signed(notice) && space && notice->space && space != notice->space;
-}
-
 enum verdict {
 	LIVE,		/* follow it */
+	UNFINISHED,	/* its maker is about to write */
 	STALE,		/* nothing of this process: replace it */
 	DISTANT,	/* of another process, which may live: replace it if need be */
 	ALIEN,		/* of this process, but not as we understand it: let it be */
+	CHANGING,	/* the same, but somebody writes to it */
 };
 
-static enum verdict judge(const struct notice *notice)
+static enum verdict judge_locator(const struct buffers_locator *locator)
 {
-	if (is_of_other_space(notice))
+	bool is_changing = __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE);
+
+	if (is_valid_chain(locator))
+		return LIVE;
+	return is_changing ? CHANGING : ALIEN;
+}
+
+static enum verdict judge(const struct errand *errand, const struct notice *notice,
+			  bool is_fresh)
+{
+	if (is_fresh && notice->this_address == 0)
+		return UNFINISHED;
+	if (is_of_other_space(errand, notice))
 		return DISTANT;
 	if ((is_signed(notice) && !is_of_this_process(notice)) ||
 	    !is_locator(notice->this_address))
 		return STALE;
-	return is_valid_chain((const struct buffers_locator *)notice->this_address) ?
-	       LIVE : ALIEN;
+	return judge_locator((const struct buffers_locator *)notice->this_address);
 }
 
 /*
  * Looking in all places
  */
 
-/* What we may do there, the best first. */
-enum state { PUT_UP, REPLACE, REPLACE_IF_NEED_BE, NOTHING };
-
-struct place {
-	enum state state;
-	struct buffers_notice_id old;
-};
-
-struct survey {
-	struct buffers_board board;
-	struct place places[BUFFERS_BOARD_PLACES];
-	bool is_unsettled;	/* somebody is about to write: look again */
-	unsigned attempts;
-};
-
-static int read_notice(const struct survey *survey, unsigned place, struct notice *notice,
+static int read_notice(const struct errand *errand, unsigned place, struct notice *notice,
 		       struct buffers_notice_id *id, bool *is_fresh)
 {
-	return buffers_platform_notice_read(&survey->board, place, NAME, notice,
+	return buffers_platform_notice_read(&errand->board, place, NAME, notice,
 					    sizeof(*notice), id, is_fresh);
 }
 
-/* The locator that a notice in this place leads to, or NULL. */
-static struct buffers_locator *look(struct survey *survey, unsigned number)
+/* Whether a notice in this place leads to a locator; if not, notes what may be done. */
+static bool look(struct errand *errand, unsigned place, struct buffers_locator **locator)
 {
-	struct place *place = &survey->places[number];
+	static const enum state states[] = {
+		[UNFINISHED] = REPLACE,	/* in the end */
+		[STALE] = REPLACE,
+		[DISTANT] = REPLACE_IF_NEED_BE,
+		[ALIEN] = NOTHING,
+		[CHANGING] = NOTHING,
+	};
 	struct notice notice;
-	bool is_fresh;
-	int error = read_notice(survey, number, &notice, &place->old, &is_fresh);
+	bool is_fresh = false;
+	int error = read_notice(errand, place, &notice, &errand->ids[place], &is_fresh);
+	enum verdict verdict;
 
-	place->state = error == ENOENT ? PUT_UP : NOTHING;
-	if (error == EAGAIN || (!error && is_fresh && notice.this_address == 0))
-		survey->is_unsettled = true;
+	errand->states[place] = error == ENOENT ? PUT_UP : NOTHING;
 	if (error)
-		return NULL;
-	switch (judge(&notice)) {
-	case LIVE:
-		return (struct buffers_locator *)notice.this_address;
-	case STALE:
-		place->state = REPLACE;
-		break;
-	case DISTANT:
-		place->state = REPLACE_IF_NEED_BE;
-		break;
-	case ALIEN:
-		break;
+		return false;
+	verdict = judge(errand, &notice, is_fresh);
+	if (verdict == LIVE) {
+		*locator = (struct buffers_locator *)notice.this_address;
+		return true;
 	}
-	return NULL;
+	errand->is_unsettled |= verdict == UNFINISHED || verdict == CHANGING;
+	errand->states[place] = states[verdict];
+	return false;
 }
 
-static struct buffers_locator *look_around(struct survey *survey)
+static bool look_around(struct errand *errand, struct buffers_locator **locator)
 {
-	struct buffers_locator *found = NULL;
+	errand->is_unsettled = false;
+	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+		if (look(errand, place, locator))
+			return true;
+	return false;
+}
 
-	survey->is_unsettled = false;
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES && !found; place++)
-		found = look(survey, place);
-	return found;
+/* Attempts; with buffers_platform_relax() between them about a second. */
+enum { PATIENCE = 8192 };
+
+static bool wait_a_moment(struct errand *errand)
+{
+	if (errand->attempts == PATIENCE)
+		return false;
+	buffers_platform_relax(errand->attempts++);
+	return true;
+}
+
+static bool find(struct errand *errand, struct buffers_locator **locator)
+{
+	do {
+		if (look_around(errand, locator))
+			return true;
+	} while (errand->is_unsettled && wait_a_moment(errand));
+	return false;
 }
 
 /*
  * Publishing
  */
 
-static struct notice write_notice(const struct buffers_root *root)
+static struct notice write_notice(const struct errand *errand, const struct buffers_root *root)
 {
 	struct notice notice = {
-		.this_address = root->offered,
+		.this_address = __atomic_load_n(&root->offered, __ATOMIC_ACQUIRE),
 		.root = (uintptr_t)root,
-		.space = buffers_platform_process_space(),
+		.token = __atomic_load_n(&root->token, __ATOMIC_RELAXED),
+		.space = errand->space,
 	};
 
 	memcpy(notice.signature, signature, sizeof(signature));
 	return notice;
 }
 
-static bool may_remove(const void *bytes)
+/*
+ * Of a process that is gone as far as we can see.  What may be another space's
+ * is left for as long as others leave files in /tmp.
+ */
+static bool may_remove(const void *bytes, bool is_old, void *context)
 {
-	const struct notice *notice = bytes;
+	const struct errand *errand = context;
+	struct notice notice;
 
-	return !is_signed(notice) || notice->space == buffers_platform_process_space();
+	memcpy(&notice, bytes, sizeof(notice));
+	return is_old || !is_signed(&notice) || (errand->space && notice.space == errand->space);
 }
 
-static int publish_in(struct survey *survey, unsigned number, const struct notice *notice)
+static int publish_in(struct errand *errand, unsigned place, const struct notice *notice)
 {
-	const struct place *place = &survey->places[number];
-	int error = buffers_platform_notice_post(&survey->board, number, NAME, notice,
-						 sizeof(*notice),
-						 place->state == PUT_UP ? NULL : &place->old);
+	const struct buffers_notice_id *old =
+		errand->states[place] == PUT_UP ? NULL : &errand->ids[place];
+	int error = buffers_platform_notice_post(&errand->board, place, NAME, notice,
+						 sizeof(*notice), old);
 
 	if (!error)
-		buffers_platform_notice_tidy(&survey->board, number, NAME, sizeof(*notice),
-					     may_remove);
+		buffers_platform_notice_tidy(&errand->board, place, NAME, sizeof(*notice),
+					     may_remove, errand);
+	return error;
+}
+
+static int publish_where(struct errand *errand, const struct notice *notice,
+			 bool is_last_resort)
+{
+	int error = EACCES;
+
+	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES && error == EACCES; place++) {
+		enum state state = errand->states[place];
+
+		if (state != NOTHING && (state == REPLACE_IF_NEED_BE) == is_last_resort)
+			error = publish_in(errand, place, notice);
+	}
 	return error;
 }
 
 /* 0; EAGAIN: another was first, look again; EACCES: no place can be used. */
-static int publish(struct survey *survey, const struct buffers_root *root)
+static int publish(struct errand *errand, const struct buffers_root *root)
 {
-	struct notice notice = write_notice(root);
-	int error = EACCES;
+	struct notice notice = write_notice(errand, root);
+	int error = publish_where(errand, &notice, false);
 
-	for (unsigned late = 0; late < 2; late++)
-		for (unsigned i = 0; i < BUFFERS_BOARD_PLACES && error == EACCES; i++) {
-			enum state state = survey->places[i].state;
-
-			if (state != NOTHING && (state == REPLACE_IF_NEED_BE) == late)
-				error = publish_in(survey, i, &notice);
-		}
-	return error;
+	return error == EACCES ? publish_where(errand, &notice, true) : error;
 }
 
+static void set_once(uintptr_t *word, uintptr_t value)
+{
+	uintptr_t unset = 0;
+
+	__atomic_compare_exchange_n(word, &unset, value, false, __ATOMIC_ACQ_REL,
+				    __ATOMIC_ACQUIRE);
+}
+
+/*
+ * What was offered once is never unmapped, though another copy be first: a
+ * notice may lead to it for a moment.
+ */
 static int offer(struct buffers_root *root)
 {
 	struct buffers_locator *locator;
-	int error = buffers_locator_create(&locator);
+	int error;
 
+	if (__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE))
+		return 0;
+	error = buffers_locator_create(&locator);
 	if (error)
 		return error;
-	__atomic_store_n(&root->offered, (uintptr_t)locator, __ATOMIC_RELEASE);
+	set_once(&root->token, (uintptr_t)buffers_platform_random() | 1);
+	set_once(&root->offered, (uintptr_t)locator);
+	if (__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE) != (uintptr_t)locator)
+		buffers_locator_destroy(locator);
 	return 0;
-}
-
-static void withdraw(struct buffers_root *root)
-{
-	uintptr_t locator = root->offered;
-
-	__atomic_store_n(&root->offered, 0, __ATOMIC_RELEASE);
-	if (locator)
-		buffers_locator_destroy((struct buffers_locator *)locator);
 }
 
 /*
  * Finding
  */
 
-/* Attempts; with buffers_platform_relax() between them more than a second. */
-enum { PATIENCE = 16384 };
-
-static bool wait_a_moment(struct survey *survey)
-{
-	if (survey->attempts == PATIENCE)
-		return false;
-	buffers_platform_relax(survey->attempts++);
-	return true;
-}
-
-/* NULL: there is none, or none that is understood. */
-static struct buffers_locator *find(struct survey *survey)
-{
-	struct buffers_locator *found;
-
-	do
-		found = look_around(survey);
-	while (!found && survey->is_unsettled && wait_a_moment(survey));
-	return found;
-}
-
-static int find_or_offer(struct survey *survey, struct buffers_root *root,
-			 struct buffers_locator **locator)
+static int find_or_publish(struct errand *errand, struct buffers_root *root,
+			   struct buffers_locator **locator)
 {
 	int error;
 
 	do {
-		*locator = find(survey);
-		if (*locator) {
-			withdraw(root);
+		if (find(errand, locator))
 			return 0;
-		}
-		error = root->offered ? 0 : offer(root);
+		error = offer(root);
 		if (error)
 			return error;
-	} while (publish(survey, root) == EAGAIN && wait_a_moment(survey));
-	*locator = (struct buffers_locator *)root->offered;
+	} while (publish(errand, root) == EAGAIN && wait_a_moment(errand));
+	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
 	return 0;
 }
 
-/* As find_or_offer(), or with `may_offer` false as find(). */
-static int settle(struct buffers_root *root, bool may_offer, struct buffers_locator **locator)
+static struct buffers_locator *first_of(const struct buffers_root *root)
 {
-	struct survey survey = { .attempts = 0 };
-	int error = 0;
-
-	buffers_platform_board_open(&survey.board);
-	if (may_offer)
-		error = find_or_offer(&survey, root, locator);
-	else
-		*locator = find(&survey);
-	buffers_platform_board_close(&survey.board);
-	return error;
+	return __atomic_load_n(&root->first, __ATOMIC_ACQUIRE);
 }
 
-static int get_first(struct buffers_root *root, bool may_offer, struct buffers_locator **locator)
+/* Of threads that found different ones, as when they could not publish, one decides. */
+static void settle(struct buffers_root *root, struct buffers_locator **locator)
 {
-	int error = 0;
+	struct buffers_locator *none = NULL;
 
-	*locator = __atomic_load_n(&root->first, __ATOMIC_ACQUIRE);
-	if (*locator)
-		return 0;
-	buffers_locator_lock(&root->is_locked);
-	*locator = root->first;
-	if (!*locator) {
-		__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
-		error = settle(root, may_offer, locator);
-	}
-	if (!error)
-		__atomic_store_n(&root->first, *locator, __ATOMIC_RELEASE);
-	buffers_locator_unlock(&root->is_locked);
-	return error;
+	if (!__atomic_compare_exchange_n(&root->first, &none, *locator, false,
+					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		*locator = none;
 }
 
 int buffers_locator_first(struct buffers_root *root, struct buffers_locator **locator)
 {
-	return get_first(root, true, locator);
+	struct errand errand;
+	int error;
+
+	*locator = first_of(root);
+	if (*locator)
+		return 0;
+	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
+	begin(&errand);
+	error = find_or_publish(&errand, root, locator);
+	end(&errand);
+	if (!error)
+		settle(root, locator);
+	return error;
 }
 
 struct buffers_locator *buffers_locator_known(struct buffers_root *root)
 {
-	struct buffers_locator *locator;
+	struct buffers_locator *locator = first_of(root);
+	struct errand errand;
 
-	get_first(root, false, &locator);
+	if (locator)
+		return locator;
+	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
+	begin(&errand);
+	if (find(&errand, &locator))
+		settle(root, &locator);
+	end(&errand);
 	return locator;
+}
+
+/* Another copy may have published it, and be gone. */
+static void leave_place(const struct errand *errand, unsigned place, uintptr_t first)
+{
+	struct buffers_notice_id id;
+	struct notice notice;
+	bool is_fresh;
+
+	if (read_notice(errand, place, &notice, &id, &is_fresh) == 0 &&
+	    notice.this_address == first && is_signed(&notice) && is_of_this_process(&notice))
+		buffers_platform_notice_remove(&errand->board, place, NAME, &id);
 }
 
 void buffers_locator_leave(const struct buffers_root *root)
 {
-	uintptr_t first = (uintptr_t)__atomic_load_n(&root->first, __ATOMIC_ACQUIRE);
-	struct buffers_notice_id id;
-	struct survey survey;
-	struct notice notice;
-	bool is_fresh;
+	uintptr_t first = (uintptr_t)first_of(root);
+	struct errand errand;
 
 	if (!first)
 		return;
-	buffers_platform_board_open(&survey.board);
+	begin(&errand);
 	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
-		if (read_notice(&survey, place, &notice, &id, &is_fresh) == 0 &&
-		    notice.this_address == first && is_signed(&notice) && judge(&notice) == LIVE)
-			buffers_platform_notice_remove(&survey.board, place, NAME, &id);
-	buffers_platform_board_close(&survey.board);
+		leave_place(&errand, place, first);
+	end(&errand);
 }

@@ -11,7 +11,6 @@
 #include "config.h"
 #include "locator.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -73,13 +72,13 @@ static bool try_lock(uint32_t *word)
 					   __ATOMIC_RELAXED);
 }
 
-void buffers_locator_lock(uint32_t *word)
+static void lock(uint32_t *word)
 {
 	for (unsigned attempt = 0; !try_lock(word); attempt++)
 		buffers_platform_relax(attempt);
 }
 
-void buffers_locator_unlock(uint32_t *word)
+static void unlock(uint32_t *word)
 {
 	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
 }
@@ -116,13 +115,13 @@ static bool take(struct buffers_item *item, const struct buffers_window *window)
 		return false;
 	if (fits(item, window))
 		return true;
-	buffers_locator_unlock(&item->is_taken);
+	unlock(&item->is_taken);
 	return false;
 }
 
 void buffers_item_release(struct buffers_item *item)
 {
-	buffers_locator_unlock(&item->is_taken);
+	unlock(&item->is_taken);
 }
 
 static void advance(struct buffers_item *item, size_t size)
@@ -273,12 +272,12 @@ static int link_next(struct buffers_locator *locator)
 
 	if (error)
 		return error;
-	buffers_locator_lock(&locator->is_locked);
+	lock(&locator->is_locked);
 	if (!buffers_locator_next(locator)) {
 		__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
 		next = NULL;
 	}
-	buffers_locator_unlock(&locator->is_locked);
+	unlock(&locator->is_locked);
 	if (next)
 		buffers_locator_destroy(next);
 	return 0;
@@ -290,10 +289,10 @@ static struct buffers_item *add(struct buffers_locator *locator, struct buffers_
 
 	if (count_of(locator) >= BUFFERS_LOCATOR_CAPACITY)
 		return NULL;
-	buffers_locator_lock(&locator->is_locked);
+	lock(&locator->is_locked);
 	if (count_of(locator) < BUFFERS_LOCATOR_CAPACITY)
 		item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
-	buffers_locator_unlock(&locator->is_locked);
+	unlock(&locator->is_locked);
 	return item;
 }
 
@@ -303,7 +302,6 @@ int buffers_locator_register(struct buffers_locator *first, struct buffers_span 
 	struct buffers_locator *locator = first;
 	int error;
 
-	assert(buffers_locator_is_valid(first));
 	while (!(*item = add(locator, buffer))) {
 		if (!buffers_locator_next(locator)) {
 			error = link_next(locator);

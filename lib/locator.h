@@ -52,10 +52,6 @@ _Static_assert(sizeof(struct buffers_locator) <= BUFFERS_LOCATOR_SIZE, "layout")
 _Static_assert(sizeof(struct buffers_locator) + sizeof(struct buffers_item) >
 	       BUFFERS_LOCATOR_SIZE, "layout: as many items as fit");
 
-/* The locks of this unit are words that are 0 or taken. */
-void buffers_locator_lock(uint32_t *word);
-void buffers_locator_unlock(uint32_t *word);
-
 /* NULL at the end of the chain. */
 struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator);
 
@@ -75,16 +71,17 @@ void buffers_locator_destroy(struct buffers_locator *locator);
 /*
  * What a copy of the library knows of the process's first locator, in memory
  * that is zero at the start of a process and of a forked child.  Other copies,
- * of other versions too, look at the first two in each other's.
+ * of other versions too, look at all but `first` in each other's.
  */
 struct buffers_root {
-	uintptr_t offered;	/* the locator that this copy has published, or 0 */
+	uintptr_t offered;	/* the locator that this copy would have all use, or 0 */
+	uintptr_t token;	/* random, drawn before */
 	uint32_t process;	/* whose memory this is */
-	uint32_t is_locked;	/* while a thread finds the first */
 	struct buffers_locator *first;
 };
 _Static_assert(offsetof(struct buffers_root, offered) == 0, "layout");
-_Static_assert(offsetof(struct buffers_root, process) == BUFFERS_WORD, "layout");
+_Static_assert(offsetof(struct buffers_root, token) == BUFFERS_WORD, "layout");
+_Static_assert(offsetof(struct buffers_root, process) == 2 * BUFFERS_WORD, "layout");
 
 /*
  * The first locator of the process: the one that any copy of the library has

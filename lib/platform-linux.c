@@ -8,13 +8,14 @@
 # error "this system has no lib/platform-*.c yet: platform.h says what to write"
 #endif
 
-#include <errno.h>
+#include "platform-linux.h"
+
 #include <elf.h>
-#include <fcntl.h>
 #include <link.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
@@ -22,10 +23,8 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
-#include <unistd.h>
 
 #define KIB ((uintptr_t)1 << 10)
 #define MIB ((uintptr_t)1 << 20)
@@ -63,34 +62,6 @@ size_t buffers_platform_granularity(void)
 }
 
 /*
- * Files
- *
- * By system call, because open(), read(), close() and msync() of the C library
- * are cancellation points, and a thread that ends in the middle of a search
- * would leave its descriptor open.
- */
-
-static int open_file(const char *name)
-{
-	return (int)syscall(SYS_openat, AT_FDCWD, name, O_RDONLY | O_CLOEXEC);
-}
-
-static ssize_t read_file(int descriptor, char *bytes, size_t size)
-{
-	ssize_t got;
-
-	do
-		got = syscall(SYS_read, descriptor, bytes, size);
-	while (got < 0 && errno == EINTR);
-	return got;
-}
-
-static void close_file(int descriptor)
-{
-	syscall(SYS_close, descriptor);
-}
-
-/*
  * Limits
  */
 
@@ -100,12 +71,12 @@ static uintptr_t protected_end(void)
 	char digits[24];
 	uintptr_t end = 0;
 	ssize_t got;
-	int descriptor = open_file("/proc/sys/vm/mmap_min_addr");
+	int descriptor = sys_open(AT_FDCWD, "/proc/sys/vm/mmap_min_addr", O_RDONLY, 0);
 
 	if (descriptor < 0)
 		return 0;
-	got = read_file(descriptor, digits, sizeof(digits));
-	close_file(descriptor);
+	got = sys_read(descriptor, digits, sizeof(digits));
+	sys_close(descriptor);
 	for (ssize_t i = 0; i < got && digits[i] >= '0' && digits[i] <= '9'; i++)
 		end = end * 10 + (uintptr_t)(digits[i] - '0');
 	return page_up(end);
@@ -277,7 +248,7 @@ static bool is_readable(int descriptor)
 {
 	char byte;
 
-	return read_file(descriptor, &byte, 1) == 1;
+	return sys_read(descriptor, &byte, 1) == 1;
 }
 
 void buffers_platform_maps_open(struct buffers_maps *maps)
@@ -290,7 +261,7 @@ void buffers_platform_maps_open(struct buffers_maps *maps)
 	struct buffers_span mapping;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		maps->descriptor = open_file(names[i]);
+		maps->descriptor = sys_open(AT_FDCWD, names[i], O_RDONLY, 0);
 		if (maps->descriptor < 0)
 			continue;
 		maps->kind = BUFFERS_MAPS_QUERY;
@@ -299,7 +270,7 @@ void buffers_platform_maps_open(struct buffers_maps *maps)
 		maps->kind = BUFFERS_MAPS_SCAN;
 		if (is_readable(maps->descriptor))
 			return;
-		close_file(maps->descriptor);
+		sys_close(maps->descriptor);
 	}
 	*maps = (struct buffers_maps){ .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
 }
@@ -307,7 +278,7 @@ void buffers_platform_maps_open(struct buffers_maps *maps)
 void buffers_platform_maps_close(struct buffers_maps *maps)
 {
 	if (maps->descriptor >= 0)
-		close_file(maps->descriptor);
+		sys_close(maps->descriptor);
 }
 
 /* msync() that has nothing to do says ENOMEM where a page is not mapped. */
@@ -391,7 +362,7 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 
 	if (syscall(SYS_lseek, maps->descriptor, 0, SEEK_SET) != 0)
 		return EIO;
-	while ((got = read_file(maps->descriptor, bytes, sizeof(bytes))) > 0) {
+	while ((got = sys_read(maps->descriptor, bytes, sizeof(bytes))) > 0) {
 		for (ssize_t i = 0; i < got; i++) {
 			if (!line_ends(&line, bytes[i]))
 				continue;
@@ -403,44 +374,60 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 }
 
 /*
- * Reading a signal set comes before looking at what to do with it, and -1 is
- * nothing to do.
+ * Memory that may not be there
  */
-static bool is_readable_word(uintptr_t word)
+
+/* Reads a set of signals, and only then finds that -1 is nothing to do with it. */
+static bool is_readable_word(uintptr_t address)
 {
-	return syscall(SYS_rt_sigprocmask, -1, word, NULL, 8) != 0 && errno == EINVAL;
+	return syscall(SYS_rt_sigprocmask, -1, address, 0L, (size_t)_NSIG / 8) != 0 &&
+	       errno == EINVAL;
 }
 
-/* An atomic "or 0" by the kernel, with nobody to be woken. */
+static int peek_word_by_word(uintptr_t address, char *copy, size_t size)
+{
+	for (size_t at = 0; at < size; at += 8) {
+		if (!is_readable_word(address + at))
+			return EFAULT;
+		memcpy(copy + at, (const void *)(address + at), 8);
+	}
+	return 0;
+}
+
+int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
+{
+	struct iovec here = { copy, size };
+	struct iovec there = { (void *)address, size };
+	long got = syscall(SYS_process_vm_readv, getpid(), &here, 1L, &there, 1L, 0L);
+
+	if (got == (long)size)
+		return 0;
+	/* Filters may forbid it, and emulators not know it. */
+	if (got >= 0 || errno == EFAULT || address > UINTPTR_MAX - size)
+		return EFAULT;
+	return peek_word_by_word(address, copy, size);
+}
+
+/* An atomic "or 0" by the kernel.  Nobody waits for what it would wake. */
 static bool is_writable_word(uintptr_t word)
 {
-	uint32_t waiters = 0;
+	uint32_t unused = 0;
 
-	return syscall(SYS_futex, &waiters, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0, word,
+	return syscall(SYS_futex, &unused, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0L, 0L, word,
 		       FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0)) >= 0;
-}
-
-static bool is_all(bool (*is_word)(uintptr_t), uintptr_t address, size_t size)
-{
-	size_t page = buffers_platform_granularity();
-	uintptr_t last = address + size - 8;
-
-	if (address < page || address > UINTPTR_MAX - size || address % 4 || size % 4)
-		return false;
-	for (uintptr_t word = address; word < last; word = (word | (page - 1)) + 1)
-		if (!is_word(word))
-			return false;
-	return is_word(last);
-}
-
-bool buffers_platform_is_readable(uintptr_t address, size_t size)
-{
-	return is_all(is_readable_word, address, size);
 }
 
 bool buffers_platform_is_writable(uintptr_t address, size_t size)
 {
-	return is_all(is_writable_word, address, size);
+	size_t page = buffers_platform_granularity();
+	uintptr_t last = address + size - 4;
+
+	if (address % 4 || size % 4 || address > UINTPTR_MAX - size)
+		return false;
+	for (uintptr_t word = address; word < last; word = (word | (page - 1)) + 1)
+		if (!is_writable_word(word))
+			return false;
+	return is_writable_word(last);
 }
 
 /*
@@ -472,9 +459,9 @@ uint32_t buffers_platform_process(void)
 
 uint64_t buffers_platform_process_space(void)
 {
-	struct stat status;
+	struct statx status;
 
-	return stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
+	return sys_stat(AT_FDCWD, "/proc/self/ns/pid", 0, &status) ? status.stx_ino : 0;
 }
 
 /* The linker's notes on what we are part of; a static executable has none. */
@@ -502,7 +489,7 @@ bool buffers_platform_stays_loaded(void)
 		return true;
 	for (const ElfW(Dyn) *entry = dynamic_section; entry->d_tag != DT_NULL; entry++)
 		if (entry->d_tag == DT_FLAGS_1)
-			return (entry->d_un.d_val & DF_1_NODELETE) != 0;
+			return (entry->d_un.d_val & (DF_1_NODELETE | DF_1_PIE)) != 0;
 	return false;
 }
 

@@ -2,18 +2,17 @@
 /*
  * platform.h: all that the library asks of the operating system
  *
- * One file per system implements it: platform-linux.c, and platform-posix.c for
- * what Unix systems have in common.  A port is a new file that implements every
- * function below as it is described.
+ * platform-linux.c implements it, with the notices in platform-linux-notices.c.
+ * A port implements every function below as it is described.
  *
  * What holds for all of them:
  *
  * - The result is 0 or a positive errno where the type is int; errno itself
  *   may change.
- * - They call no malloc(3), take no lock, and may run in any thread at any
- *   time; none is a cancellation point.
- * - Addresses and sizes that are given are whole pages, spans are half open,
- *   and no span ends beyond buffers_platform_limits().
+ * - They call no malloc(3), take no lock that the same thread could hold, and
+ *   may run in any thread at any time; none is a cancellation point.
+ * - Addresses and sizes that are given are whole pages, unless it says so;
+ *   spans are half open, and none ends beyond buffers_platform_limits().
  */
 #ifndef BUFFERS_PLATFORM_H
 #define BUFFERS_PLATFORM_H
@@ -92,10 +91,15 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void *context);
 
 /*
- * Whether all of this memory, 8 bytes or more, can be read, or written without
- * changing it.  The kernel is asked; nothing faults.
+ * Copies memory that may not be there, of any address and size, the size a
+ * multiple of 8.  EFAULT: it cannot be read; the copy is undefined.
  */
-bool buffers_platform_is_readable(uintptr_t address, size_t size);
+int buffers_platform_peek(uintptr_t address, void *copy, size_t size);
+
+/*
+ * Whether all of this memory, from any multiple of 4 on, and 4 bytes or more,
+ * can be read and written.  It is not changed.
+ */
 bool buffers_platform_is_writable(uintptr_t address, size_t size);
 
 /*
@@ -104,14 +108,14 @@ bool buffers_platform_is_writable(uintptr_t address, size_t size);
  * than one place for them, since any may be unusable; all look in all of them
  * in the same order.
  *
- * The board is opened for one errand; the caller keeps the structure, and
- * closes it in the same thread.  Opening cannot fail, but may find no place.
+ * The board is opened for one errand; the caller keeps the structure, which is
+ * small, and closes it.  Opening cannot fail, but may find no place.
  */
 #define BUFFERS_BOARD_PLACES 2
 
 struct buffers_board {
 	int directories[BUFFERS_BOARD_PLACES];
-	int cancellation;
+	uint32_t user;
 };
 
 /* Of all notices under all names, this one. */
@@ -123,10 +127,10 @@ void buffers_platform_board_open(struct buffers_board *board);
 void buffers_platform_board_close(struct buffers_board *board);
 
 /*
- * What stands in the place, with zeros for what is missing.  *is_fresh: it has
- * changed within the last second.
- * ENOENT: nothing.  EAGAIN: it changes right now.  EACCES: the place cannot be
- * used, or what stands there is not to be trusted.
+ * What stands in the place, in whole words of 8 bytes, with zeros for what is
+ * missing.  *is_fresh: it has changed within the last second.
+ * ENOENT: nothing.  EACCES: the place cannot be used, or what stands there is
+ * not to be trusted.
  */
 int buffers_platform_notice_read(const struct buffers_board *board, unsigned place,
 				 const char *name, void *bytes, size_t size,
@@ -146,12 +150,15 @@ void buffers_platform_notice_remove(const struct buffers_board *board, unsigned 
 				    const char *name, const struct buffers_notice_id *id);
 
 /*
- * Removes some notices by this name of processes that are gone.  may_remove is
- * asked about the first `size` bytes of each.
+ * Removes some notices by this name of processes that are gone, as far as their
+ * numbers tell.  may_remove is asked about the start of each, up to 128 bytes;
+ * is_old: it has stood for ten days.
  */
 void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
 				  const char *name, size_t size,
-				  bool (*may_remove)(const void *bytes));
+				  bool (*may_remove)(const void *bytes, bool is_old,
+						     void *context),
+				  void *context);
 
 /*
  * A page that is zero at first, and again in every forked child.  Systems

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -439,7 +441,12 @@ static bool is_writable(uintptr_t address, size_t size)
 
 static bool is_readable(uintptr_t address, size_t size)
 {
-	return buffers_platform_is_readable(address, size);
+	char *copy = malloc(size);
+	bool is_copied = buffers_platform_peek(address, copy, size) == 0;
+
+	ck_assert(!is_copied || memcmp(copy, (void *)address, size) == 0);
+	free(copy);
+	return is_copied;
 }
 
 START_TEST(memory_that_can_be_written_is_told_from_other)
@@ -461,13 +468,48 @@ START_TEST(memory_that_can_be_written_is_told_from_other)
 	ck_assert(!is_readable(address + page() - 8, 16));
 	ck_assert(!is_readable(address, 5 * page()));
 	ck_assert(is_readable(address + page() - 8, 8));
-	ck_assert(!is_readable(address + page() - 4, 4 + page()));
+	ck_assert(!is_readable(address + page() - 4, 8));
 	ck_assert_int_eq(munmap(second, page()), 0);
 	ck_assert(!is_writable(address, 2 * page()));
 	ck_assert(!is_readable(address, 2 * page()));
 	ck_assert(!is_writable(address + page(), page()));
 	ck_assert(!is_readable(address + page(), page()));
 	ck_assert(is_writable(address, page()));
+}
+END_TEST
+
+static int peek_without_the_call(void *context)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+	uintptr_t address = some_memory(2);
+	void *second = (void *)(address + page());
+
+	(void)context;
+	STEP(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	STEP(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	memset((void *)address, 0x5a, 2 * page());
+	STEP(is_readable(address, 2 * page()));
+	STEP(mprotect(second, page(), PROT_NONE) == 0);
+	STEP(is_readable(address, page()));
+	STEP(!is_readable(address, 2 * page()));
+	STEP(!is_readable(address + page() - 4, 8));
+	STEP(!is_readable(0, 8));
+	STEP(!is_readable(UINTPTR_MAX - 7, 8));
+	STEP(!is_readable(UINTPTR_MAX - 3, 8));
+	STEP(munmap(second, page()) == 0);
+	STEP(!is_readable(address + page(), 8));
+	return 0;
+}
+
+START_TEST(memory_is_peeked_at_where_a_filter_forbids_copying)
+{
+	run_child(peek_without_the_call, NULL);
 }
 END_TEST
 
@@ -608,6 +650,7 @@ int main(void)
 
 	tcase_add_test(process, state_is_zero_at_first_and_in_a_child);
 	tcase_add_test(process, memory_that_can_be_written_is_told_from_other);
+	tcase_add_test(process, memory_is_peeked_at_where_a_filter_forbids_copying);
 	tcase_add_test(process, addresses_that_cannot_be_are_not_writable);
 	tcase_add_test(process, asking_for_writable_memory_changes_nothing);
 	tcase_add_test(process, mapping_beyond_its_files_end_is_not_writable);

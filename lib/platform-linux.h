@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * platform-linux.h: system calls for platform-linux*.c, made directly
+ *
+ * Those who use this library replace functions of the C library, and may call
+ * us from what they put there: we would wait for ourselves.  Others lie about
+ * users and files (fakeroot).  And many are cancellation points, where a thread
+ * that ends would leave its descriptor open.
+ *
+ * Results are -1 with errno set, as the C library's.
+ */
+#ifndef BUFFERS_PLATFORM_LINUX_H
+#define BUFFERS_PLATFORM_LINUX_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static inline int sys_open(int directory, const char *name, int flags, unsigned mode)
+{
+	return (int)syscall(SYS_openat, directory, name, flags | O_CLOEXEC | O_LARGEFILE, mode);
+}
+
+static inline void sys_close(int file)
+{
+	syscall(SYS_close, file);
+}
+
+static inline ssize_t sys_read(int file, void *bytes, size_t size)
+{
+	ssize_t got;
+
+	do
+		got = syscall(SYS_read, file, bytes, size);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+static inline bool sys_write(int file, const void *bytes, size_t size)
+{
+	ssize_t written;
+
+	do
+		written = syscall(SYS_write, file, bytes, size);
+	while (written < 0 && errno == EINTR);
+	return written == (ssize_t)size;
+}
+
+/* Of an open file, with the name "". */
+static inline bool sys_stat(int file, const char *name, int flags, struct statx *status)
+{
+	return syscall(SYS_statx, file, name, flags | (*name ? 0 : AT_EMPTY_PATH),
+		       STATX_BASIC_STATS, status) == 0;
+}
+
+#endif

@@ -139,7 +139,7 @@ enum verdict {
 
 static enum verdict judge_locator(const struct buffers_locator *locator)
 {
-	bool is_changing = __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE);
+	bool is_changing = __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) == 1;
 
 	if (is_valid_chain(locator))
 		return LIVE;

@@ -168,7 +168,8 @@ struct buffers_item *buffers_locator_take(struct buffers_locator *first,
 					  struct buffers_span *neighbour)
 {
 	*neighbour = (struct buffers_span){ 0, 0 };
-	for (struct buffers_locator *locator = first; locator; locator = buffers_locator_next(locator)) {
+	for (struct buffers_locator *locator = first; locator;
+	     locator = buffers_locator_next(locator)) {
 		unsigned count = count_of(locator);
 
 		for (unsigned i = 0; i < count; i++) {

@@ -13,7 +13,6 @@
 #include "platform.h"
 #include "platform-linux.h"
 
-#include <linux/capability.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/file.h>
@@ -113,17 +112,10 @@ static bool is_one(const uint32_t ids[3])
 	return ids[0] == ids[1] && ids[1] == ids[2];
 }
 
-static bool has_capabilities(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
-	return syscall(SYS_capget, &header, data) != 0 || data[0].permitted || data[1].permitted;
-}
-
 /*
- * The user whose files are to be trusted.  There is none for a program that can
- * do more than its user, or could become another: it would be led by the lesser.
+ * The user whose files are to be trusted.  There is none for a program that was
+ * given more rights than its user, or could become another: it would be led by
+ * the lesser.
  */
 static bool find_user(uint32_t *user)
 {
@@ -133,8 +125,7 @@ static bool find_user(uint32_t *user)
 	    syscall(GETRESGID, &groups[0], &groups[1], &groups[2]) != 0)
 		return false;
 	*user = users[0];
-	return getauxval(AT_SECURE) == 0 && is_one(users) && is_one(groups) &&
-	       (*user == 0 || !has_capabilities());
+	return getauxval(AT_SECURE) == 0 && is_one(users) && is_one(groups);
 }
 
 /*
@@ -556,7 +547,7 @@ static bool is_gone(pid_t process)
 static bool is_to_go(const struct tidying *tidying, int file, const struct statx *status,
 		     bool is_draft)
 {
-	_Alignas(uint64_t) char bytes[TIDY_SIZE];
+	char bytes[TIDY_SIZE];
 
 	return !(is_draft && is_fresh(status)) && read_start(file, bytes, tidying->size) &&
 	       tidying->may_remove(bytes, age_of(status) > TEN_DAYS, tidying->context);
@@ -599,18 +590,18 @@ struct record {
 
 static void tidy_directory(struct tidying *tidying)
 {
-	_Alignas(struct record) char records[2048];
+	char records[2048];
+	uint16_t record_size;
 	long got;
 
 	while ((got = syscall(SYS_getdents64, tidying->directory, records,
 			      sizeof(records))) > 0) {
-		for (long at = 0; at < got;) {
-			const struct record *record = (const void *)(records + at);
-
+		for (long at = 0; at < got; at += record_size) {
 			if (is_over(tidying))
 				return;
-			tidy_name(tidying, record->name);
-			at += record->size;
+			tidy_name(tidying, records + at + offsetof(struct record, name));
+			memcpy(&record_size, records + at + offsetof(struct record, size),
+			       sizeof(record_size));
 		}
 	}
 }

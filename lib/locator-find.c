@@ -104,12 +104,15 @@ static bool is_of_other_space(const struct errand *errand, const struct notice *
 /* The kernel is asked to write only where it says that there is a locator. */
 static bool is_locator(uintptr_t address)
 {
+	const struct buffers_locator *locator = (const struct buffers_locator *)address;
 	uintptr_t start[8 / sizeof(uintptr_t)];
 
 	return is_aligned(address) &&
 	       buffers_platform_peek(address, start, sizeof(start)) == 0 &&
 	       start[0] == address &&
-	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE);
+	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE) &&
+	       /* Again, for what its maker wrote before. */
+	       __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == address;
 }
 
 /* More locators than there can be mappings to list make a circle. */

@@ -13,6 +13,7 @@
 #include "platform.h"
 #include "platform-linux.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/file.h>
@@ -520,7 +521,13 @@ void buffers_platform_notice_remove(const struct buffers_board *board, unsigned 
 }
 
 /* So much is done at most, that a start is never slow. */
-enum { TIDY_NAMES = 256, TIDY_FILES = 64, TIDY_REMOVALS = 16, TIDY_SIZE = 128 };
+enum {
+	TIDY_SKIPPED = 2048,
+	TIDY_NAMES = 256,
+	TIDY_FILES = 64,
+	TIDY_REMOVALS = 16,
+	TIDY_SIZE = 128,
+};
 
 struct tidying {
 	const struct buffers_board *board;
@@ -588,22 +595,36 @@ struct record {
 	char name[];
 };
 
-static void tidy_directory(struct tidying *tidying)
+/* Of the names in the directory's order, those from `first` on and before `end`. */
+static void tidy_names(struct tidying *tidying, unsigned first, unsigned end)
 {
 	char records[2048];
 	uint16_t record_size;
+	unsigned number = 0;
 	long got;
 
+	syscall(SYS_lseek, tidying->directory, 0L, SEEK_SET);
 	while ((got = syscall(SYS_getdents64, tidying->directory, records,
 			      sizeof(records))) > 0) {
-		for (long at = 0; at < got; at += record_size) {
-			if (is_over(tidying))
+		for (long at = 0; at < got; at += record_size, number++) {
+			if (number >= end || is_over(tidying))
 				return;
-			tidy_name(tidying, records + at + offsetof(struct record, name));
+			if (number >= first)
+				tidy_name(tidying,
+					  records + at + offsetof(struct record, name));
 			memcpy(&record_size, records + at + offsetof(struct record, size),
 			       sizeof(record_size));
 		}
 	}
+}
+
+/* Begins anywhere, for what has to stay must not hide the rest for ever. */
+static void tidy_directory(struct tidying *tidying)
+{
+	unsigned first = buffers_platform_random() % TIDY_SKIPPED;
+
+	tidy_names(tidying, first, UINT_MAX);
+	tidy_names(tidying, 0, first);
 }
 
 void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,

@@ -522,7 +522,7 @@ void buffers_platform_notice_remove(const struct buffers_board *board, unsigned 
 
 /* So much is done at most, that a start is never slow. */
 enum {
-	TIDY_SKIPPED = 2048,
+	TIDY_SKIPPED = 512,
 	TIDY_NAMES = 256,
 	TIDY_FILES = 64,
 	TIDY_REMOVALS = 16,

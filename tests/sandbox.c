@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static bool write_text(const char *path, const char *text)
@@ -105,6 +106,16 @@ void write_file(const char *path, const void *bytes, size_t size)
 	close(file);
 }
 
+void make_old(const char *path)
+{
+	struct timespec times[2];
+
+	clock_gettime(CLOCK_REALTIME, &times[0]);
+	times[0].tv_sec -= 3600;
+	times[1] = times[0];
+	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
 unsigned long long read_address(const char *path)
 {
 	size_t address = 0;
@@ -116,6 +127,13 @@ unsigned long long read_address(const char *path)
 		address = 0;
 	close(file);
 	return address;
+}
+
+bool is_named_in(const char *path, const void *item)
+{
+	uintptr_t address = (uintptr_t)item & ~(uintptr_t)4095;
+
+	return item && read_address(path) == address && *(const uintptr_t *)address == address;
 }
 
 unsigned count_files(const char *place)

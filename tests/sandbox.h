@@ -38,8 +38,14 @@ void make_place(const char *place);
 /* Writes a file whole, made anew with mode 0600. */
 void write_file(const char *path, const void *bytes, size_t size);
 
+/* Makes a file an hour old: the young may be spared for being somebody's draft. */
+void make_old(const char *path);
+
 /* The first word of a file, 0 when there is none or it is short. */
 unsigned long long read_address(const char *path);
+
+/* Whether the file holds the address of the locator that lists the process's first items. */
+bool is_named_in(const char *path, const void *item);
 
 /* The files in a place, 0 where there is none. */
 unsigned count_files(const char *place);

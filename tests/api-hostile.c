@@ -120,7 +120,7 @@ static void make_file(const char *path, const struct component *component)
 	write_notice(target, (uintptr_t)fake.page);
 	give(target, component->owner);
 	ck_assert_int_eq(chmod(target, component->kind == REAL ? component->mode : 0600), 0);
-	age(target);
+	make_old(target);
 }
 
 /* A file that would be cleaned up if it stood in a place that is trusted. */
@@ -130,7 +130,7 @@ static void make_bait(const char *place)
 
 	write_notice(path, 8);
 	give(path, VICTIM);
-	age(path);
+	make_old(path);
 }
 
 /* Makes all of a place, for the process that will look there. */

@@ -42,7 +42,7 @@ static void prepare(void)
 	make_place(place_of_own());
 	if (state == STALE_FILE) {
 		write_notice(notice_path(NULL, getpid()), STALE);
-		age(notice_path(NULL, getpid()));
+		make_old(notice_path(NULL, getpid()));
 	}
 }
 
@@ -102,7 +102,7 @@ static void age_all(const char *place)
 	while (directory && (entry = readdir(directory))) {
 		snprintf(path, sizeof(path), "%s/%s", place, entry->d_name);
 		if (entry->d_name[0] != '.')
-			age(path);
+			make_old(path);
 	}
 	if (directory)
 		closedir(directory);

@@ -122,7 +122,7 @@ static int meet_short(void *size)
 	memcpy(bytes, &address, sizeof(address));
 	make_places();
 	write_file(path, bytes, *(size_t *)size);
-	age(path);
+	make_old(path);
 	/* With the address whole the file may well be taken for a good one. */
 	if (*(size_t *)size >= sizeof(address)) {
 		struct buffers_item *item = use_library();

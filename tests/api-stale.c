@@ -292,7 +292,7 @@ static int meet_altered(void *context)
 	alter_forgery(&fake, altered->at, altered->bytes, altered->size);
 	make_places();
 	write_notice(path, (uintptr_t)fake.page);
-	age(path);
+	make_old(path);
 	line = meet(altered->outcome);
 	if (line == 0 && !is_untouched(&fake))
 		line = __LINE__;
@@ -361,7 +361,7 @@ static int meet_random(void *context)
 	memcpy(bytes, &address, sizeof(address));
 	memcpy(before, noise, NOISE);
 	write_file(path, bytes, random_below(&state, 4) ? 4096 : random_below(&state, 8192));
-	age(path);
+	make_old(path);
 	item = use_library();
 	STEP(item);
 	STEP(published_place(item) && published_place(item)[0]);

@@ -81,11 +81,11 @@ static void plant(struct swap *swap, const char *place)
 
 	write_notice(path, (uintptr_t)fake.page);
 	give(path, victim);
-	age(path);
+	make_old(path);
 	path = notice_path(place, 4194304);
 	write_notice(path, 8);
 	give(path, victim);
-	age(path);
+	make_old(path);
 	swap->evil = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_ge(swap->evil, 0);
 }
@@ -142,7 +142,7 @@ static void make_stale(const char *path)
 {
 	write_notice(path, 8);
 	give(path, victim);
-	age(path);
+	make_old(path);
 }
 
 /* The file itself: a stale one of the victim's, and one that leads to evil. */

@@ -2,6 +2,7 @@
 /* api-threads.c: many threads at once */
 
 #include "config.h"
+#include "ledger.h"
 #include "record.h"
 #include "reloaded/buffers.h"
 #include "support.h"
@@ -17,7 +18,7 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-enum { THREADS = 8, RECORDS = 100000, OWNERS = 1 << 16 };
+enum { THREADS = 8, RECORDS = 100000 };
 
 /* Seconds that the threads run: BUFFERS_TEST_SECONDS, or 10. */
 static double seconds(void)
@@ -33,26 +34,6 @@ static double now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-/* Who holds which item: a table that knows nothing of the library's locks. */
-static struct owner {
-	struct buffers_item *item;
-	unsigned thread;
-} owners[OWNERS];
-
-static struct owner *owner_of(struct buffers_item *item)
-{
-	size_t i = (size_t)((uintptr_t)item / 4 * 2654435761u) % OWNERS;
-
-	for (;; i = (i + 1) % OWNERS) {
-		struct buffers_item *there = NULL;
-
-		if (__atomic_compare_exchange_n(&owners[i].item, &there, item, false,
-						__ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
-		    there == item)
-			return &owners[i];
-	}
 }
 
 struct worker {
@@ -93,15 +74,13 @@ static const char *use(struct worker *worker)
 {
 	struct buffers_request request = random_request(worker);
 	struct buffers_item *item = buffers_get(&request);
-	struct owner *owner;
 	void *memory;
 
 	worker->calls++;
 	if (!item)
 		return errno == EADDRNOTAVAIL && request.max_address ? NULL :
 		       "a request failed that should not";
-	owner = owner_of(item);
-	if (__atomic_exchange_n(&owner->thread, worker->number, __ATOMIC_RELAXED) != 0)
+	if (!claim(item, worker->number))
 		return "two threads own one item";
 	if (buffers_remaining(item) < request.size)
 		return "less room than asked for";
@@ -116,7 +95,7 @@ static const char *use(struct worker *worker)
 		record_fill(&worker->records[worker->count++], memory, request.size,
 			    (unsigned char)next_random(&worker->seed));
 	}
-	if (__atomic_exchange_n(&owner->thread, 0, __ATOMIC_RELAXED) != worker->number)
+	if (!disclaim(item, worker->number))
 		return "an item changed hands while it was held";
 	buffers_release(item);
 	return NULL;

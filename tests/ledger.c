@@ -95,7 +95,7 @@ bool ledger_has(const struct ledger *ledger, unsigned writer, unsigned written)
 	return true;
 }
 
-enum { HOLDERS = 1 << 14 };
+enum { HOLDERS = 1 << 16 };
 
 static struct holder {
 	const void *item;

@@ -75,7 +75,7 @@ static int meet_plant(void *context)
 		printf("skipped: %s: %s\n", plant->name, strerror(errno));
 		return 0;
 	}
-	age(path);
+	make_old(path);
 	line = meet(plant->outcome);
 	if (line)
 		fprintf(stderr, "%s\n", plant->name);

@@ -38,7 +38,10 @@ void make_place(const char *place);
 /* Writes a file whole, made anew with mode 0600. */
 void write_file(const char *path, const void *bytes, size_t size);
 
-/* Makes a file an hour old: the young may be spared for being somebody's draft. */
+/*
+ * Makes a file, or a symbolic link itself, an hour old: the young may be spared
+ * for being somebody's draft.
+ */
 void make_old(const char *path);
 
 /* The first word of a file, 0 when there is none or it is short. */

@@ -196,16 +196,6 @@ void clear_directory(const char *path)
 	closedir(directory);
 }
 
-void age(const char *path)
-{
-	struct timespec times[2];
-
-	clock_gettime(CLOCK_REALTIME, &times[0]);
-	times[0].tv_sec -= 3600;
-	times[1] = times[0];
-	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW), 0);
-}
-
 /*
  * Forgeries
  */

@@ -43,9 +43,6 @@ bool are_same(char *before, char *after);
 /* Removes all in a directory, and not the directory. */
 void clear_directory(const char *path);
 
-/* Sets the time of change to an hour ago, of a symbolic link itself. */
-void age(const char *path);
-
 /*
  * A locator by the published layout: version 0, one free buffer that suits
  * everybody, writable at the page, 4096 bytes, wherever that is.

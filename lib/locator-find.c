@@ -53,13 +53,18 @@ struct errand {
 	enum state states[BUFFERS_BOARD_PLACES];
 	struct buffers_notice_id ids[BUFFERS_BOARD_PLACES];	/* of what is replaced */
 	uint64_t space;
+	uintptr_t stack_top;	/* all that is said of notices on the stack lies below */
 	bool is_unsettled;	/* somebody is about to write: look again */
 	unsigned attempts;
 };
 
-static void begin(struct errand *errand)
+/* To be called with __builtin_frame_address(0) where no notice is looked at. */
+static void begin(struct errand *errand, const void *frame)
 {
-	*errand = (struct errand){ .space = buffers_platform_process_space() };
+	*errand = (struct errand){
+		.space = buffers_platform_process_space(),
+		.stack_top = (uintptr_t)frame,
+	};
 	buffers_platform_board_open(&errand->board);
 }
 
@@ -101,13 +106,25 @@ static bool is_of_other_space(const struct errand *errand, const struct notice *
 	       notice->space != errand->space;
 }
 
+/*
+ * An address that we read is in our own stack frames, too, and if it leads right
+ * there, it looks like a locator that says where it is.
+ */
+static bool is_in_our_frames(const struct errand *errand, uintptr_t address)
+{
+	enum { FRAMES_BELOW = 2048 };
+	uintptr_t bottom = (uintptr_t)__builtin_frame_address(0) - FRAMES_BELOW;
+
+	return address < errand->stack_top && address + BUFFERS_LOCATOR_SIZE > bottom;
+}
+
 /* The kernel is asked to write only where it says that there is a locator. */
-static bool is_locator(uintptr_t address)
+static bool is_locator(const struct errand *errand, uintptr_t address)
 {
 	const struct buffers_locator *locator = (const struct buffers_locator *)address;
 	uintptr_t start[8 / sizeof(uintptr_t)];
 
-	return is_aligned(address) &&
+	return is_aligned(address) && !is_in_our_frames(errand, address) &&
 	       buffers_platform_peek(address, start, sizeof(start)) == 0 &&
 	       start[0] == address &&
 	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE) &&
@@ -119,13 +136,13 @@ static bool is_locator(uintptr_t address)
 enum { LONGEST_CHAIN = 65536 };
 
 /* From its first, which is one. */
-static bool is_valid_chain(const struct buffers_locator *locator)
+static bool is_valid_chain(const struct errand *errand, const struct buffers_locator *locator)
 {
 	for (unsigned i = 0; i < LONGEST_CHAIN && buffers_locator_is_valid(locator); i++) {
 		locator = buffers_locator_next(locator);
 		if (!locator)
 			return true;
-		if (!is_locator((uintptr_t)locator))
+		if (!is_locator(errand, (uintptr_t)locator))
 			break;
 	}
 	return false;
@@ -140,11 +157,12 @@ enum verdict {
 	CHANGING,	/* the same, but somebody writes to it */
 };
 
-static enum verdict judge_locator(const struct buffers_locator *locator)
+static enum verdict judge_locator(const struct errand *errand,
+				  const struct buffers_locator *locator)
 {
 	bool is_changing = __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) == 1;
 
-	if (is_valid_chain(locator))
+	if (is_valid_chain(errand, locator))
 		return LIVE;
 	return is_changing ? CHANGING : ALIEN;
 }
@@ -157,9 +175,9 @@ static enum verdict judge(const struct errand *errand, const struct notice *noti
 	if (is_of_other_space(errand, notice))
 		return DISTANT;
 	if ((is_signed(notice) && !is_of_this_process(notice)) ||
-	    !is_locator(notice->this_address))
+	    !is_locator(errand, notice->this_address))
 		return STALE;
-	return judge_locator((const struct buffers_locator *)notice->this_address);
+	return judge_locator(errand, (const struct buffers_locator *)notice->this_address);
 }
 
 /*
@@ -221,6 +239,7 @@ static bool wait_a_moment(struct errand *errand)
 	return true;
 }
 
+__attribute__((noinline))
 static bool find(struct errand *errand, struct buffers_locator **locator)
 {
 	do {
@@ -369,7 +388,7 @@ int buffers_locator_first(struct buffers_root *root, struct buffers_locator **lo
 	if (*locator)
 		return 0;
 	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
-	begin(&errand);
+	begin(&errand, __builtin_frame_address(0));
 	error = find_or_publish(&errand, root, locator);
 	end(&errand);
 	if (!error)
@@ -385,7 +404,7 @@ struct buffers_locator *buffers_locator_known(struct buffers_root *root)
 	if (locator)
 		return locator;
 	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
-	begin(&errand);
+	begin(&errand, __builtin_frame_address(0));
 	if (find(&errand, &locator))
 		settle(root, &locator);
 	end(&errand);
@@ -411,7 +430,7 @@ void buffers_locator_leave(const struct buffers_root *root)
 
 	if (!first)
 		return;
-	begin(&errand);
+	begin(&errand, __builtin_frame_address(0));
 	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
 		leave_place(&errand, place, first);
 	end(&errand);

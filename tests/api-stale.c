@@ -327,6 +327,42 @@ static void fill(unsigned char *bytes, size_t size, uint64_t *state)
 	}
 }
 
+static int count(const struct buffers_info *info, void *context)
+{
+	(void)info;
+	++*(unsigned *)context;
+	return 0;
+}
+
+/*
+ * Whoever reads an address has it on the stack, and where it leads right there
+ * it seems to be a locator.
+ */
+static int lead_into_the_readers_frames(void *context)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	const char *path = notice_path(NULL, getpid());
+	unsigned visited = 0;
+
+	(void)context;
+	for (uintptr_t below = 0; below < 8192; below += sizeof(void *)) {
+		write_notice(path, (here - below) & ~(sizeof(void *) - 1));
+		STEP(buffers_walk(count, &visited) == 0);
+		STEP(visited == 0);
+	}
+	STEP(use_library());
+	STEP(is_published_in(NULL, buffers_get(&(struct buffers_request){ .size = 1 })));
+	return 0;
+}
+
+START_TEST(address_in_the_readers_own_frames_is_replaced)
+{
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	make_place(PLACE_SHARED);
+	run_child(lead_into_the_readers_frames, NULL);
+}
+END_TEST
+
 static uintptr_t random_address(uint64_t *state)
 {
 	unsigned char *page = noise + random_below(state, NOISE / 4096) * 4096;
@@ -398,6 +434,7 @@ int main(void)
 	tcase_add_test(all, good_file_of_another_implementation_is_followed);
 	tcase_add_test(all, address_that_leads_nowhere_is_replaced);
 	tcase_add_test(all, locator_that_makes_no_sense_is_left_alone);
+	tcase_add_test(all, address_in_the_readers_own_frames_is_replaced);
 	tcase_add_test(all, files_of_random_bytes_do_no_harm);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

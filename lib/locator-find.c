@@ -30,15 +30,17 @@ struct notice {
 	uint64_t root;		/* the address of the publisher's */
 	uint64_t token;		/* what stands there */
 	uint64_t space;		/* what its process number counts in */
+	uint64_t signed_address;	/* others may use an old file of ours for theirs */
 };
 _Static_assert(offsetof(struct notice, signature) == 32, "layout");
-_Static_assert(sizeof(struct notice) == 72, "layout");
+_Static_assert(sizeof(struct notice) == 80, "layout");
 
 static const char signature[16] = "reloaded-buffers";
 
 static bool is_signed(const struct notice *notice)
 {
-	return memcmp(notice->signature, signature, sizeof(signature)) == 0;
+	return memcmp(notice->signature, signature, sizeof(signature)) == 0 &&
+	       notice->signed_address == notice->this_address;
 }
 
 /*
@@ -77,6 +79,15 @@ static void end(struct errand *errand)
  * Judging a notice
  */
 
+enum verdict {
+	LIVE,		/* follow it */
+	UNFINISHED,	/* its maker is about to write */
+	STALE,		/* nothing of this process: replace it */
+	DISTANT,	/* of another process, which may live: replace it if need be */
+	ALIEN,		/* of this process, but not as we understand it: let it be */
+	CHANGING,	/* the same, but somebody writes to it */
+};
+
 static bool is_aligned(uintptr_t address)
 {
 	return address % sizeof(uintptr_t) == 0;
@@ -99,11 +110,24 @@ static bool is_of_this_process(const struct notice *notice)
 }
 _Static_assert(sizeof(struct buffers_root) % 8 == 0, "can be peeked at");
 
+static bool is_of_our_space(const struct errand *errand, const struct notice *notice)
+{
+	return errand->space && notice->space == errand->space;
+}
+
 /* Its process has our number, but where that means another. */
 static bool is_of_other_space(const struct errand *errand, const struct notice *notice)
 {
-	return is_signed(notice) && notice->space && errand->space &&
-	       notice->space != errand->space;
+	return errand->space && notice->space && !is_of_our_space(errand, notice);
+}
+
+static enum verdict judge_signature(const struct errand *errand, const struct notice *notice)
+{
+	if (is_of_other_space(errand, notice))
+		return DISTANT;
+	if (is_of_this_process(notice))
+		return LIVE;
+	return is_of_our_space(errand, notice) ? STALE : DISTANT;
 }
 
 /*
@@ -135,49 +159,58 @@ static bool is_locator(const struct errand *errand, uintptr_t address)
 /* More locators than there can be mappings to list make a circle. */
 enum { LONGEST_CHAIN = 65536 };
 
+enum chain { WHOLE, BROKEN, CIRCULAR };
+
 /* From its first, which is one. */
-static bool is_valid_chain(const struct errand *errand, const struct buffers_locator *locator)
+static enum chain judge_chain(const struct errand *errand, const struct buffers_locator *locator)
 {
-	for (unsigned i = 0; i < LONGEST_CHAIN && buffers_locator_is_valid(locator); i++) {
+	for (unsigned i = 0; i < LONGEST_CHAIN; i++) {
+		if (!buffers_locator_is_valid(locator))
+			return BROKEN;
 		locator = buffers_locator_next(locator);
 		if (!locator)
-			return true;
+			return WHOLE;
 		if (!is_locator(errand, (uintptr_t)locator))
-			break;
+			return BROKEN;
 	}
-	return false;
+	return CIRCULAR;
 }
 
-enum verdict {
-	LIVE,		/* follow it */
-	UNFINISHED,	/* its maker is about to write */
-	STALE,		/* nothing of this process: replace it */
-	DISTANT,	/* of another process, which may live: replace it if need be */
-	ALIEN,		/* of this process, but not as we understand it: let it be */
-	CHANGING,	/* the same, but somebody writes to it */
-};
+static bool is_locked(const struct buffers_locator *locator)
+{
+	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) == 1;
+}
 
 static enum verdict judge_locator(const struct errand *errand,
 				  const struct buffers_locator *locator)
 {
-	bool is_changing = __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) == 1;
+	bool is_changing = is_locked(locator);
 
-	if (is_valid_chain(errand, locator))
+	switch (judge_chain(errand, locator)) {
+	case WHOLE:
 		return LIVE;
-	return is_changing ? CHANGING : ALIEN;
+	case BROKEN:
+		return is_changing || is_locked(locator) ? CHANGING : ALIEN;
+	default:
+		return ALIEN;
+	}
 }
 
 static enum verdict judge(const struct errand *errand, const struct notice *notice,
 			  bool is_fresh)
 {
+	enum verdict verdict = LIVE;
+
 	if (is_fresh && notice->this_address == 0)
 		return UNFINISHED;
-	if (is_of_other_space(errand, notice))
-		return DISTANT;
-	if ((is_signed(notice) && !is_of_this_process(notice)) ||
-	    !is_locator(errand, notice->this_address))
-		return STALE;
-	return judge_locator(errand, (const struct buffers_locator *)notice->this_address);
+	if (is_signed(notice))
+		verdict = judge_signature(errand, notice);
+	if (verdict == LIVE && !is_locator(errand, notice->this_address))
+		verdict = STALE;
+	if (verdict == LIVE)
+		verdict = judge_locator(errand,
+					(const struct buffers_locator *)notice->this_address);
+	return verdict;
 }
 
 /*
@@ -262,6 +295,7 @@ static struct notice write_notice(const struct errand *errand, const struct buff
 		.space = errand->space,
 	};
 
+	notice.signed_address = notice.this_address;
 	memcpy(notice.signature, signature, sizeof(signature));
 	return notice;
 }
@@ -276,7 +310,7 @@ static bool may_remove(const void *bytes, bool is_old, void *context)
 	struct notice notice;
 
 	memcpy(&notice, bytes, sizeof(notice));
-	return is_old || !is_signed(&notice) || (errand->space && notice.space == errand->space);
+	return is_old || !is_signed(&notice) || is_of_our_space(errand, &notice);
 }
 
 static int publish_in(struct errand *errand, unsigned place, const struct notice *notice)
@@ -313,6 +347,15 @@ static int publish(struct errand *errand, const struct buffers_root *root)
 	int error = publish_where(errand, &notice, false);
 
 	return error == EACCES ? publish_where(errand, &notice, true) : error;
+}
+
+/* Where something stands, somebody keeps us from replacing it. */
+static void publish_elsewhere(struct errand *errand, const struct buffers_root *root)
+{
+	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+		if (errand->states[place] != PUT_UP)
+			errand->states[place] = NOTHING;
+	publish(errand, root);
 }
 
 static void set_once(uintptr_t *word, uintptr_t value)
@@ -359,7 +402,10 @@ static int find_or_publish(struct errand *errand, struct buffers_root *root,
 		error = offer(root);
 		if (error)
 			return error;
-	} while (publish(errand, root) == EAGAIN && wait_a_moment(errand));
+		error = publish(errand, root);
+	} while (error == EAGAIN && wait_a_moment(errand));
+	if (error == EAGAIN)
+		publish_elsewhere(errand, root);
 	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
 	return 0;
 }

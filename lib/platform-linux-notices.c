@@ -230,7 +230,8 @@ void buffers_platform_board_close(struct buffers_board *board)
 static struct buffers_notice_id id_of(const struct statx *status)
 {
 	return (struct buffers_notice_id){
-		(uint64_t)status->stx_dev_major << 32 | status->stx_dev_minor, status->stx_ino
+		.device = (uint64_t)status->stx_dev_major << 32 | status->stx_dev_minor,
+		.file = status->stx_ino,
 	};
 }
 
@@ -250,9 +251,16 @@ static int64_t now(void)
 	return error ? 0 : time.seconds * SECOND + time.nanoseconds;
 }
 
+/* Negative for what is of the future; the time of a file may be any number. */
 static int64_t age_of(const struct statx *status)
 {
-	return now() - (status->stx_mtime.tv_sec * SECOND + status->stx_mtime.tv_nsec);
+	int64_t seconds = status->stx_mtime.tv_sec;
+
+	if (seconds < 0)
+		return INT64_MAX;
+	if (seconds > INT64_MAX / SECOND - 1)
+		return -1;
+	return now() - (seconds * SECOND + status->stx_mtime.tv_nsec);
 }
 
 static bool is_fresh(const struct statx *status)
@@ -310,6 +318,7 @@ int buffers_platform_notice_read(const struct buffers_board *board, unsigned pla
 		error = EACCES;
 	sys_close(file);
 	*id = id_of(&status);
+	memcpy(&id->start, bytes, sizeof(id->start));
 	*fresh = is_fresh(&status);
 	return error;
 }
@@ -328,9 +337,9 @@ static size_t file_size(void)
 /* Writing beyond the limit would raise SIGXFSZ. */
 static bool is_allowed_size(size_t size)
 {
-	struct rlimit limit;
+	struct { uint64_t soft, hard; } limit;	/* as the kernel has it for all */
 
-	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur >= size;
+	return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.soft >= size;
 }
 
 /*
@@ -423,6 +432,14 @@ static bool is_still(int directory, const char *name, const struct statx *status
 	       is_same(id_of(&present), &id);
 }
 
+/* Others write in place, and know nothing of locks. */
+static bool starts_so(int file, const struct buffers_notice_id *id)
+{
+	uint64_t start;
+
+	return read_start(file, &start, sizeof(start)) && start == id->start;
+}
+
 static bool is_locked_by_other(int file)
 {
 	return syscall(SYS_flock, file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
@@ -460,7 +477,7 @@ static int replace(const struct buffers_board *board, int directory, const char 
 	if (error)
 		return error == ENOENT ? EAGAIN : error;
 	error = is_same(id_of(&status), old) ? wait_for_lock(file, &status) : EAGAIN;
-	if (!error && !is_still(directory, name, &status))
+	if (!error && !(is_still(directory, name, &status) && starts_so(file, old)))
 		error = EAGAIN;
 	if (!error && !make_draft(directory, draft, bytes, size))
 		error = EACCES;

@@ -124,7 +124,7 @@ struct buffers_span buffers_platform_limits(void)
 struct buffers_span buffers_platform_heap_growth(void)
 {
 	/* brk(2) of the kernel returns the break; the C library's hides it. */
-	uintptr_t start = page_up((uintptr_t)syscall(SYS_brk, 0));
+	uintptr_t start = page_up((uintptr_t)syscall(SYS_brk, 0L));
 	uintptr_t rest = space_mask() - start;
 
 	return (struct buffers_span){ start, start + (rest < growth_most() ? rest : growth_most()) };
@@ -360,7 +360,7 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 	struct line line = { { 0, 0 }, LINE_START };
 	ssize_t got;
 
-	if (syscall(SYS_lseek, maps->descriptor, 0, SEEK_SET) != 0)
+	if (syscall(SYS_lseek, maps->descriptor, 0L, SEEK_SET) != 0)
 		return EIO;
 	while ((got = sys_read(maps->descriptor, bytes, sizeof(bytes))) > 0) {
 		for (ssize_t i = 0; i < got; i++) {
@@ -398,7 +398,7 @@ int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
 {
 	struct iovec here = { copy, size };
 	struct iovec there = { (void *)address, size };
-	long got = syscall(SYS_process_vm_readv, getpid(), &here, 1L, &there, 1L, 0L);
+	long got = syscall(SYS_process_vm_readv, buffers_platform_process(), &here, 1L, &there, 1L, 0L);
 
 	if (got == (long)size)
 		return 0;
@@ -454,7 +454,7 @@ void buffers_platform_at_fork(void (*child)(void))
 
 uint32_t buffers_platform_process(void)
 {
-	return (uint32_t)getpid();
+	return (uint32_t)syscall(SYS_getpid);
 }
 
 uint64_t buffers_platform_process_space(void)

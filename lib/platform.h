@@ -118,9 +118,10 @@ struct buffers_board {
 	uint32_t user;
 };
 
-/* Of all notices under all names, this one. */
+/* Of all notices under all names, this one, with what it began with. */
 struct buffers_notice_id {
 	uint64_t device, file;
+	uint64_t start;
 };
 
 void buffers_platform_board_open(struct buffers_board *board);

@@ -187,6 +187,7 @@ static int get_without_faults(void *context)
 struct scene {
 	struct plan *plan;
 	bool has_stale, has_dead;
+	bool has_live;		/* of another implementation in the process */
 };
 
 static void leave_stale_file(void)
@@ -195,6 +196,15 @@ static void leave_stale_file(void)
 
 	make_place(PLACE_SHARED);
 	write_file(notice_path(NULL, getpid()), nowhere, sizeof(nowhere));
+}
+
+static void publish_as_another(void)
+{
+	size_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	page[0] = (size_t)page;
+	make_place(PLACE_SHARED);
+	write_file(notice_path(NULL, getpid()), page, 4096);
 }
 
 static void leave_dead_files(void)
@@ -212,6 +222,8 @@ static int play(void *context)
 		leave_stale_file();
 	if (scene->has_dead)
 		leave_dead_files();
+	if (scene->has_live)
+		publish_as_another();
 	return get_with_faults(scene->plan);
 }
 
@@ -264,7 +276,7 @@ static const int errors[] = { EIO, EACCES, ENOSPC, EMFILE, ENOMEM, EINTR };
 
 START_TEST(the_nth_file_system_call_fails)
 {
-	struct scene scene = { shared_plan(), _i & 1, _i & 2 };
+	struct scene scene = { shared_plan(), _i & 1, _i & 2, _i == 4 };
 
 	SKIP_IF(!can_listen(), "seccomp does not let calls be listened to here");
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
@@ -278,7 +290,7 @@ END_TEST
 
 START_TEST(the_nth_file_system_call_fails_until_exit)
 {
-	struct scene scene = { shared_plan(), false, true };
+	struct scene scene = { shared_plan(), .has_dead = true };
 
 	SKIP_IF(!can_listen(), "seccomp does not let calls be listened to here");
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
@@ -299,7 +311,7 @@ int main(void)
 		skip_all("the sanitizer's runtime makes file-system calls of its own");
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 300);
-	tcase_add_loop_test(all, the_nth_file_system_call_fails, 0, 4);
+	tcase_add_loop_test(all, the_nth_file_system_call_fails, 0, 5);
 	tcase_add_test(all, the_nth_file_system_call_fails_until_exit);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

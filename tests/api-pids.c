@@ -40,6 +40,7 @@ static void make_scene(void)
  */
 static bool meet_at(unsigned point)
 {
+	alarm(120);	/* whoever is left alone here ends some time */
 	__atomic_fetch_add(&scene->arrivals[point], 1, __ATOMIC_ACQ_REL);
 	while (__atomic_load_n(&scene->arrivals[point], __ATOMIC_ACQUIRE) < 2) {
 		if (__atomic_load_n(&scene->has_failed, __ATOMIC_ACQUIRE))

@@ -408,7 +408,7 @@ START_TEST(start_removes_some_of_5000_stale_files_and_repeated_ones_all)
 		run_child(publish, NULL);
 		after = count_files(PLACE_SHARED);
 		ck_assert_uint_lt(after, before);
-		ck_assert_uint_le(before - after, 64);
+		ck_assert_uint_le(before - after, 16);
 	}
 }
 END_TEST

@@ -64,7 +64,7 @@ bool mount_tmpfs(const char *directory, const char *options)
 bool sandbox_tmp(const char *options)
 {
 	return enter_namespaces() &&
-	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
 	       mount_tmpfs("/tmp", options) && drop_capabilities();
 }
 

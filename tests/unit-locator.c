@@ -346,6 +346,121 @@ static void plant_stale_notice(const char *place)
 	write_file(notice_path(place, getpid()), nowhere, sizeof(nowhere));
 }
 
+/*
+ * Signed notices, as the copies of the library write them for each other
+ */
+
+struct signed_notice {
+	uint64_t words[4];	/* the first is the address, on little-endian systems */
+	char signature[16];
+	uint64_t root, token, space, address;
+	char rest[4096 - 80];
+};
+
+static struct buffers_root publisher;
+static struct buffers_locator *published;
+
+static struct signed_notice write_signed_notice(void)
+{
+	struct signed_notice notice = {
+		.signature = "reloaded-buffers",
+		.root = (uintptr_t)&publisher,
+		.token = 4711,
+		.space = buffers_platform_process_space(),
+		.address = (uintptr_t)published,
+	};
+
+	memcpy(notice.words, &published, sizeof(published));
+	return notice;
+}
+
+/* What another copy finds, with the notice put up, and whether it stood that. */
+static bool is_followed(const struct signed_notice *notice, bool *is_replaced)
+{
+	struct buffers_root root = { .offered = 0 };
+	struct buffers_locator *found;
+	unsigned long long before;
+
+	make_place(PLACE_SHARED);
+	write_file(notice_path(NULL, getpid()), notice, sizeof(*notice));
+	make_old(notice_path(NULL, getpid()));
+	before = read_address(notice_path(NULL, getpid()));
+	ck_assert_int_eq(buffers_locator_first(&root, &found), 0);
+	*is_replaced = read_address(notice_path(NULL, getpid())) != before;
+	unlink(notice_path(NULL, getpid()));
+	unlink(notice_path(place_of_own(), getpid()));
+	return found == published;
+}
+
+START_TEST(signed_notice_is_followed_if_its_root_confirms_it)
+{
+	struct signed_notice notice;
+	bool is_replaced;
+
+	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
+	published = new_locator();
+	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
+					   buffers_platform_process(), published };
+	notice = write_signed_notice();
+	ck_assert(is_followed(&notice, &is_replaced));
+	ck_assert(!is_replaced);
+
+	notice.token++;
+	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(is_replaced);
+	notice = write_signed_notice();
+	notice.root += 4096 * 1024;
+	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(is_replaced);
+	notice = write_signed_notice();
+	publisher.process++;
+	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(is_replaced);
+	publisher.process--;
+	publisher.offered = 0;
+	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(is_replaced);
+	publisher.offered = (uintptr_t)published;
+	ck_assert(is_followed(&notice, &is_replaced));
+}
+END_TEST
+
+START_TEST(signed_notice_of_another_namespace_stays)
+{
+	struct signed_notice notice;
+	bool is_replaced;
+
+	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
+	published = new_locator();
+	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
+					   buffers_platform_process(), published };
+	notice = write_signed_notice();
+	notice.space++;
+	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(!is_replaced);
+	notice.space = 0;	/* made without /proc: its root alone tells */
+	ck_assert(is_followed(&notice, &is_replaced));
+	notice.token++;
+	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(!is_replaced);
+}
+END_TEST
+
+/* Another implementation that uses an old file of ours for its own locator. */
+START_TEST(signature_of_another_address_does_not_count)
+{
+	struct signed_notice notice;
+	bool is_replaced;
+
+	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
+	published = new_locator();
+	notice = write_signed_notice();
+	notice.address = 0x10000;
+	ck_assert(is_followed(&notice, &is_replaced));
+	ck_assert(!is_replaced);
+}
+END_TEST
+
 START_TEST(all_who_race_get_the_same_first_locator)
 {
 	bool is_stale_there = _i;
@@ -506,6 +621,9 @@ int main(void)
 	suite_add_tcase(suite, items);
 
 	tcase_set_timeout(threads, 300);
+	tcase_add_test(threads, signed_notice_is_followed_if_its_root_confirms_it);
+	tcase_add_test(threads, signed_notice_of_another_namespace_stays);
+	tcase_add_test(threads, signature_of_another_address_does_not_count);
 	tcase_add_loop_test(threads, all_who_race_get_the_same_first_locator, 0, 2);
 	tcase_add_test(threads, all_who_register_at_once_are_listed_once);
 	tcase_add_test(threads, room_that_is_used_between_looking_and_taking_is_noticed);

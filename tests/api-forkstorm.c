@@ -623,6 +623,7 @@ START_TEST(child_killed_at_any_system_call_leaves_the_parent_well)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's own system calls are too many");
+	SKIP_IF(is_coverage(), "the counts of lines would be written by half");
 	SKIP_IF(!can_trace(), "ptrace() is refused");
 	start_as_parent();
 	for (n = 1; (child = stop_at_system_call(n)); n++) {

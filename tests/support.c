@@ -51,6 +51,15 @@ unsigned how_many(unsigned some, unsigned full)
 	return getenv("BUFFERS_TEST_FULL") ? full : some;
 }
 
+bool is_coverage(void)
+{
+#ifdef COVERAGE
+	return true;
+#else
+	return false;
+#endif
+}
+
 struct child start_child(int (*body)(void *context), void *context)
 {
 	struct child child;

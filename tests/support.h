@@ -31,6 +31,9 @@ _Noreturn void skip_all(const char *why);
 bool is_asan(void);
 bool is_tsan(void);
 
+/* Whether lines are counted: then processes write the counts to files as they end. */
+bool is_coverage(void);
+
 /* Check has no skipped tests: they pass, and say in the log what they left out. */
 #define SKIP_IF(condition, why)						\
 	do {								\

@@ -398,7 +398,8 @@ int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
 {
 	struct iovec here = { copy, size };
 	struct iovec there = { (void *)address, size };
-	long got = syscall(SYS_process_vm_readv, buffers_platform_process(), &here, 1L, &there, 1L, 0L);
+	long got = syscall(SYS_process_vm_readv, buffers_platform_process(), &here, 1L,
+			   &there, 1L, 0L);
 
 	if (got == (long)size)
 		return 0;

@@ -261,6 +261,7 @@ static int race(void *context)
 	struct foreign_locator *first = foreign_find(IN_MEMORY);
 
 	if (foreign_is_late()) {
+		printf("skipped: a race: the machine stood still for a second\n");
 		unlink(file);
 		return 0;
 	}

@@ -334,7 +334,7 @@ static int be_number_1(const struct twin *twin)
 		return 0;
 	STEP(meet_at(OTHER_IS_GONE));
 	STEP(use_often(item) == 0);
-	STEP(twin->is_first || is_published(item));
+	STEP(is_published(item));
 	return 0;
 }
 

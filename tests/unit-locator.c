@@ -360,6 +360,13 @@ struct signed_notice {
 static struct buffers_root publisher;
 static struct buffers_locator *published;
 
+static void offer_a_locator(void)
+{
+	published = new_locator();
+	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
+					   buffers_platform_process(), published };
+}
+
 static struct signed_notice write_signed_notice(void)
 {
 	struct signed_notice notice = {
@@ -398,9 +405,7 @@ START_TEST(signed_notice_is_followed_if_its_root_confirms_it)
 	bool is_replaced;
 
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	published = new_locator();
-	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
-					   buffers_platform_process(), published };
+	offer_a_locator();
 	notice = write_signed_notice();
 	ck_assert(is_followed(&notice, &is_replaced));
 	ck_assert(!is_replaced);
@@ -431,9 +436,7 @@ START_TEST(signed_notice_of_another_namespace_stays)
 	bool is_replaced;
 
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	published = new_locator();
-	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
-					   buffers_platform_process(), published };
+	offer_a_locator();
 	notice = write_signed_notice();
 	notice.space++;
 	ck_assert(!is_followed(&notice, &is_replaced));
@@ -453,9 +456,10 @@ START_TEST(signature_of_another_address_does_not_count)
 	bool is_replaced;
 
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	published = new_locator();
+	offer_a_locator();
 	notice = write_signed_notice();
 	notice.address = 0x10000;
+	notice.token++;
 	ck_assert(is_followed(&notice, &is_replaced));
 	ck_assert(!is_replaced);
 }

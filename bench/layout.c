@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* layout.c: address spaces with many mappings */
+
+#include "config.h"
+#include "bench.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { PAGE = 4096 };
+
+extern const char __executable_start[], _end[];	/* by the linker */
+
+/* Neighbours differ, for equal ones would become one mapping. */
+static int protection(unsigned i)
+{
+	return i % 2 ? PROT_READ : PROT_NONE;
+}
+
+static void map_in_area(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (mmap(NULL, PAGE, protection(i), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+		    MAP_FAILED)
+			fail("mmap");
+}
+
+/* The address may be taken, as where the heap is: then the next one counts. */
+static bool map_at(uintptr_t address, int protection)
+{
+	void *wanted = (void *)address;
+
+	return mmap(wanted, PAGE, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		    -1, 0) == wanted;
+}
+
+static void map_below(unsigned count)
+{
+	uintptr_t address = (uintptr_t)__executable_start;
+
+	for (unsigned i = 0; i < count;)
+		i += map_at(address -= PAGE, protection(i));
+}
+
+static void map_above(unsigned count)
+{
+	uintptr_t address = ((uintptr_t)_end + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+
+	for (unsigned i = 0; i < count; address += PAGE)
+		i += map_at(address, protection(i));
+}
+
+void layout_make(unsigned mappings, enum layout layout)
+{
+	size_t present = usage_now().mappings;
+	unsigned missing = mappings > present ? (unsigned)(mappings - present) : 0;
+
+	switch (layout) {
+	case AREA:
+		map_in_area(missing);
+		break;
+	case BELOW:
+		map_in_area(missing / 2);
+		map_below(missing - missing / 2);
+		break;
+	case PACKED:
+		map_below(missing / 2);
+		map_above(missing - missing / 2);
+		break;
+	}
+}
+
+struct usage usage_now(void)
+{
+	static char bytes[65536];
+	struct usage usage = { 0, 0 };
+	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	size_t bounds[2] = { 0, 0 };
+	unsigned part = 0;
+	ssize_t got;
+
+	if (maps < 0)
+		fail("/proc/self/maps");
+	while ((got = read(maps, bytes, sizeof(bytes))) > 0) {
+		for (ssize_t i = 0; i < got; i++) {
+			char byte = bytes[i];
+
+			if (byte == '\n') {
+				usage.mappings++;
+				usage.bytes += bounds[1] - bounds[0];
+				bounds[0] = bounds[1] = 0;
+				part = 0;
+			} else if (part < 2 && (byte == '-' || byte == ' ')) {
+				part++;
+			} else if (part < 2) {
+				bounds[part] = bounds[part] << 4 |
+					       (size_t)(byte <= '9' ? byte - '0' : byte - 'a' + 10);
+			}
+		}
+	}
+	close(maps);
+	return usage;
+}

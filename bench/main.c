@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main.c: runs the benchmark
+ *
+ * bench [NAME...]	all rows, or those whose names begin so: a table for
+ *			people, and bench/results.tsv for bench/plot
+ * bench --list		their names
+ *
+ * Every row is measured in processes of its own, which this program starts
+ * with --row and which hand their samples back through a pipe.
+ */
+
+#include "config.h"
+#include "bench.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SAMPLES = 31 };
+
+void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+/*
+ * In a process of its own
+ */
+
+static void measure(const struct row *row, int pipe)
+{
+	if (row->mappings)
+		layout_make(row->mappings, row->layout);
+	if (row->prepare)
+		row->prepare(row);
+	for (unsigned i = 0; i < row->per_process; i++) {
+		struct sample sample = row->measure(row);
+
+		if (write(pipe, &sample, sizeof(sample)) != sizeof(sample))
+			fail("write");
+	}
+}
+
+/*
+ * In the one that runs them
+ */
+
+static void start(const struct row *row, int ends[2])
+{
+	char number[24];
+
+	if (dup2(ends[1], STDOUT_FILENO) < 0)
+		fail("dup2");
+	close(ends[0]);
+	close(ends[1]);
+	snprintf(number, sizeof(number), "%td", row - rows);
+	execl("/proc/self/exe", "bench", "--row", number, (char *)NULL);
+	fail("exec");
+}
+
+static unsigned collect(const struct row *row, struct sample *samples, unsigned most)
+{
+	unsigned count = 0;
+	int ends[2];
+	int status;
+	pid_t child;
+
+	if (pipe(ends) != 0)
+		fail("pipe");
+	child = fork();
+	if (child < 0)
+		fail("fork");
+	if (child == 0)
+		start(row, ends);
+	close(ends[1]);
+	while (count < most &&
+	       read(ends[0], &samples[count], sizeof(*samples)) == sizeof(*samples))
+		count++;
+	close(ends[0]);
+	if (waitpid(child, &status, 0) != child || status != 0) {
+		fprintf(stderr, "bench: %s: a process ended with status %#x\n", row->name, status);
+		exit(1);
+	}
+	return count;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double one = *(const double *)a;
+	double two = *(const double *)b;
+
+	return (one > two) - (one < two);
+}
+
+struct result {
+	double low, value, high;	/* first quartile, median, third */
+	double limit;
+};
+
+static struct result summarize(const struct sample *samples)
+{
+	double values[SAMPLES], limits[SAMPLES];
+
+	for (unsigned i = 0; i < SAMPLES; i++) {
+		values[i] = samples[i].value;
+		limits[i] = samples[i].limit;
+	}
+	qsort(values, SAMPLES, sizeof(*values), by_size);
+	qsort(limits, SAMPLES, sizeof(*limits), by_size);
+	return (struct result){
+		.low = values[SAMPLES / 4],
+		.value = values[SAMPLES / 2],
+		.high = values[SAMPLES - 1 - SAMPLES / 4],
+		.limit = limits[SAMPLES / 2],
+	};
+}
+
+static struct result run(const struct row *row)
+{
+	struct sample samples[SAMPLES];
+	unsigned count = 0;
+
+	while (count < SAMPLES)
+		count += collect(row, samples + count, SAMPLES - count);
+	return summarize(samples);
+}
+
+static void print_heading(void)
+{
+	printf("%-24s %10s %23s %-5s %10s %7s  %s\n", "row", "median", "quartiles", "unit",
+	       "limit", "ratio", "goal");
+}
+
+static void print(const struct row *row, const struct result *result)
+{
+	char goal[24] = "";
+
+	if (row->most > 0)
+		snprintf(goal, sizeof(goal), "<= %g%s", row->most,
+			 result->value <= row->most ? "" : " MISSED");
+	if (row->least > 0)
+		snprintf(goal, sizeof(goal), ">= %g%s", row->least,
+			 result->value >= row->least ? "" : " MISSED");
+	printf("%-24s %10.2f %11.2f %11.2f %-5s %10.2f %7.2f  %s\n", row->name, result->value,
+	       result->low, result->high, row->unit, result->limit,
+	       result->value / result->limit, goal);
+	fflush(stdout);
+}
+
+static bool is_wanted(const struct row *row, char **names)
+{
+	if (!*names)
+		return true;
+	for (; *names; names++)
+		if (strncmp(row->name, *names, strlen(*names)) == 0)
+			return true;
+	return false;
+}
+
+static void show_progress(const char *name)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%-40s\r", name);
+}
+
+static void run_all(char **names)
+{
+	FILE *table = fopen("bench/results.tsv", "w");
+
+	if (!table)
+		fail("bench/results.tsv");
+	fprintf(table, "row\tvalue\tunit\tlimit\tratio\n");
+	print_heading();
+	for (size_t i = 0; i < row_count; i++) {
+		const struct row *row = &rows[i];
+		struct result result;
+
+		if (!is_wanted(row, names))
+			continue;
+		show_progress(row->name);
+		result = run(row);
+		show_progress("");
+		print(row, &result);
+		fprintf(table, "%s\t%.6g\t%s\t%.6g\t%.4g\n", row->name, result.value, row->unit,
+			result.limit, result.value / result.limit);
+		fflush(table);
+	}
+	if (fclose(table) != 0)
+		fail("bench/results.tsv");
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && strcmp(argv[1], "--row") == 0) {
+		measure(&rows[strtoul(argv[2], NULL, 10)], STDOUT_FILENO);
+	} else if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+		for (size_t i = 0; i < row_count; i++)
+			puts(rows[i].name);
+	} else {
+		run_all(argv + 1);
+	}
+	return 0;
+}

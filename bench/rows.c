@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: MIT */
+/* rows.c: what is measured */
+
+#include "config.h"
+#include "bench.h"
+#include "reloaded/buffers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define GIB ((size_t)1 << 30)
+
+enum { PAGE = 4096, BUFFER = 64 << 10 };
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+/* Nanoseconds of one of `count` iterations of the statement. */
+#define TIME(count, ...)						\
+	__extension__ ({						\
+		double start_ = now();					\
+		for (unsigned i_ = 0; i_ < (count); i_++)		\
+			__VA_ARGS__;					\
+		(now() - start_) / (count);				\
+	})
+
+/* The function that the memory is to be near to, in the executable. */
+static void target(void)
+{
+}
+
+static struct buffers_request near_target(size_t size)
+{
+	return buffers_request_near((const void *)(uintptr_t)target, BUFFERS_REACH_BRANCH, size);
+}
+
+static struct buffers_request in_low_2_gib(size_t size)
+{
+	return (struct buffers_request){ .max_address = 2 * GIB, .size = size };
+}
+
+static struct buffers_item *get(const struct buffers_request *request)
+{
+	struct buffers_item *item = buffers_get(request);
+
+	if (!item)
+		fail("buffers_get");
+	return item;
+}
+
+static void *populated(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		fail("mmap");
+	return memory;
+}
+
+/* Page faults are the kernel's work, not ours. */
+static void populate(struct buffers_item *item)
+{
+	if (madvise(buffers_base(item), buffers_size(item), MADV_POPULATE_WRITE) != 0)
+		fail("madvise");
+}
+
+/*
+ * Getting and releasing
+ */
+
+static void take_and_release(uint32_t *word)
+{
+	uint32_t free = 0;
+
+	__atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
+}
+
+/* Calls that are not the library's take as long as what it does. */
+static struct sample measure_get_release(const struct row *row)
+{
+	enum { COUNT = 100000 };
+	struct buffers_request request = near_target(64);
+	struct buffers_item *item = get(&request);
+	uint32_t word = 0;
+
+	(void)row;
+	buffers_release(item);
+	return (struct sample){
+		.value = TIME(COUNT, {
+			item = buffers_get(&request);
+			buffers_release(item);
+		}),
+		.limit = TIME(COUNT, take_and_release(&word)),
+	};
+}
+
+static void make_buffers(struct buffers_request request, bool are_full)
+{
+	enum { MANY = 5000 };
+	static struct buffers_item *items[MANY];
+
+	request.size = BUFFER;
+	for (unsigned i = 0; i < MANY; i++) {
+		items[i] = get(&request);
+		if (are_full && !buffers_reserve(items[i], buffers_remaining(items[i]), 1))
+			fail("buffers_reserve");
+	}
+	for (unsigned i = 0; i < MANY; i++)
+		buffers_release(items[i]);
+}
+
+static void prepare_full(const struct row *row)
+{
+	(void)row;
+	make_buffers(near_target(1), true);
+}
+
+static void prepare_far(const struct row *row)
+{
+	(void)row;
+	make_buffers(in_low_2_gib(1), false);
+}
+
+/* Both, and full ones in the low range, too. */
+static void prepare_turns(const struct row *row)
+{
+	prepare_full(row);
+	make_buffers(in_low_2_gib(1), true);
+}
+
+/* No request suits what the last one used, so that each has to be searched for. */
+static struct sample measure_turns(const struct row *row)
+{
+	enum { COUNT = 50000 };
+	struct buffers_request here = near_target(64);
+	struct buffers_request there = in_low_2_gib(64);
+	uint32_t word = 0;
+
+	(void)row;
+	return (struct sample){
+		.value = TIME(COUNT, {
+			buffers_release(get(&here));
+			buffers_release(get(&there));
+		}) / 2,
+		.limit = TIME(COUNT, take_and_release(&word)),
+	};
+}
+
+/*
+ * Appending
+ */
+
+static const char sixteen[16] = "0123456789abcde";
+
+static inline void append16(struct buffers_item *item)
+{
+	if (!buffers_append(item, sixteen, sizeof(sixteen)))
+		fail("buffers_append");
+}
+
+static void copy16(char *to)
+{
+	memcpy(to, sixteen, sizeof(sixteen));
+	__asm__ volatile("" : : : "memory");
+}
+
+static struct sample measure_append16(const struct row *row)
+{
+	enum { COUNT = BUFFER / 16, SIZE = BUFFER };
+	static char *memory;
+	struct buffers_request request = near_target(SIZE);
+	struct buffers_item *item = get(&request);
+	struct sample sample;
+
+	(void)row;
+	if (!memory)
+		memory = populated(SIZE);
+	populate(item);
+	sample.value = TIME(COUNT, append16(item));
+	sample.limit = TIME(COUNT, copy16(memory + i_ * 16));
+	buffers_release(item);
+	return sample;
+}
+
+/*
+ * New pages
+ */
+
+static void *alloc(const struct buffers_request *request)
+{
+	size_t allocated;
+	void *page = buffers_alloc(request, &allocated);
+
+	if (!page)
+		fail("buffers_alloc");
+	return page;
+}
+
+/* One page after the other, far from everything. */
+static void map_beside_the_last(void)
+{
+	static uintptr_t last = (uintptr_t)1 << 45;
+	void *wanted = (void *)(last += PAGE);
+
+	if (mmap(wanted, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != wanted)
+		fail("mmap");
+}
+
+static struct sample measure_pages(struct buffers_request request)
+{
+	enum { COUNT = 1000 };
+
+	return (struct sample){
+		.value = TIME(COUNT, alloc(&request)) / 1000,
+		.limit = TIME(COUNT, map_beside_the_last()) / 1000,
+	};
+}
+
+static void prepare_page_near(const struct row *row)
+{
+	struct buffers_request request = near_target(PAGE);
+
+	(void)row;
+	alloc(&request);
+}
+
+static void prepare_page_low(const struct row *row)
+{
+	struct buffers_request request = in_low_2_gib(PAGE);
+
+	(void)row;
+	alloc(&request);
+}
+
+static struct sample measure_page_near(const struct row *row)
+{
+	(void)row;
+	return measure_pages(near_target(PAGE));
+}
+
+static struct sample measure_page_low(const struct row *row)
+{
+	(void)row;
+	return measure_pages(in_low_2_gib(PAGE));
+}
+
+static void map_and_unmap(void)
+{
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED || munmap(page, PAGE) != 0)
+		fail("mmap");
+}
+
+static struct sample measure_alloc_free(const struct row *row)
+{
+	enum { COUNT = 1000 };
+	struct buffers_request request = near_target(PAGE);
+
+	(void)row;
+	return (struct sample){
+		.value = TIME(COUNT, buffers_free(alloc(&request), PAGE)) / 1000,
+		.limit = TIME(COUNT, map_and_unmap()) / 1000,
+	};
+}
+
+/*
+ * The first call
+ */
+
+/* Open, write, link, unlink, two mmaps. */
+static double time_bare_first(void)
+{
+	char draft[64], name[64];
+	char bytes[PAGE] = { 0 };
+	double start;
+	int file;
+
+	snprintf(draft, sizeof(draft), "/tmp/bench-%ld.draft", (long)getpid());
+	snprintf(name, sizeof(name), "/tmp/bench-%ld", (long)getpid());
+	start = now();
+	file = open(draft, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	if (file < 0 || write(file, bytes, sizeof(bytes)) != sizeof(bytes) ||
+	    link(draft, name) != 0 || unlink(draft) != 0 || close(file) != 0)
+		fail("/tmp");
+	mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mmap(NULL, BUFFER, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	start = now() - start;
+	unlink(name);
+	return start;
+}
+
+/* A process that has made 50,000 mappings finds the kernel's files out of the cache. */
+static void prepare_first_get(const struct row *row)
+{
+	(void)row;
+	time_bare_first();
+}
+
+static struct sample measure_first_get(const struct row *row)
+{
+	struct buffers_request request = near_target(64);
+	struct sample sample;
+	double start = now();
+	struct buffers_item *item = get(&request);
+
+	(void)row;
+	sample.value = (now() - start) / 1000;
+	buffers_release(item);
+	sample.limit = time_bare_first() / 1000;
+	return sample;
+}
+
+/*
+ * Memory
+ */
+
+/* What 10,000 users who ask for `size` bytes each cost. */
+static struct usage use_many(size_t size)
+{
+	static char bytes[4096];
+	struct buffers_request request = near_target(size);
+	struct usage before = usage_now();
+	struct usage after;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		struct buffers_item *item = get(&request);
+
+		if (!buffers_append(item, bytes, size))
+			fail("buffers_append");
+		buffers_release(item);
+	}
+	after = usage_now();
+	return (struct usage){ after.mappings - before.mappings, after.bytes - before.bytes };
+}
+
+static struct sample measure_mapped_extra(const struct row *row)
+{
+	(void)row;
+	return (struct sample){ (double)use_many(64).bytes / 1024 - 10000 * 64 / 1024., 64 };
+}
+
+static struct sample measure_mappings(const struct row *row)
+{
+	(void)row;
+	return (struct sample){ (double)use_many(64).mappings, 1 };
+}
+
+static struct sample measure_waste(const struct row *row)
+{
+	double asked = 10000 * 1500;
+
+	(void)row;
+	/* 43 of 1,500 bytes are what 64 KiB hold */
+	return (struct sample){ ((double)use_many(1500).bytes / asked - 1) * 100,
+				(BUFFER / (43 * 1500.) - 1) * 100 };
+}
+
+/*
+ * Threads
+ */
+
+enum { MOST_THREADS = 8 };
+
+struct team {
+	void (*work)(void);
+	unsigned count;
+	unsigned missing;	/* members that are not at the start yet */
+};
+
+struct member {
+	pthread_t thread;
+	struct team *team;
+	unsigned number;
+	double start, end;
+};
+
+/* One processor after the other, for the scheduler takes its time to spread them. */
+static void stay_on(unsigned number)
+{
+	cpu_set_t all, one;
+	unsigned skipped = 0;
+
+	if (sched_getaffinity(0, sizeof(all), &all) != 0)
+		fail("sched_getaffinity");
+	number %= (unsigned)CPU_COUNT(&all);
+	for (unsigned i = 0; i < CPU_SETSIZE; i++) {
+		if (!CPU_ISSET(i, &all) || skipped++ != number)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(i, &one);
+		if (sched_setaffinity(0, sizeof(one), &one) != 0)
+			fail("sched_setaffinity");
+		return;
+	}
+}
+
+static void *work_in_team(void *context)
+{
+	struct member *member = context;
+
+	stay_on(member->number);
+	member->team->work();	/* so that what comes once does not count */
+	__atomic_sub_fetch(&member->team->missing, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&member->team->missing, __ATOMIC_ACQUIRE))
+		sched_yield();	/* waking up takes too long to start together */
+	member->start = now();
+	for (unsigned i = 0; i < member->team->count; i++)
+		member->team->work();
+	member->end = now();
+	return NULL;
+}
+
+/* Nanoseconds until each of so many threads has worked so often. */
+static double time_team(unsigned threads, unsigned count, void (*work)(void))
+{
+	struct team team = { work, count, threads };
+	struct member members[MOST_THREADS];
+	double start, end;
+
+	for (unsigned i = 0; i < threads; i++) {
+		members[i].team = &team;
+		members[i].number = i;
+		if (pthread_create(&members[i].thread, NULL, work_in_team, &members[i]) != 0)
+			fail("pthread_create");
+	}
+	for (unsigned i = 0; i < threads; i++)
+		pthread_join(members[i].thread, NULL);
+	start = members[0].start;
+	end = members[0].end;
+	for (unsigned i = 1; i < threads; i++) {
+		start = start < members[i].start ? start : members[i].start;
+		end = end > members[i].end ? end : members[i].end;
+	}
+	return end - start;
+}
+
+static void get_append_release(void)
+{
+	struct buffers_request request = near_target(16);
+	struct buffers_item *item = get(&request);
+
+	append16(item);
+	buffers_release(item);
+}
+
+/* Each thread on a cache line, and memory, of its own. */
+static void bare_get_append_release(void)
+{
+	static __thread struct {
+		uint32_t word, position;
+		char bytes[BUFFER];
+	} mine __attribute__((aligned(128)));
+
+	copy16(mine.bytes + (mine.position++ * 16) % BUFFER);
+	take_and_release(&mine.word);
+}
+
+/* Buffers for what so many threads do. */
+static void stock(unsigned threads, unsigned count)
+{
+	enum { MOST = 256 };
+	static struct buffers_item *items[MOST];
+	struct buffers_request request = near_target(BUFFER);
+	unsigned needed = threads * (count * 16 / BUFFER + 2);
+
+	for (unsigned i = 0; i < needed && i < MOST; i++) {
+		items[i] = get(&request);
+		populate(items[i]);
+	}
+	for (unsigned i = 0; i < needed && i < MOST; i++)
+		buffers_release(items[i]);
+}
+
+static double time_stocked(unsigned threads, unsigned count)
+{
+	stock(threads, count);
+	return time_team(threads, count, get_append_release);
+}
+
+static struct sample measure_scaling(const struct row *row)
+{
+	enum { COUNT = 50000 };
+
+	(void)row;
+	return (struct sample){
+		.value = 2 * time_stocked(1, COUNT) / time_stocked(2, COUNT),
+		.limit = 2 * time_team(1, COUNT, bare_get_append_release) /
+			 time_team(2, COUNT, bare_get_append_release),
+	};
+}
+
+static struct sample measure_contended(const struct row *row)
+{
+	enum { COUNT = 50000 };
+
+	(void)row;
+	return (struct sample){
+		.value = time_stocked(8, COUNT) / (8 * COUNT),
+		.limit = time_stocked(1, COUNT) / COUNT,
+	};
+}
+
+/*
+ * The library itself
+ */
+
+static struct sample measure_so_size(const struct row *row)
+{
+	static const char command[] =
+		"strip -o bench/stripped .libs/libreloaded-buffers.so";
+	struct stat status;
+
+	(void)row;
+	if (system(command) != 0 || stat("bench/stripped", &status) != 0)
+		fail("strip .libs/libreloaded-buffers.so");
+	unlink("bench/stripped");
+	return (struct sample){ (double)status.st_size / 1024, 64 };
+}
+
+/*
+ * Yardsticks: what others do for each request
+ */
+
+/* As struct procmap_query of <linux/fs.h>, since Linux 6.11. */
+struct map_query {
+	uint64_t size, flags, address, start, end, unused[8];
+};
+#define MAP_QUERY	_IOWR('f', 17, struct map_query)
+#define COVERING_OR_NEXT 0x10
+
+static bool query(int maps, uint64_t address, struct map_query *answer)
+{
+	*answer = (struct map_query){
+		.size = sizeof(*answer), .flags = COVERING_OR_NEXT, .address = address,
+	};
+	if (ioctl(maps, MAP_QUERY, answer) == 0)
+		return true;
+	if (errno != ENOENT)
+		fail("PROCMAP_QUERY (Linux 6.11)");
+	return false;
+}
+
+static double time_one_query(int maps)
+{
+	struct map_query answer;
+
+	return TIME(100, query(maps, (uintptr_t)target, &answer)) / 1000;
+}
+
+static int open_maps(void)
+{
+	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+	if (maps < 0)
+		fail("/proc/self/maps");
+	return maps;
+}
+
+static struct sample measure_peer_maps(const struct row *row)
+{
+	int maps = open_maps();
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(1, usage_now()) / 1000;
+	sample.limit = time_one_query(maps);
+	close(maps);
+	return sample;
+}
+
+static void query_all(int maps)
+{
+	struct map_query answer = { .end = 0 };
+
+	while (query(maps, answer.end, &answer))
+		;
+}
+
+static struct sample measure_peer_query(const struct row *row)
+{
+	int maps = open_maps();
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(1, query_all(maps)) / 1000;
+	sample.limit = time_one_query(maps);
+	close(maps);
+	return sample;
+}
+
+#define PAGE_NEAR(n)							\
+	{ "new_page_near_" #n, "us", prepare_page_near, measure_page_near,	\
+	  .mappings = (n), .layout = BELOW, .per_process = 31, .most = 2 }
+#define PAGE_LOW(n)							\
+	{ "new_page_low_" #n, "us", prepare_page_low, measure_page_low,	\
+	  .mappings = (n), .layout = AREA, .per_process = 31, .most = 2 }
+
+const struct row rows[] = {
+	{ "get_release", "ns", NULL, measure_get_release, .per_process = 31, .most = 5 },
+	/* 4 times what is to be reached without them */
+	{ "get_release_5000_full", "ns", prepare_full, measure_get_release,
+	  .per_process = 31, .most = 20 },
+	{ "get_release_5000_far", "ns", prepare_far, measure_get_release,
+	  .per_process = 31, .most = 20 },
+	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns, .per_process = 31 },
+	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
+	PAGE_NEAR(50),
+	PAGE_NEAR(1000),
+	PAGE_NEAR(10000),
+	PAGE_NEAR(50000),
+	PAGE_LOW(50),
+	PAGE_LOW(50000),
+	{ "first_get", "us", prepare_first_get, measure_first_get, .per_process = 1, .most = 100 },
+	{ "first_get_50000", "us", prepare_first_get, measure_first_get,
+	  .mappings = 50000, .layout = AREA, .per_process = 1, .most = 150 },
+	{ "first_get_packed_50000", "us", prepare_first_get, measure_first_get,
+	  .mappings = 50000, .layout = PACKED, .per_process = 1 },
+	{ "alloc_free_50", "us", NULL, measure_alloc_free,
+	  .mappings = 50, .layout = BELOW, .per_process = 31 },
+	{ "alloc_free_50000", "us", NULL, measure_alloc_free,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
+	{ "small64_mapped_extra", "KiB", NULL, measure_mapped_extra, .per_process = 1, .most = 64 },
+	{ "small64_mappings", "", NULL, measure_mappings, .per_process = 1, .most = 3 },
+	{ "mid1500_waste", "%", NULL, measure_waste, .per_process = 1, .most = 3 },
+	{ "threads2_scaling", "x", NULL, measure_scaling, .per_process = 31, .least = 1.7 },
+	{ "threads8_contended", "ns", NULL, measure_contended, .per_process = 31 },
+	{ "so_size", "KiB", NULL, measure_so_size, .per_process = 31, .most = 64 },
+	{ "peer_maps_50", "us", NULL, measure_peer_maps,
+	  .mappings = 50, .layout = BELOW, .per_process = 31 },
+	{ "peer_maps_50000", "us", NULL, measure_peer_maps,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
+	{ "peer_query_50", "us", NULL, measure_peer_query,
+	  .mappings = 50, .layout = BELOW, .per_process = 31 },
+	{ "peer_query_50000", "us", NULL, measure_peer_query,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
+};
+const size_t row_count = sizeof(rows) / sizeof(rows[0]);

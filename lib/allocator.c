@@ -20,8 +20,11 @@ struct search {
 	size_t size;		/* of the place, whole pages */
 	size_t alignment;	/* at least a page */
 	size_t preferred;	/* taken instead where the gap allows */
+	bool is_aimed;		/* at the target of the window */
+	bool was_above;		/* the place that was found */
 	uintptr_t down, up;
 	struct buffers_span kept[2];	/* left to heap and stack; may be empty */
+	struct buffers_maps maps;
 	bool was_refused;	/* a place that seemed free was not to be had */
 };
 
@@ -108,16 +111,31 @@ static bool meets_kept(const struct search *search, struct buffers_span span)
 	return meet(search->kept[0], span) || meet(search->kept[1], span);
 }
 
-/* The place in the gap that is nearest to the target, of what is left. */
-static bool nearest_in(const struct search *search, struct buffers_span gap,
-		       struct place *place)
+/* The places in the gap that are nearest to the cursors, of what is left. */
+static bool lowest_above(const struct search *search, struct buffers_span gap, uintptr_t *place)
 {
 	struct buffers_span left = common(gap, search->range);
-	struct buffers_span above = { max(left.start, search->up), left.end };
-	struct buffers_span below = { left.start, min(left.end, search->down) };
+
+	left.start = max(left.start, search->up);
+	return buffers_gap_lowest(left, search->size, search->alignment, place);
+}
+
+static bool highest_below(const struct search *search, struct buffers_span gap, uintptr_t *place)
+{
+	struct buffers_span left = common(gap, search->range);
+
+	left.end = min(left.end, search->down);
+	return buffers_gap_highest(left, search->size, search->alignment, place);
+}
+
+static const struct buffers_span everything = { 0, UINTPTR_MAX };
+
+/* The nearest to the target, if the cursors are right; of equals the upper one. */
+static bool nearest(const struct search *search, struct place *place)
+{
 	uintptr_t low, high;
-	bool has_low = buffers_gap_lowest(above, search->size, search->alignment, &low);
-	bool has_high = buffers_gap_highest(below, search->size, search->alignment, &high);
+	bool has_low = lowest_above(search, everything, &low);
+	bool has_high = highest_below(search, everything, &high);
 
 	if (has_low && (!has_high || distance(search, low) <= distance(search, high)))
 		*place = (struct place){ low, true };
@@ -126,16 +144,24 @@ static bool nearest_in(const struct search *search, struct buffers_span gap,
 	return has_low || has_high;
 }
 
-static bool find_obstacle(const struct search *search, const struct buffers_maps *maps,
-			  struct buffers_span place, struct buffers_span *obstacle)
+static bool find_kept(const struct search *search, struct buffers_span place,
+		      struct buffers_span *kept)
 {
 	for (size_t i = 0; i < 2; i++) {
-		if (meet(search->kept[i], place)) {
-			*obstacle = search->kept[i];
+		*kept = search->kept[i];
+		if (meet(*kept, place))
 			return true;
-		}
 	}
-	return buffers_platform_maps_find(maps, place, obstacle) == 0;
+	return false;
+}
+
+/* It is in the way of the place, and of what else begins or ends in it. */
+static void leave_behind(struct search *search, struct buffers_span obstacle, struct place place)
+{
+	if (place.is_above || (obstacle.start <= search->up && search->up < obstacle.end))
+		search->up = obstacle.end;
+	if (!place.is_above || (obstacle.start < search->down && search->down <= obstacle.end))
+		search->down = obstacle.start;
 }
 
 /*
@@ -144,20 +170,17 @@ static bool find_obstacle(const struct search *search, const struct buffers_maps
  * Nobody tells what lies below an address.  But the lowest mapping that is in
  * the way of the highest place left rules out all places down to its start.
  */
-static bool walk(struct search *search, const struct buffers_maps *maps, struct place *place)
+static bool walk(struct search *search, struct place *place)
 {
-	static const struct buffers_span everything = { 0, UINTPTR_MAX };
 	struct buffers_span obstacle;
 
-	while (nearest_in(search, everything, place)) {
+	while (nearest(search, place)) {
 		struct buffers_span span = { place->address, place->address + search->size };
 
-		if (!find_obstacle(search, maps, span, &obstacle))
+		if (!find_kept(search, span, &obstacle) &&
+		    buffers_platform_maps_find(&search->maps, span, &obstacle) != 0)
 			return true;
-		if (place->is_above)
-			search->up = obstacle.end;
-		else
-			search->down = obstacle.start;
+		leave_behind(search, obstacle, *place);
 	}
 	return false;
 }
@@ -165,52 +188,57 @@ static bool walk(struct search *search, const struct buffers_maps *maps, struct 
 struct scan {
 	const struct search *search;
 	uintptr_t free_from;	/* the end of the last mapping */
-	struct place best;
-	bool has_best;
+	uintptr_t up, down;	/* where the cursors' next places are */
+	bool has_up;
 };
 
-/* Holds the gap, less what is kept from kept[i] on, against the best so far. */
-static void weigh(struct scan *scan, struct buffers_span gap, size_t i)
+/* Notes the places in a gap, less what is kept from kept[i] on. */
+static void note(struct scan *scan, struct buffers_span gap, size_t i)
 {
 	const struct search *search = scan->search;
-	struct place place;
+	uintptr_t place;
 
 	for (; i < 2; i++) {
 		struct buffers_span kept = search->kept[i];
 
 		if (meet(kept, gap)) {
-			weigh(scan, (struct buffers_span){ gap.start, kept.start }, i + 1);
+			note(scan, (struct buffers_span){ gap.start, kept.start }, i + 1);
 			gap.start = kept.end;
 		}
 	}
-	if (!nearest_in(search, gap, &place))
-		return;
-	/* of equals the upper one, as in a walk */
-	if (scan->has_best &&
-	    distance(search, scan->best.address) < distance(search, place.address))
-		return;
-	scan->best = place;
-	scan->has_best = true;
+	if (highest_below(search, gap, &place))
+		scan->down = place + search->size;
+	if (!scan->has_up && lowest_above(search, gap, &place)) {
+		scan->up = place;
+		scan->has_up = true;
+	}
 }
 
 static void visit_mapping(struct buffers_span mapping, void *context)
 {
 	struct scan *scan = context;
 
-	weigh(scan, (struct buffers_span){ scan->free_from, mapping.start }, 0);
+	note(scan, (struct buffers_span){ scan->free_from, mapping.start }, 0);
 	scan->free_from = max(scan->free_from, mapping.end);
 }
 
 /* The next place, by reading the list of all mappings. */
-static bool scan(struct search *search, const struct buffers_maps *maps, struct place *place)
+static bool scan(struct search *search, struct place *place)
 {
-	struct scan scan = { .search = search };
+	/* Where nothing is found, what would leave the range was not tried. */
+	size_t before = search->size - buffers_platform_granularity();
+	struct scan scan = {
+		.search = search,
+		.up = search->range.end - before,
+		.down = search->range.start + before,
+	};
 
-	if (buffers_platform_maps_scan(maps, visit_mapping, &scan) != 0)
+	if (buffers_platform_maps_scan(&search->maps, visit_mapping, &scan) != 0)
 		return false;
-	weigh(&scan, (struct buffers_span){ scan.free_from, UINTPTR_MAX }, 0);
-	*place = scan.best;
-	return scan.has_best;
+	note(&scan, (struct buffers_span){ scan.free_from, UINTPTR_MAX }, 0);
+	search->up = max(search->up, scan.up);
+	search->down = min(search->down, scan.down);
+	return nearest(search, place);
 }
 
 /* The place made as long as preferred, away from the target. */
@@ -249,6 +277,19 @@ static int map_place(const struct search *search, struct place place,
 	return map_span(span, mapped);
 }
 
+/* Maps there, and leaves the place behind. */
+static int map_and_pass(struct search *search, struct place place, struct buffers_span *mapped)
+{
+	int error = map_place(search, place, mapped);
+
+	search->was_above = place.is_above;
+	if (error == 0 && place.is_above)
+		search->up = mapped->end;
+	else if (error == 0)
+		search->down = mapped->start;
+	return error;
+}
+
 /*
  * Maps at the nearest place of what is left of the search.
  *
@@ -256,17 +297,16 @@ static int map_place(const struct search *search, struct place place,
  * took it.  Where nothing is to be seen, a layer between us and the kernel
  * refuses that part of the address space, which is left in growing steps.
  */
-static int map_nearest(struct search *search, const struct buffers_maps *maps,
-		       struct buffers_span *mapped)
+static int map_nearest(struct search *search, struct buffers_span *mapped)
 {
-	bool (*next_place)(struct search *, const struct buffers_maps *, struct place *) =
-		maps->kind == BUFFERS_MAPS_SCAN ? scan : walk;
+	bool (*next_place)(struct search *, struct place *) =
+		search->maps.kind == BUFFERS_MAPS_SCAN ? scan : walk;
 	uintptr_t refused = 0;
 	size_t step = search->size;
 	struct place place;
 	int error;
 
-	while (next_place(search, maps, &place)) {
+	while (next_place(search, &place)) {
 		if (place.address == refused) {
 			if (place.is_above)
 				search->up = min(place.address, UINTPTR_MAX - step) + step;
@@ -276,11 +316,7 @@ static int map_nearest(struct search *search, const struct buffers_maps *maps,
 			search->was_refused = true;
 			continue;
 		}
-		error = map_place(search, place, mapped);
-		if (error == 0 && place.is_above)
-			search->up = mapped->end;
-		else if (error == 0)
-			search->down = mapped->start;
+		error = map_and_pass(search, place, mapped);
 		if (error != EEXIST)
 			return error;
 		refused = place.address;
@@ -302,60 +338,111 @@ static void leave(struct buffers_hindsight *hindsight)
 	__atomic_store_n(&hindsight->is_busy, 0, __ATOMIC_RELEASE);
 }
 
-/* Whether the search could skip what the last one found full. */
-static bool resume(struct search *search, struct buffers_hindsight *hindsight)
+/*
+ * Whether this search may skip what that one found full.  Who has no target
+ * goes on where the last one without a target was, not beside what somebody
+ * placed where an attacker can guess it.
+ */
+static bool is_of_use(const struct buffers_memory *memory, const struct search *search)
 {
-	bool is_of_use;
+	struct buffers_span full = memory->full;
+
+	if (!memory->size || memory->size > search->size ||
+	    memory->alignment > search->alignment || memory->was_aimed != search->is_aimed)
+		return false;
+	if (search->is_aimed)
+		return full.start <= search->target && search->target <= full.end;
+	return full.start <= search->range.end && search->range.start <= full.end;
+}
+
+static bool recall(const struct search *search, struct buffers_hindsight *hindsight,
+		   struct buffers_memory *memory)
+{
+	bool has_found = false;
 
 	if (!enter(hindsight))
 		return false;
-	is_of_use = hindsight->full.start <= search->target &&
-		    search->target <= hindsight->full.end && hindsight->size &&
-		    hindsight->size <= search->size &&
-		    hindsight->alignment <= search->alignment;
-	if (is_of_use) {
-		size_t longer = search->size - hindsight->size;
-
-		/* A longer place may begin where a shorter one was not ruled out. */
-		search->down = min(hindsight->full.start, UINTPTR_MAX - longer) + longer;
-		search->up = hindsight->full.end;
+	for (size_t i = 0; i < BUFFERS_MEMORIES && !has_found; i++) {
+		*memory = hindsight->memories[i];
+		has_found = is_of_use(memory, search);
 	}
 	leave(hindsight);
-	return is_of_use;
+	return has_found;
+}
+
+static void resume(struct search *search, const struct buffers_memory *memory)
+{
+	size_t longer = search->size - memory->size;
+
+	if (!search->is_aimed)
+		search->target = max(memory->full.start, search->range.start);
+	/* A longer place may begin where a shorter one was not ruled out. */
+	search->down = min(memory->full.start, UINTPTR_MAX - longer) + longer;
+	search->up = memory->full.end;
+}
+
+/* Whether the new one says all that the old one does. */
+static bool covers(const struct buffers_memory *new, const struct buffers_memory *old)
+{
+	return !old->size || (contains(new->full, old->full) && new->size <= old->size &&
+			      new->alignment <= old->alignment &&
+			      new->was_aimed == old->was_aimed);
+}
+
+static void store(struct buffers_hindsight *hindsight, const struct buffers_memory *memory)
+{
+	size_t i = 0;
+
+	while (i < BUFFERS_MEMORIES && !covers(memory, &hindsight->memories[i]))
+		i++;
+	if (i == BUFFERS_MEMORIES)
+		i = hindsight->oldest++ % BUFFERS_MEMORIES;
+	hindsight->memories[i] = *memory;
 }
 
 static void remember(const struct search *search, struct buffers_hindsight *hindsight)
 {
 	/* Places that begin below the range were not tried. */
 	uintptr_t lowest = search->range.start + search->size - buffers_platform_granularity();
-	struct buffers_span full = { max(search->down, lowest), search->up };
+	struct buffers_memory memory = {
+		.full = { max(search->down, lowest), search->up },
+		.size = search->size,
+		.alignment = search->alignment,
+		.was_aimed = search->is_aimed,
+		.was_above = search->was_above,
+	};
 
-	if (full.start > full.end || search->was_refused || !enter(hindsight))
+	if (memory.full.start > memory.full.end || search->was_refused || !enter(hindsight))
 		return;
-	hindsight->full = full;
-	hindsight->size = search->size;
-	hindsight->alignment = search->alignment;
+	store(hindsight, &memory);
 	leave(hindsight);
 }
 
-/* A place that the freed one is part of may reach its own size into what is full. */
+/* Of places that the freed one is part of, the first and the last reach this far. */
+static void open_up(struct buffers_memory *memory, struct buffers_span freed)
+{
+	size_t before = memory->size - buffers_platform_granularity();
+	struct buffers_span *full = &memory->full;
+	struct buffers_span open = {
+		max(freed.start, before) - before, min(freed.end, UINTPTR_MAX - before) + before,
+	};
+
+	/* An empty span, too, says that nothing lies across it. */
+	if (open.start > full->end || full->start > open.end)
+		return;
+	if (full->end - open.start < open.end - full->start)
+		full->end = open.start;
+	else
+		full->start = open.end;
+}
+
 static void forget(struct buffers_span freed, struct buffers_hindsight *hindsight)
 {
-	struct buffers_span *full;
-	struct buffers_span open;
-
 	if (!enter(hindsight))
 		return;
-	full = &hindsight->full;
-	open.start = max(freed.start, hindsight->size) - hindsight->size;
-	open.end = min(freed.end, UINTPTR_MAX - hindsight->size) + hindsight->size;
-	/* An empty span, too, says that nothing lies across it. */
-	if (open.start <= full->end && full->start <= open.end) {
-		if (full->end - open.start < open.end - full->start)
-			full->end = open.start;
-		else
-			full->start = open.end;
-	}
+	for (size_t i = 0; i < BUFFERS_MEMORIES; i++)
+		if (hindsight->memories[i].size)
+			open_up(&hindsight->memories[i], freed);
 	leave(hindsight);
 }
 
@@ -391,34 +478,61 @@ static uintptr_t random_target(const struct search *search)
 	return target;
 }
 
-/*
- * EEXIST: not to be had.  Where the heap or the stack may grow, nothing is
- * placed between them and the neighbour.
- */
-static int map_beside(const struct search *search, const struct buffers_span *neighbour,
-		      struct buffers_span *mapped)
+/* Leaves a place that is occupied by as little as is known of what is there. */
+static void pass(struct search *search, struct place place)
 {
-	struct buffers_span above = { neighbour->end, search->range.end };
-	struct buffers_span below = { search->range.start, neighbour->start };
-	struct place place;
+	if (place.is_above)
+		search->up = place.address + buffers_platform_granularity();
+	else
+		search->down = place.address + search->size - buffers_platform_granularity();
+}
 
-	place.is_above = search->target <= neighbour->start;
-	if (place.is_above ?
-	    !buffers_gap_lowest(above, search->size, search->alignment, &place.address) :
-	    !buffers_gap_highest(below, search->size, search->alignment, &place.address))
+/* Beside the last one, not on the other side of the target. */
+static bool beside(const struct search *search, const struct buffers_memory *memory,
+		   struct place *place)
+{
+	place->is_above = memory->was_above;
+	return search->preferred > search->size &&
+	       (place->is_above ? lowest_above : highest_below)(search, everything,
+								&place->address);
+}
+
+/*
+ * Right beside what an equal search mapped last, or a few pages further, without
+ * a question: that a place is occupied costs less to learn by trying to map.
+ * EEXIST: not to be had, or where heap or stack may grow.
+ */
+static int map_ahead(struct search *search, struct buffers_hindsight *hindsight,
+		     struct buffers_span *mapped)
+{
+	enum { ATTEMPTS = 4 };
+	struct buffers_memory memory;
+	struct place place;
+	int error = EEXIST;
+
+	if (!recall(search, hindsight, &memory) || memory.size != search->size ||
+	    memory.alignment != search->alignment)
 		return EEXIST;
-	if (meets_kept(search, (struct buffers_span){ place.address,
-						      place.address + search->size }))
-		return EEXIST;
-	return map_place(search, place, mapped);
+	resume(search, &memory);
+	for (unsigned i = 0; i < ATTEMPTS && error == EEXIST; i++) {
+		if (!(i == 0 && beside(search, &memory, &place)) && !nearest(search, &place))
+			return EEXIST;
+		if (buffers_platform_may_grow_into(widened(search, place)))
+			return EEXIST;
+		error = map_and_pass(search, place, mapped);
+		if (error == EEXIST)
+			pass(search, place);
+	}
+	if (error == 0)
+		remember(search, hindsight);
+	return error;
 }
 
 /*
  * Where the heap or the stack would grow, as far from their edge as the range
  * allows: near an edge they would soon meet it.
  */
-static int map_in_kept(struct search *search, const struct buffers_maps *maps, bool is_aimed,
-		       struct buffers_span *mapped)
+static int map_in_kept(struct search *search, struct buffers_span *mapped)
 {
 	struct buffers_span heap = common(search->range, search->kept[0]);
 	struct buffers_span stack = common(search->range, search->kept[1]);
@@ -427,37 +541,40 @@ static int map_in_kept(struct search *search, const struct buffers_maps *maps, b
 	search->kept[0] = (struct buffers_span){ 0, 0 };
 	if (length(heap) > 0) {
 		heap.start += length(heap) / 2;
-		aim(search, is_aimed ? heap.end : random_in(heap));
-		error = map_nearest(search, maps, mapped);
+		aim(search, search->is_aimed ? heap.end : random_in(heap));
+		error = map_nearest(search, mapped);
 	}
 	search->kept[1] = (struct buffers_span){ 0, 0 };
 	if (error == EADDRNOTAVAIL && length(stack) > 0) {
 		stack.end -= length(stack) / 2;
-		aim(search, is_aimed ? stack.start : random_in(stack));
-		error = map_nearest(search, maps, mapped);
+		aim(search, search->is_aimed ? stack.start : random_in(stack));
+		error = map_nearest(search, mapped);
 	}
 	return error;
 }
 
-static int map_searching(struct search *search, bool is_aimed,
+static int map_searching(struct search *search, uintptr_t target,
 			 struct buffers_hindsight *hindsight, struct buffers_span *mapped)
 {
-	uintptr_t target = search->target;
-	struct buffers_maps maps;
+	struct buffers_memory memory;
 	int error = EADDRNOTAVAIL;
 
-	buffers_platform_maps_open(&maps);
-	if (resume(search, hindsight))
-		error = map_nearest(search, &maps, mapped);
+	search->kept[0] = buffers_platform_heap_growth();
+	search->kept[1] = buffers_platform_stack_growth();
+	buffers_platform_maps_open(&search->maps);
+	if (recall(search, hindsight, &memory)) {
+		resume(search, &memory);
+		error = map_nearest(search, mapped);
+	}
 	if (error == EADDRNOTAVAIL) {
-		aim(search, target);
-		error = map_nearest(search, &maps, mapped);
+		aim(search, search->is_aimed ? target : random_target(search));
+		error = map_nearest(search, mapped);
 	}
 	if (error == 0)
 		remember(search, hindsight);
 	if (error == EADDRNOTAVAIL)
-		error = map_in_kept(search, &maps, is_aimed, mapped);
-	buffers_platform_maps_close(&maps);
+		error = map_in_kept(search, mapped);
+	buffers_platform_maps_close(&search->maps);
 	return error;
 }
 
@@ -480,7 +597,7 @@ static bool search_init(struct search *search, const struct buffers_window *wind
 			size_t preferred)
 {
 	size_t page = buffers_platform_granularity();
-	struct buffers_span range = common(window->range, buffers_platform_limits());
+	struct buffers_span range = buffers_platform_usable(window->range);
 
 	if (window->size > length(range))
 		return false;
@@ -490,29 +607,23 @@ static bool search_init(struct search *search, const struct buffers_window *wind
 		.range = range,
 		.size = (window->size + page - 1) & ~(page - 1),
 		.alignment = max(window->alignment, page),
-		.kept = { buffers_platform_heap_growth(), buffers_platform_stack_growth() },
+		.is_aimed = window->target != 0,
 	};
 	search->preferred = max(preferred, search->size);
+	if (search->is_aimed)
+		aim(search, window->target);
 	return search->size <= length(range);
 }
 
 int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
-			  const struct buffers_span *neighbour,
 			  struct buffers_hindsight *hindsight, struct buffers_span *mapped)
 {
 	struct search search;
-	int error = EEXIST;
+	int error;
 
 	if (!search_init(&search, window, preferred))
 		return EADDRNOTAVAIL;
-	if (window->target)
-		aim(&search, window->target);
-	else if (neighbour)
-		aim(&search, neighbour->start);
-	else
-		aim(&search, random_target(&search));
-	if (neighbour)
-		error = map_beside(&search, neighbour, mapped);
+	error = map_ahead(&search, hindsight, mapped);
 	if (error == EEXIST)
 		error = map_searching(&search, window->target, hindsight, mapped);
 	if (error == EADDRNOTAVAIL && search.was_refused)

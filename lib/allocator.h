@@ -20,15 +20,22 @@ struct buffers_window {
 };
 
 /*
- * What the last search learned: no gap for `size` bytes begins in `full`, so
- * the next search for as much starts at its edges.  All zero knows nothing.
- * Shared by all threads; whoever finds it busy does without.
+ * What searches learned: no gap for `size` bytes begins in `full`, so the next
+ * search for as much starts at its edges.  All zero knows nothing.  Shared by
+ * all threads; whoever finds it busy does without.
  */
+#define BUFFERS_MEMORIES 8
+
 struct buffers_hindsight {
 	uint32_t is_busy;
-	struct buffers_span full;
-	size_t size;
-	size_t alignment;
+	uint32_t oldest;
+	struct buffers_memory {
+		struct buffers_span full;
+		size_t size;
+		size_t alignment;
+		bool was_aimed;		/* the window had a target */
+		bool was_above;		/* where the last place was found: at the end of `full` */
+	} memories[BUFFERS_MEMORIES];
 };
 
 /*
@@ -42,18 +49,17 @@ bool buffers_gap_highest(struct buffers_span gap, size_t size, size_t alignment,
 			 uintptr_t *place);
 
 /*
- * Maps executable memory for the window: right beside `neighbour` where there
- * is one, else at the free place nearest to the target.  It is as large as the
- * window asks, in whole pages, or `preferred` bytes where the gap allows that.
+ * Maps executable memory for the window, at the free place nearest to the
+ * target; without one, beside what was mapped before without one, at first at a
+ * random place.  It is as large as the window asks, in whole pages, or
+ * `preferred` bytes where the gap allows that.  Where more is preferred, beside
+ * the last one is better than nearest, for it makes no mapping.
  *
- * neighbour	memory in the window's range that this window could have used;
- *		NULL: none
  * hindsight	may be NULL
  *
  * EADDRNOTAVAIL, ENOMEM, EACCES.
  */
 int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
-			  const struct buffers_span *neighbour,
 			  struct buffers_hindsight *hindsight,
 			  struct buffers_span *mapped);
 

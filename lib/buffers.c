@@ -2,12 +2,12 @@
 /*
  * buffers.c: the public calls
  *
- * Checks what callers give, leads a request through locator and allocator, and
- * is alone in writing errno.
+ * Checks what callers give, leads a request through index and allocator, and is
+ * alone in writing errno.
  */
 
 #include "config.h"
-#include "locator.h"
+#include "index.h"
 #include "reloaded/buffers.h"
 
 #include <errno.h>
@@ -20,9 +20,23 @@
 struct process {
 	struct buffers_root root;
 	struct buffers_hindsight hindsight;
+	struct buffers_crowd crowd;
+	struct buffers_index index;	/* last: it uses the rest of the page */
 };
+_Static_assert(sizeof(struct process) <= 1024, "most of the page is left");
 
 static struct process *process_page;
+
+/*
+ * What the thread used last, to be tried first.  It counts only as long as the
+ * process has the same first locator: a forked child has another.  (The dynamic
+ * model of thread-local storage calls malloc().)
+ */
+static __thread struct {
+	struct buffers_item *item;
+	const struct buffers_locator *first;
+	unsigned seat;			/* in the crowd; 0: none yet */
+} mine __attribute__((tls_model("initial-exec")));
 
 /*
  * The kernel has emptied the page by now.  Where it does not, this does, but
@@ -124,27 +138,122 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 }
 
 static int make_buffer(struct process *process, struct buffers_locator *first,
-		       const struct buffers_window *window,
-		       const struct buffers_span *neighbour, struct buffers_item **item)
+		       const struct buffers_window *window, struct buffers_item **item)
 {
 	struct buffers_span buffer;
-	int error = buffers_allocator_map(window, BUFFER_SIZE, neighbour,
-					  &process->hindsight, &buffer);
+	int error = buffers_allocator_map(window, BUFFER_SIZE, &process->hindsight, &buffer);
 
 	if (error)
 		return error;
-	error = buffers_locator_register(first, buffer, item);
+	error = buffers_locator_register(buffers_index_last(&process->index, first), buffer, item);
 	if (error)
 		buffers_allocator_unmap(buffer, &process->hindsight);
 	return error;
 }
 
-static int get(const struct buffers_window *window, struct buffers_item **item)
+/* Those that lie too near to what others are busy with are left for later. */
+static int make_apart(struct process *process, struct buffers_locator *first,
+		      const struct buffers_window *window, const struct buffers_busy *busy,
+		      struct buffers_item **item)
+{
+	int error = make_buffer(process, first, window, item);
+
+	while (!error && buffers_crowd_is_near(busy, *item)) {
+		buffers_item_release(*item);
+		*item = NULL;
+		error = make_buffer(process, first, window, item);
+	}
+	return error;
+}
+
+static unsigned own_seat(void)
+{
+	static unsigned last;
+
+	if (!mine.seat)
+		mine.seat = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	return mine.seat;
+}
+
+static int find_or_make(struct process *process, struct buffers_locator *first,
+			const struct buffers_window *window, struct buffers_item **item)
+{
+	struct buffers_busy busy;
+	int error;
+
+	buffers_crowd_look(&process->crowd, own_seat(), &busy);
+	*item = buffers_index_take(&process->index, first, window, &busy);
+	if (*item)
+		return 0;
+	error = make_apart(process, first, window, &busy, item);
+	if (error && busy.count) {
+		busy.count = 0;
+		*item = buffers_index_take(&process->index, first, window, &busy);
+	}
+	return *item ? 0 : error;
+}
+
+/* A few attempts, for others may come to sit nearby at the same moment. */
+static int find_a_seat(struct process *process, struct buffers_locator *first,
+		       const struct buffers_window *window, struct buffers_item **item)
+{
+	unsigned attempts = 3;
+	int error = find_or_make(process, first, window, item);
+
+	while (!error && !buffers_crowd_sit(&process->crowd, own_seat(), *item) && --attempts) {
+		buffers_item_release(*item);
+		error = find_or_make(process, first, window, item);
+	}
+	return error;
+}
+
+/*
+ * Whether the request is valid and all that is free in the item suits it, with
+ * the free bytes from `position` on.  The same as window_from() and
+ * buffers_item_fits() say, but this is all that most calls do.
+ */
+static inline bool is_met(const struct buffers_request *request,
+			  const struct buffers_item *item, uint32_t position)
+{
+	uintptr_t start = item->base_address + position;
+	size_t room = item->size - position;
+	size_t mask = request->alignment - (request->alignment != 0);
+	size_t slack = (size_t)-start & mask;
+
+	/* 0 less 1 is more than anything: no size is too much, no end is far enough. */
+	return request->size - 1 < room && slack <= room - request->size &&
+	       start >= request->min_address && start + room - 1 <= request->max_address - 1 &&
+	       (request->alignment & mask) == 0 &&
+	       (request->flags | request->reserved[0] | request->reserved[1]) == 0;
+}
+
+/* The item that the thread used last, if it suits. */
+static inline struct buffers_item *take_mine(const struct buffers_request *request)
+{
+	const struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
+	struct buffers_item *item = mine.item;
+	uint32_t position;
+
+	if (!item || mine.first != __atomic_load_n(&process->root.first, __ATOMIC_RELAXED))
+		return NULL;
+	position = buffers_item_position(item);
+	if (!is_met(request, item, position) || !buffers_item_take_at(item, position))
+		return NULL;
+	return item;
+}
+
+static void align(struct buffers_item *item, size_t alignment)
+{
+	uintptr_t address;
+
+	if (alignment > 1)	/* fits, or it would not have been taken */
+		buffers_item_reserve(item, 0, alignment, &address);
+}
+
+static int take_other(const struct buffers_window *window, struct buffers_item **item)
 {
 	struct process *process;
 	struct buffers_locator *first;
-	struct buffers_span neighbour;
-	uintptr_t address;
 	int error;
 
 	if (window->size > UINT32_MAX)
@@ -155,25 +264,39 @@ static int get(const struct buffers_window *window, struct buffers_item **item)
 	error = buffers_locator_first(&process->root, &first);
 	if (error)
 		return error;
-	*item = buffers_locator_take(first, window, &neighbour);
-	if (!*item)
-		error = make_buffer(process, first, window,
-				    neighbour.end ? &neighbour : NULL, item);
+	error = find_a_seat(process, first, window, item);
 	if (error)
 		return error;
-	return buffers_item_reserve(*item, 0, window->alignment, &address);
+	mine.item = *item;
+	mine.first = first;
+	return 0;
 }
 
-struct buffers_item *buffers_get(const struct buffers_request *request)
+/* All that buffers_get() does beyond the thread's last item. */
+__attribute__((noinline))
+static struct buffers_item *get(const struct buffers_request *request)
 {
-	struct buffers_item *item = NULL;
 	struct buffers_window window;
+	struct buffers_item *item = NULL;
 	int saved = errno;
 	int error = window_from(request, &window);
 
 	if (!error)
-		error = get(&window, &item);
-	return conclude(error, saved) == 0 ? item : NULL;
+		error = take_other(&window, &item);
+	if (conclude(error, saved) != 0)
+		return NULL;
+	align(item, window.alignment);
+	return item;
+}
+
+struct buffers_item *buffers_get(const struct buffers_request *request)
+{
+	struct buffers_item *item = request ? take_mine(request) : NULL;
+
+	if (!item)
+		return get(request);
+	align(item, request->alignment);
+	return item;
 }
 
 struct buffers_item *buffers_get_near(const void *target, size_t size)
@@ -204,7 +327,8 @@ static void *fail(int error)
 	return NULL;
 }
 
-void *buffers_append(struct buffers_item *item, const void *data, size_t size)
+__attribute__((noinline))
+static void *append(struct buffers_item *item, const void *data, size_t size)
 {
 	uintptr_t address;
 	int error;
@@ -213,6 +337,13 @@ void *buffers_append(struct buffers_item *item, const void *data, size_t size)
 		return fail(EINVAL);
 	error = buffers_item_append(item, data, size, &address);
 	return error ? fail(error) : (void *)address;
+}
+
+void *buffers_append(struct buffers_item *item, const void *data, size_t size)
+{
+	void *copy = item && data ? buffers_item_append_short(item, data, size) : NULL;
+
+	return copy ? copy : append(item, data, size);
 }
 
 void *buffers_append_code(struct buffers_item *item, const void *code, size_t size)
@@ -331,7 +462,7 @@ static int alloc(const struct buffers_window *window, struct buffers_span *mappe
 
 	if (error)
 		return error;
-	return buffers_allocator_map(window, 0, NULL, &process->hindsight, mapped);
+	return buffers_allocator_map(window, 0, &process->hindsight, mapped);
 }
 
 void *buffers_alloc(const struct buffers_request *request, size_t *allocated)

@@ -53,7 +53,19 @@ _Static_assert(sizeof(struct buffers_locator) + sizeof(struct buffers_item) >
 	       BUFFERS_LOCATOR_SIZE, "layout: as many items as fit");
 
 /* NULL at the end of the chain. */
-struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator);
+static inline struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator)
+{
+	return (struct buffers_locator *)__atomic_load_n(&locator->next_locator,
+							 __ATOMIC_ACQUIRE);
+}
+
+/* Of its items, which were written before. */
+static inline unsigned buffers_locator_count(const struct buffers_locator *locator)
+{
+	unsigned count = __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
+
+	return count < BUFFERS_LOCATOR_CAPACITY ? count : BUFFERS_LOCATOR_CAPACITY;
+}
 
 /* Whether the bytes make sense as a locator of ours. */
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
@@ -96,34 +108,16 @@ struct buffers_locator *buffers_locator_known(struct buffers_root *root);
 void buffers_locator_leave(const struct buffers_root *root);
 
 /*
- * Takes an item of the chain whose free room suits the window.  Returns NULL
- * if there is none, and sets *neighbour to the last buffer that lies in the
- * window's range, an empty span when none does.
+ * Adds a buffer to the chain, from any of its locators on, with a new one where
+ * all are full.  *item is set to its item, taken by the caller.  ENOMEM: no page for that.
  */
-struct buffers_item *buffers_locator_take(struct buffers_locator *first,
-					  const struct buffers_window *window,
-					  struct buffers_span *neighbour);
-
-/*
- * Adds a buffer to the chain, with a new locator where all are full.
- * *item is set to its item, taken by the caller.  ENOMEM: no page for that.
- */
-int buffers_locator_register(struct buffers_locator *first, struct buffers_span buffer,
+int buffers_locator_register(struct buffers_locator *locator, struct buffers_span buffer,
 			     struct buffers_item **item);
 
 /* As buffers_walk(); `first` may be NULL. */
 int buffers_locator_walk(const struct buffers_locator *first,
 			 int (*visit)(const struct buffers_info *info, void *context),
 			 void *context);
-
-/* What the holder of an item may do with it.  ENOSPC: less room than that. */
-int buffers_item_append(struct buffers_item *item, const void *data, size_t size,
-			uintptr_t *address);
-int buffers_item_reserve(struct buffers_item *item, size_t size, size_t alignment,
-			 uintptr_t *address);
-uintptr_t buffers_item_next(const struct buffers_item *item);
-uint32_t buffers_item_room(const struct buffers_item *item);
-void buffers_item_release(struct buffers_item *item);
 
 #pragma GCC visibility pop
 

@@ -28,6 +28,7 @@
 
 #define KIB ((uintptr_t)1 << 10)
 #define MIB ((uintptr_t)1 << 20)
+#define GIB ((uintptr_t)1 << 30)
 
 #ifndef PR_SET_VMA
 # define PR_SET_VMA		0x53564d41
@@ -58,7 +59,7 @@ static uintptr_t page_up(uintptr_t address)
 
 size_t buffers_platform_granularity(void)
 {
-	return getauxval(AT_PAGESZ);
+	return (size_t)getpagesize();
 }
 
 /*
@@ -106,7 +107,7 @@ static uintptr_t growth_most(void)
 	return space_mask() / 16 + 1;
 }
 
-struct buffers_span buffers_platform_limits(void)
+static uintptr_t lowest_usable(void)
 {
 	static uintptr_t lowest;	/* racing threads read the same file */
 	uintptr_t start = __atomic_load_n(&lowest, __ATOMIC_RELAXED);
@@ -117,37 +118,88 @@ struct buffers_span buffers_platform_limits(void)
 			start = 64 * KIB;
 		__atomic_store_n(&lowest, start, __ATOMIC_RELAXED);
 	}
-	/* How much the kernel keeps of the topmost 64 KiB differs. */
-	return (struct buffers_span){ start, space_mask() & ~(64 * KIB - 1) };
+	return start;
 }
+
+/*
+ * The file is not read for a range that begins above where programs are linked,
+ * for no system protects that.  How much the kernel keeps of the topmost 64 KiB
+ * differs.
+ */
+struct buffers_span buffers_platform_usable(struct buffers_span range)
+{
+	uintptr_t highest = space_mask() & ~(64 * KIB - 1);
+
+	if (range.start < GIB && range.start < lowest_usable())
+		range.start = lowest_usable();
+	if (range.end > highest)
+		range.end = highest;
+	return range;
+}
+
+static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
+{
+	uintptr_t rest = space_mask() - start;
+
+	return (struct buffers_span){ start, start + (rest < size ? rest : size) };
+}
+
+/* The lowest program break that was seen; 0: none yet. */
+static uintptr_t lowest_break;
 
 struct buffers_span buffers_platform_heap_growth(void)
 {
 	/* brk(2) of the kernel returns the break; the C library's hides it. */
 	uintptr_t start = page_up((uintptr_t)syscall(SYS_brk, 0L));
-	uintptr_t rest = space_mask() - start;
+	uintptr_t lowest = __atomic_load_n(&lowest_break, __ATOMIC_RELAXED);
 
-	return (struct buffers_span){ start, start + (rest < growth_most() ? rest : growth_most()) };
+	if (!lowest || start < lowest)
+		__atomic_store_n(&lowest_break, start, __ATOMIC_RELAXED);
+	return heap_from(start, growth_most());
 }
 
-struct buffers_span buffers_platform_stack_growth(void)
+/* So much of what lies below it as the stack may come to use. */
+static struct buffers_span stack_down(uintptr_t room)
 {
 	uintptr_t end = page_up(stack_top());
-	uintptr_t least = 128 * MIB;	/* what the kernel keeps free for it: mmap_base() */
 	uintptr_t guard = 256 * buffers_platform_granularity();	/* stack_guard_gap */
+	uintptr_t start = end - room - guard;
 	uintptr_t interpreter = getauxval(AT_BASE);
-	struct rlimit limit;
-	uintptr_t room = least;
-	uintptr_t start;
 
-	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > least)
-		room = limit.rlim_cur < growth_most() ?
-		       page_up((uintptr_t)limit.rlim_cur) : growth_most();
-	start = end - room - guard;
 	/* The first mapping below the room that the stack had at exec ends it. */
 	if (start < interpreter && interpreter < end)
 		start = interpreter;
 	return (struct buffers_span){ start, end };
+}
+
+struct buffers_span buffers_platform_stack_growth(void)
+{
+	uintptr_t least = 128 * MIB;	/* what the kernel keeps free for it: mmap_base() */
+	struct rlimit limit;
+	uintptr_t room = least;
+
+	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > least)
+		room = limit.rlim_cur < growth_most() ?
+		       page_up((uintptr_t)limit.rlim_cur) : growth_most();
+	return stack_down(room);
+}
+
+static bool meet(struct buffers_span a, struct buffers_span b)
+{
+	return a.start < b.end && b.start < a.end;
+}
+
+/*
+ * The break moves, and so does RLIMIT_STACK.  But who asks has looked at the
+ * break once, and no heap grows by three times of what we keep free for it; no
+ * limit lets the stack grow further than we ever keep free for that.
+ */
+bool buffers_platform_may_grow_into(struct buffers_span span)
+{
+	uintptr_t lowest = __atomic_load_n(&lowest_break, __ATOMIC_RELAXED);
+
+	return !lowest || meet(span, heap_from(lowest, 4 * growth_most())) ||
+	       meet(span, stack_down(growth_most()));
 }
 
 /*
@@ -159,16 +211,24 @@ static int protection_bits(enum buffers_protection protection)
 	return PROT_READ | PROT_WRITE | (protection == BUFFERS_CODE ? PROT_EXEC : 0);
 }
 
+/* EINVAL: a kernel that knows no names (CONFIG_ANON_VMA_NAME), now and later. */
 static void name_mapping(void *address, size_t size)
 {
-	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, size, mapping_name);
+	static bool is_futile;
+
+	if (!__atomic_load_n(&is_futile, __ATOMIC_RELAXED) &&
+	    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, size, mapping_name) != 0 &&
+	    errno == EINVAL)
+		__atomic_store_n(&is_futile, true, __ATOMIC_RELAXED);
 }
 
 int buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
 				  uintptr_t *address)
 {
+	/* Our own data is written at once. */
+	int populate = protection == BUFFERS_DATA ? MAP_POPULATE : 0;
 	void *got = mmap(NULL, size, protection_bits(protection),
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			 MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0);
 
 	if (got == MAP_FAILED)	/* seccomp filters, systemd's for one, say EPERM */
 		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
@@ -301,15 +361,30 @@ static uintptr_t end_of_mapped(uintptr_t start)
 	return start + known;
 }
 
+static uintptr_t start_of_mapped(uintptr_t end)
+{
+	size_t page = buffers_platform_granularity();
+	size_t known = page;
+	size_t step;
+
+	while (is_mapped(end - 2 * known, known))
+		known *= 2;
+	for (step = known / 2; step >= page; step /= 2)
+		if (is_mapped(end - known - step, step))
+			known += step;
+	return end - known;
+}
+
 static int probe(struct buffers_span span, struct buffers_span *mapping)
 {
 	size_t page = buffers_platform_granularity();
 
 	for (uintptr_t address = span.start; address < span.end; address += page) {
-		if (is_mapped(address, page)) {
-			*mapping = (struct buffers_span){ address, end_of_mapped(address) };
-			return 0;
-		}
+		if (!is_mapped(address, page))
+			continue;
+		mapping->start = address > span.start ? address : start_of_mapped(address + page);
+		mapping->end = end_of_mapped(address);
+		return 0;
 	}
 	return ENOENT;
 }

@@ -12,7 +12,8 @@
  * - They call no malloc(3), take no lock that the same thread could hold, and
  *   may run in any thread at any time; none is a cancellation point.
  * - Addresses and sizes that are given are whole pages, unless it says so;
- *   spans are half open, and none ends beyond buffers_platform_limits().
+ *   spans are half open, and none ends beyond what buffers_platform_usable()
+ *   leaves of everything.
  */
 #ifndef BUFFERS_PLATFORM_H
 #define BUFFERS_PLATFORM_H
@@ -36,10 +37,11 @@ enum buffers_protection {
 size_t buffers_platform_granularity(void);
 
 /*
- * Where the library may map at all: from above what the system protects (and
- * at least 64 KiB) to the end of the user's half of the address space.
+ * The part of a range where the library may map at all: from above what the
+ * system protects (and at least 64 KiB) to the end of the user's half of the
+ * address space.  It may be empty or inverted.
  */
-struct buffers_span buffers_platform_limits(void);
+struct buffers_span buffers_platform_usable(struct buffers_span range);
 
 /*
  * Where the heap will grow from the program break upward, and where the main
@@ -47,6 +49,12 @@ struct buffers_span buffers_platform_limits(void);
  */
 struct buffers_span buffers_platform_heap_growth(void);
 struct buffers_span buffers_platform_stack_growth(void);
+
+/*
+ * Whether either may ever grow into this span, as far as can be told without
+ * asking the system: true when in doubt.
+ */
+bool buffers_platform_may_grow_into(struct buffers_span span);
 
 /*
  * Maps zeroed private memory at `address` exactly.  Never replaces anything.

@@ -63,6 +63,32 @@ START_TEST(heap_grows_after_buffers_near_the_executable)
 }
 END_TEST
 
+/*
+ * Page after page beside the last, which asks nobody where the break is now,
+ * while the heap grows and is given back.
+ */
+START_TEST(heap_grows_while_pages_are_mapped_near_it)
+{
+	char *start = sbrk(0);
+	struct buffers_request request = buffers_request_near(start, BUFFERS_REACH_BRANCH, 4096);
+	size_t allocated;
+
+	for (size_t round = 0; round < 8; round++) {
+		for (size_t i = 0; i < BUFFERS; i++) {
+			char *page = buffers_alloc(&request, &allocated);
+
+			ck_assert_ptr_nonnull(page);
+			ck_assert(page < start || page >= start + 64 * MIB);
+			if (i % 16 == 0)
+				ck_assert_ptr_ne(sbrk((intptr_t)(64 * KIB)), (void *)-1);
+		}
+		if (round % 2)
+			ck_assert_int_eq(brk(start), 0);
+	}
+	check_heap_grows();
+}
+END_TEST
+
 /* With a position-dependent executable, the heap is in this range. */
 START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
 {
@@ -173,6 +199,7 @@ static int run(const char *name)
 	tcase_add_test(all, nothing_is_mapped_below_64_kib);
 	tcase_add_test(all, heap_grows_after_buffers_near_the_break);
 	tcase_add_test(all, heap_grows_after_buffers_near_the_executable);
+	tcase_add_test(all, heap_grows_while_pages_are_mapped_near_it);
 	tcase_add_test(all, heap_grows_after_buffers_in_the_first_2_gib);
 	tcase_add_test(all, heap_grows_when_only_its_own_room_is_left);
 	tcase_add_test(all, stack_grows_after_buffers_near_it);

@@ -25,9 +25,13 @@ size_t buffers_platform_granularity(void)
 	return FAKE_PAGE;
 }
 
-struct buffers_span buffers_platform_limits(void)
+struct buffers_span buffers_platform_usable(struct buffers_span range)
 {
-	return (struct buffers_span){ FAKE_FIRST * FAKE_PAGE, FAKE_PAGES * FAKE_PAGE };
+	if (range.start < FAKE_FIRST * FAKE_PAGE)
+		range.start = FAKE_FIRST * FAKE_PAGE;
+	if (range.end > FAKE_PAGES * FAKE_PAGE)
+		range.end = FAKE_PAGES * FAKE_PAGE;
+	return range;
 }
 
 struct buffers_span buffers_platform_heap_growth(void)
@@ -38,6 +42,12 @@ struct buffers_span buffers_platform_heap_growth(void)
 struct buffers_span buffers_platform_stack_growth(void)
 {
 	return fake.stack;
+}
+
+bool buffers_platform_may_grow_into(struct buffers_span span)
+{
+	return (fake.heap.start < span.end && span.start < fake.heap.end) ||
+	       (fake.stack.start < span.end && span.start < fake.stack.end);
 }
 
 int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection protection)
@@ -110,7 +120,7 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 	if (page >= end)
 		return ENOENT;
 	mapping->start = page * FAKE_PAGE;
-	if (maps->kind == BUFFERS_MAPS_QUERY)	/* a probe cannot look further down */
+	if (maps->kind == BUFFERS_MAPS_QUERY)	/* a probe need not look further down */
 		for (; !is_free(mapping->start / FAKE_PAGE - 1); mapping->start -= FAKE_PAGE)
 			if (mapping->start == 0)
 				break;

@@ -131,9 +131,15 @@ unsigned long long read_address(const char *path)
 
 bool is_named_in(const char *path, const void *item)
 {
-	uintptr_t address = (uintptr_t)item & ~(uintptr_t)4095;
+	uintptr_t sought = (uintptr_t)item & ~(uintptr_t)4095;
+	const uintptr_t *locator = (const uintptr_t *)(uintptr_t)read_address(path);
 
-	return item && read_address(path) == address && *(const uintptr_t *)address == address;
+	while (item && locator && locator[0] == (uintptr_t)locator) {
+		if (locator[0] == sought)
+			return true;
+		locator = (const uintptr_t *)__atomic_load_n(&locator[1], __ATOMIC_ACQUIRE);
+	}
+	return false;
 }
 
 unsigned count_files(const char *place)

@@ -38,7 +38,7 @@ static struct buffers_window window(size_t first, size_t end, size_t target, siz
 static int map(const struct buffers_window *window, size_t preferred_pages,
 	       struct buffers_span *mapped)
 {
-	int error = buffers_allocator_map(window, PAGES(preferred_pages), NULL, NULL, mapped);
+	int error = buffers_allocator_map(window, PAGES(preferred_pages), NULL, mapped);
 
 	ck_assert_uint_eq(fake.opened, 0);
 	return error;
@@ -110,8 +110,7 @@ static bool map_and_check(const struct buffers_window *window, size_t preferred_
 	size_t least = nearest_of_all(window, false);
 	size_t least_kept = nearest_of_all(window, true);
 	size_t size = (window->size + FAKE_PAGE - 1) & ~(size_t)(FAKE_PAGE - 1);
-	int error = buffers_allocator_map(window, PAGES(preferred_pages), NULL, hindsight,
-					  mapped);
+	int error = buffers_allocator_map(window, PAGES(preferred_pages), hindsight, mapped);
 
 	ck_assert_uint_eq(fake.opened, 0);
 	if (least_kept == SIZE_MAX) {
@@ -166,6 +165,14 @@ START_TEST(nearest_place_is_taken_in_random_spaces)
 }
 END_TEST
 
+static struct buffers_hindsight remembering(uintptr_t start, uintptr_t end, size_t size,
+					    size_t alignment)
+{
+	return (struct buffers_hindsight){
+		.memories = { { { start, end }, size, alignment, true, true } },
+	};
+}
+
 START_TEST(hindsight_changes_no_result)
 {
 	uint64_t seed = seed_random();
@@ -178,6 +185,8 @@ START_TEST(hindsight_changes_no_result)
 		reset(_i);
 		for (size_t page = 0; page < FAKE_PAGES; page++)
 			fake.mapped[page] = random_below(&seed, 4) == 0;
+		if (round % 4 == 1)
+			fake.heap = (struct buffers_span){ PAGES(230), PAGES(330) };
 		for (unsigned i = 0; i < 300; i++) {
 			/* few targets, so that they meet what was remembered */
 			struct buffers_window wanted =
@@ -213,16 +222,16 @@ START_TEST(hindsight_saves_questions)
 	for (size_t page = 100; page < 400; page += 2)
 		fake.mapped[page] = true;
 	wanted.size = PAGES(2);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_gt(fake.questions, 100);
 	fake.questions = 0;
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_lt(fake.questions, 5);
 
 	/* busy: does without */
 	hindsight.is_busy = 1;
 	fake.questions = 0;
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_gt(fake.questions, 100);
 	ck_assert_int_eq(buffers_allocator_unmap(mapped, &hindsight), 0);
 	ck_assert_uint_eq(hindsight.is_busy, 1);
@@ -237,13 +246,13 @@ START_TEST(freed_place_is_the_nearest_again)
 
 	reset(_i);
 	for (size_t i = 0; i < 20; i++)
-		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight,
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight,
 						       &mapped[i]), 0);
 	for (size_t i = 0; i < 20; i++) {
 		struct buffers_span again;
 
 		ck_assert_int_eq(buffers_allocator_unmap(mapped[i], &hindsight), 0);
-		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &again), 0);
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &again), 0);
 		ck_assert_uint_eq(again.start, mapped[i].start);
 	}
 }
@@ -252,9 +261,7 @@ END_TEST
 /* An empty span is full as well: nothing of that size lies across its ends. */
 START_TEST(freed_place_across_an_empty_span_is_found)
 {
-	struct buffers_hindsight hindsight = {
-		.full = { PAGES(256), PAGES(256) }, .size = PAGES(3), .alignment = FAKE_PAGE,
-	};
+	struct buffers_hindsight hindsight = remembering(PAGES(256), PAGES(256), PAGES(3), FAKE_PAGE);
 	struct buffers_window wanted = window(16, 512, 256, 3);
 	struct buffers_span freed = { PAGES(255), PAGES(258) };
 	struct buffers_span mapped;
@@ -263,7 +270,7 @@ START_TEST(freed_place_across_an_empty_span_is_found)
 	fill(16, 512);
 	memset(&fake.mapped[300], 0, 3);
 	ck_assert_int_eq(buffers_allocator_unmap(freed, &hindsight), 0);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(255));
 }
 END_TEST
@@ -271,9 +278,7 @@ END_TEST
 /* The place that was sought is longer, and reaches into what was full. */
 START_TEST(longer_place_may_reach_into_what_is_full)
 {
-	struct buffers_hindsight hindsight = {
-		.full = { PAGES(250), PAGES(260) }, .size = PAGES(2), .alignment = PAGES(4),
-	};
+	struct buffers_hindsight hindsight = remembering(PAGES(250), PAGES(260), PAGES(2), PAGES(4));
 	struct buffers_window wanted = window(16, 512, 255, 5);
 	struct buffers_span mapped;
 
@@ -281,13 +286,12 @@ START_TEST(longer_place_may_reach_into_what_is_full)
 	fill(16, 512);
 	memset(&fake.mapped[248], 0, 5);	/* 248 to 252, 2 pages at 248 end at 250 */
 	wanted.alignment = PAGES(4);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(248));
 	memset(&fake.mapped[240], 0, 5);
 	buffers_platform_unmap(mapped.start, PAGES(5));
-	hindsight.full = (struct buffers_span){ PAGES(250), PAGES(260) };
-	hindsight.size = PAGES(2);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	hindsight = remembering(PAGES(250), PAGES(260), PAGES(2), PAGES(4));
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(248));
 }
 END_TEST
@@ -304,10 +308,10 @@ START_TEST(narrow_range_hides_no_place_from_a_wide_one)
 	memset(&fake.mapped[256 - 40], 0, 16);
 	memset(&fake.mapped[256 - 13], 0, 16);
 	memset(&fake.mapped[256 + 20], 0, 16);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(256 + 20));
 	wanted.range.start = PAGES(16);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(256 - 13));
 }
 END_TEST
@@ -320,10 +324,10 @@ START_TEST(stale_hindsight_hides_no_place)
 	struct buffers_span mapped;
 
 	reset(_i);
-	while (buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped) == 0)
+	while (buffers_allocator_map(&wanted, 0, &hindsight, &mapped) == 0)
 		;
 	fake.mapped[250] = false;
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, NULL, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, PAGES(250));
 }
 END_TEST
@@ -431,54 +435,156 @@ START_TEST(preferred_size_yields_to_a_limit_on_memory)
 }
 END_TEST
 
-START_TEST(neighbour_is_extended_by_one_mapping)
+/* Maps, and says how many attempts that took; questions are asked never. */
+static unsigned attempts_without_question(const struct buffers_window *wanted, size_t preferred,
+					  struct buffers_hindsight *hindsight,
+					  struct buffers_span *mapped)
 {
-	struct buffers_window wanted = window(16, 512, 256, 1);
-	struct buffers_span neighbour = { PAGES(260), PAGES(270) };
+	fake.questions = 0;
+	fake.attempts = 0;
+	ck_assert_int_eq(buffers_allocator_map(wanted, PAGES(preferred), hindsight, mapped), 0);
+	ck_assert_uint_eq(fake.opened, 0);
+	ck_assert_uint_eq(fake.questions, 0);
+	return fake.attempts;
+}
+
+START_TEST(last_place_is_extended_by_one_mapping)
+{
+	struct buffers_window wanted = window(16, 512, 252, 1);
+	struct buffers_hindsight hindsight = { 0 };
 	struct buffers_span mapped;
 
 	reset(_i);
-	fill(260, 270);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.start, PAGES(270));
-	ck_assert_uint_eq(mapped.end, PAGES(274));
-	neighbour = (struct buffers_span){ PAGES(240), PAGES(250) };
-	fill(240, 250);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.start, PAGES(236));
-	ck_assert_uint_eq(mapped.end, PAGES(240));
-	/* without a target: upward, and the search goes on from there */
-	wanted.target = 0;
-	neighbour = (struct buffers_span){ PAGES(100), PAGES(101) };
-	fill(100, 101);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.start, PAGES(101));
-	ck_assert_uint_eq(fake.questions, 0);
-	ck_assert_uint_eq(fake.attempts, 3);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.end, PAGES(100));
+	fill(250, 260);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(1), &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(249));
+	/* 8 pages from the target there at last, and then here */
+	for (size_t page = 248; page >= 244; page--) {
+		ck_assert_uint_eq(attempts_without_question(&wanted, 1, &hindsight, &mapped), 1);
+		ck_assert_uint_eq(mapped.start, PAGES(page));
+	}
+	ck_assert_uint_eq(attempts_without_question(&wanted, 1, &hindsight, &mapped), 1);
+	ck_assert_uint_eq(mapped.start, PAGES(260));
+	/* where more is preferred, on the side of the last, though that be further */
+	for (size_t page = 261; page < 300; page += 4) {
+		ck_assert_uint_eq(attempts_without_question(&wanted, 4, &hindsight, &mapped), 1);
+		ck_assert_uint_eq(mapped.start, PAGES(page));
+		ck_assert_uint_eq(mapped.end, PAGES(page + 4));
+	}
+	ck_assert_uint_eq(attempts_without_question(&wanted, 1, &hindsight, &mapped), 1);
+	ck_assert_uint_eq(mapped.start, PAGES(243));
+	ck_assert_uint_eq(attempts_without_question(&wanted, 4, &hindsight, &mapped), 1);
+	ck_assert_uint_eq(mapped.start, PAGES(239));
+	/* another target in what is known */
+	wanted.target = PAGES(262);
+	ck_assert_uint_eq(attempts_without_question(&wanted, 1, &hindsight, &mapped), 1);
+	ck_assert_uint_eq(mapped.start, PAGES(238));
+	/* as much as the range allows */
+	wanted.range.start = PAGES(236);
+	ck_assert_uint_eq(attempts_without_question(&wanted, 4, &hindsight, &mapped), 1);
+	ck_assert_uint_eq(mapped.start, PAGES(237));
+	ck_assert_uint_eq(mapped.end, PAGES(238));
+	/* and then on the other side */
+	wanted.range.start = PAGES(237);
+	ck_assert_uint_eq(attempts_without_question(&wanted, 4, &hindsight, &mapped), 1);
+	ck_assert_uint_eq(mapped.start, PAGES(301));
 }
 END_TEST
 
-START_TEST(neighbour_at_the_edge_of_the_range_or_the_heap_starts_a_search)
+/* Without a target the first is anywhere, and the others are beside it. */
+START_TEST(random_place_is_extended_by_one_mapping)
 {
-	struct buffers_window wanted = window(200, 300, 250, 1);
-	struct buffers_span neighbour = { PAGES(290), PAGES(300) };
+	struct buffers_window wanted = window(16, 512, 0, 1);
+	struct buffers_window aimed = window(16, 512, 256, 1);
+
+	for (unsigned i = 0; i < 100; i++) {
+		struct buffers_hindsight hindsight = { 0 };
+		struct buffers_span mapped, all, other;
+
+		reset(_i);
+		fake.random = i;
+		ck_assert_int_eq(buffers_allocator_map(&aimed, 0, &hindsight, &other), 0);
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &all), 0);
+		for (unsigned j = 0; j < 3; j++) {
+			if (all.end == PAGES(512) || all.start == PAGES(16) ||
+			    all.end == other.start || all.start == other.end)
+				break;
+			ck_assert_uint_eq(attempts_without_question(&wanted, 0, &hindsight,
+								    &mapped), 1);
+			ck_assert(mapped.start == all.end || mapped.end == all.start);
+			if (mapped.start == all.end)
+				all.end = mapped.end;
+			else
+				all.start = mapped.start;
+		}
+		/* nor does a target lead there */
+		ck_assert_int_eq(buffers_allocator_map(&aimed, 0, &hindsight, &mapped), 0);
+		ck_assert(mapped.start == other.end || mapped.end == other.start ||
+			  all.start == other.end || all.end == other.start);
+	}
+}
+END_TEST
+
+START_TEST(few_occupied_pages_are_passed_without_a_question)
+{
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_hindsight hindsight = remembering(PAGES(100), PAGES(260), PAGES(1),
+							 FAKE_PAGE);
 	struct buffers_span mapped;
 
 	reset(_i);
-	fill(290, 300);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.start, PAGES(250));
-	neighbour = (struct buffers_span){ PAGES(200), PAGES(210) };
-	fill(200, 210);
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.start, PAGES(249));
-	neighbour = (struct buffers_span){ PAGES(260), PAGES(270) };
-	fill(260, 270);
-	fake.heap = (struct buffers_span){ PAGES(270), PAGES(290) };
-	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &neighbour, NULL, &mapped), 0);
-	ck_assert_uint_eq(mapped.start, PAGES(251));
+	fill(100, 263);
+	ck_assert_uint_eq(attempts_without_question(&wanted, 0, &hindsight, &mapped), 4);
+	ck_assert_uint_eq(mapped.start, PAGES(263));
+	fill(264, 268);
+	fake.attempts = 0;
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(268));
+	ck_assert_uint_gt(fake.questions, 0);
+	ck_assert_uint_lt(fake.attempts, 7);
+}
+END_TEST
+
+START_TEST(nothing_is_extended_into_the_room_of_the_heap)
+{
+	struct buffers_window wanted = window(200, 300, 250, 1);
+	struct buffers_hindsight hindsight = remembering(PAGES(240), PAGES(260), PAGES(1),
+							 FAKE_PAGE);
+	struct buffers_span mapped;
+
+	reset(_i);
+	fill(240, 260);
+	wanted.target = PAGES(258);
+	fake.heap = (struct buffers_span){ PAGES(262), PAGES(300) };
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(4), &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(260));
+	ck_assert_uint_eq(mapped.end, PAGES(261));
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(1), &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(261));
+	ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(1), &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(239));
+}
+END_TEST
+
+/* Many users at different targets: what is known of each stays known. */
+START_TEST(several_targets_are_remembered)
+{
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_span mapped;
+
+	reset(_i);
+	for (unsigned round = 0; round < 5; round++) {
+		for (size_t i = 0; i < BUFFERS_MEMORIES; i++) {
+			struct buffers_window wanted = window(16, 512, 50 + i * 50, 1);
+
+			if (round == 0)
+				ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight,
+								       &mapped), 0);
+			else
+				ck_assert_uint_eq(attempts_without_question(
+					&wanted, 0, &hindsight, &mapped), 1);
+		}
+	}
 }
 END_TEST
 
@@ -567,7 +673,8 @@ END_TEST
 START_TEST(errors_end_the_search)
 {
 	struct buffers_window wanted = window(100, 120, 110, 1);
-	struct buffers_span neighbour = { PAGES(110), PAGES(111) };
+	struct buffers_hindsight hindsight = remembering(PAGES(110), PAGES(111), PAGES(1),
+							 FAKE_PAGE);
 	struct buffers_span mapped;
 	static const int errors[] = { ENOMEM, EACCES };
 
@@ -576,8 +683,8 @@ START_TEST(errors_end_the_search)
 		fake.error = errors[i];
 		ck_assert_int_eq(map(&wanted, 0, &mapped), errors[i]);
 		ck_assert_uint_eq(fake.attempts, 1);
-		ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(2), &neighbour, NULL,
-						       &mapped), errors[i]);
+		ck_assert_int_eq(buffers_allocator_map(&wanted, PAGES(2), &hindsight, &mapped),
+				 errors[i]);
 		ck_assert_uint_eq(fake.opened, 0);
 	}
 }
@@ -675,9 +782,11 @@ int main(void)
 	tcase_add_loop_test(rules, preferred_size_is_taken_where_it_fits, 0, KINDS);
 	tcase_add_loop_test(rules, preferred_size_yields_to_the_heap, 0, KINDS);
 	tcase_add_loop_test(rules, preferred_size_yields_to_a_limit_on_memory, 0, KINDS);
-	tcase_add_loop_test(rules, neighbour_is_extended_by_one_mapping, 0, KINDS);
-	tcase_add_loop_test(rules, neighbour_at_the_edge_of_the_range_or_the_heap_starts_a_search,
-			    0, KINDS);
+	tcase_add_loop_test(rules, last_place_is_extended_by_one_mapping, 0, KINDS);
+	tcase_add_loop_test(rules, random_place_is_extended_by_one_mapping, 0, KINDS);
+	tcase_add_loop_test(rules, few_occupied_pages_are_passed_without_a_question, 0, KINDS);
+	tcase_add_loop_test(rules, nothing_is_extended_into_the_room_of_the_heap, 0, KINDS);
+	tcase_add_loop_test(rules, several_targets_are_remembered, 0, KINDS);
 	tcase_add_loop_test(rules, room_of_heap_and_stack_is_the_last_resort, 0, KINDS);
 	tcase_add_loop_test(rules, last_resort_without_target_is_random_in_the_far_half, 0, KINDS);
 	tcase_add_loop_test(rules, random_place_covers_the_range, 0, KINDS);

@@ -64,6 +64,11 @@ static uintptr_t some_memory(size_t pages)
 	return address;
 }
 
+static struct buffers_span limits(void)
+{
+	return buffers_platform_usable((struct buffers_span){ 0, UINTPTR_MAX });
+}
+
 START_TEST(granularity_is_the_page_size)
 {
 	ck_assert_uint_eq(page(), (size_t)sysconf(_SC_PAGESIZE));
@@ -72,25 +77,25 @@ END_TEST
 
 START_TEST(limits_enclose_all_mappings_and_leave_the_lowest_64_kib)
 {
-	struct buffers_span limits = buffers_platform_limits();
+	struct buffers_span all = limits();
 	static struct mapping maps[10000];
 	size_t count = read_maps(maps, 10000);
 
-	ck_assert_uint_ge(limits.start, 0x10000);
-	ck_assert_uint_lt(limits.start, MIB);
+	ck_assert_uint_ge(all.start, 0x10000);
+	ck_assert_uint_lt(all.start, MIB);
 	for (size_t i = 0; i < count; i++) {
 		if (strcmp(maps[i].name, "[vsyscall]") == 0)
 			continue;
-		ck_assert_uint_ge(maps[i].start, limits.start);
-		ck_assert_uint_le(maps[i].end, limits.end);
+		ck_assert_uint_ge(maps[i].start, all.start);
+		ck_assert_uint_le(maps[i].end, all.end);
 	}
-	ck_assert_uint_eq(buffers_platform_limits().start, limits.start);
+	ck_assert_uint_eq(limits().start, all.start);
 }
 END_TEST
 
 START_TEST(top_of_the_limits_can_be_mapped)
 {
-	uintptr_t top = buffers_platform_limits().end;
+	uintptr_t top = limits().end;
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer keeps it for itself");
 	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_DATA), 0);
@@ -129,6 +134,37 @@ START_TEST(stack_grows_down_by_its_limit_and_at_least_128_mib)
 	stack = buffers_platform_stack_growth();
 	ck_assert_uint_ge(stack.start, getauxval(AT_BASE));
 	ck_assert_uint_gt(stack.end - stack.start, 128 * MIB);
+}
+END_TEST
+
+static bool may_grow_into(uintptr_t page_start)
+{
+	return buffers_platform_may_grow_into((struct buffers_span){ page_start,
+								     page_start + page() });
+}
+
+START_TEST(what_may_grow_is_known_without_asking)
+{
+	struct buffers_span heap = buffers_platform_heap_growth();
+	struct buffers_span stack = buffers_platform_stack_growth();
+
+	ck_assert(may_grow_into(heap.start));
+	ck_assert(may_grow_into(heap.end - page()));
+	ck_assert(may_grow_into(stack.start));
+	ck_assert(may_grow_into(stack.end - page()));
+	ck_assert(!may_grow_into((heap.start & ~(page() - 1)) - page()) ||
+		  stack.start < heap.start);
+	/* wherever heap and stack have got to meanwhile */
+	sbrk(100 * (intptr_t)page());
+	ck_assert(may_grow_into(heap.start));
+	ck_assert(may_grow_into(heap.start + 100 * page()));
+	ck_assert(may_grow_into(heap.end + 99 * page()));
+	if (set_limit(RLIMIT_STACK, GIB).rlim_max >= GIB)
+		ck_assert(may_grow_into(buffers_platform_stack_growth().start));
+	/* a break that moves down is seen when it is looked at */
+	sbrk(-102 * (intptr_t)page());
+	heap = buffers_platform_heap_growth();
+	ck_assert(may_grow_into(heap.start));
 }
 END_TEST
 
@@ -272,13 +308,25 @@ START_TEST(scan_reads_every_line)
 }
 END_TEST
 
+/* The mapping with those that it touches: probes cannot tell them apart. */
+static struct buffers_span run_around(const struct list *list, size_t i)
+{
+	size_t first = i;
+
+	while (first > 0 && list->spans[first - 1].end == list->spans[first].start)
+		first--;
+	while (i + 1 < list->count && list->spans[i].end == list->spans[i + 1].start)
+		i++;
+	return (struct buffers_span){ list->spans[first].start, list->spans[i].end };
+}
+
 START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 {
 	static struct list list;
 	struct buffers_maps maps;
 	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
-	struct buffers_span limits = buffers_platform_limits();
-	struct buffers_span found;
+	struct buffers_span all = limits();
+	struct buffers_span found, run;
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
 	some_memory(3);
@@ -288,17 +336,19 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 		struct buffers_span mapping = list.spans[i];
 		struct buffers_span gap = { mapping.end, list.spans[i + 1].start };
 
-		if (mapping.end > limits.end || mapping.end - mapping.start > 64 * GIB)
+		if (mapping.end > all.end || mapping.end - mapping.start > 64 * GIB)
 			continue;
+		run = run_around(&list, i);
 		ck_assert_int_eq(buffers_platform_maps_find(&probe, mapping, &found), 0);
-		ck_assert_uint_eq(found.start, mapping.start);
-		ck_assert_uint_ge(found.end, mapping.end);	/* with its neighbours */
+		ck_assert_uint_eq(found.start, run.start);
+		if (run.end <= all.end)
+			ck_assert_uint_eq(found.end, run.end);
 		if (maps.kind == BUFFERS_MAPS_QUERY) {
 			ck_assert_int_eq(buffers_platform_maps_find(&maps, mapping, &found), 0);
 			ck_assert_uint_eq(found.start, mapping.start);
 			ck_assert_uint_eq(found.end, mapping.end);
 		}
-		if (gap.start == gap.end || gap.end > limits.end)
+		if (gap.start == gap.end || gap.end > all.end)
 			continue;
 		if (maps.kind == BUFFERS_MAPS_QUERY)
 			ck_assert_int_eq(buffers_platform_maps_find(&maps, gap, &found), ENOENT);
@@ -310,6 +360,24 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 		ck_assert_uint_eq(found.start, gap.end - page());
 	}
 	buffers_platform_maps_close(&maps);
+}
+END_TEST
+
+START_TEST(probe_finds_the_exact_start)
+{
+	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	enum { MOST = 70 };
+	struct buffers_span found;
+
+	for (size_t pages = 1; pages < MOST; pages++) {
+		uintptr_t end = some_memory(MOST) + MOST * page();
+		uintptr_t start = end - pages * page();
+
+		munmap((void *)(end - MOST * page()), (MOST - pages) * page());
+		ck_assert_int_eq(buffers_platform_maps_find(
+			&probe, (struct buffers_span){ end - page(), end }, &found), 0);
+		ck_assert_uint_eq(found.start, start);
+	}
 }
 END_TEST
 
@@ -341,7 +409,7 @@ static int use_up_descriptors(void *context)
 	STEP(maps.kind == BUFFERS_MAPS_PROBE);
 	STEP(maps.descriptor == -1);
 	buffers_platform_maps_close(&maps);
-	STEP(buffers_platform_limits().start >= 0x10000);
+	STEP(limits().start >= 0x10000);
 	STEP(setrlimit(RLIMIT_NOFILE, &before) == 0);
 	return 0;
 }
@@ -628,6 +696,7 @@ int main(void)
 	tcase_add_test(space, limits_enclose_all_mappings_and_leave_the_lowest_64_kib);
 	tcase_add_test(space, top_of_the_limits_can_be_mapped);
 	tcase_add_test(space, heap_grows_from_the_break);
+	tcase_add_test(space, what_may_grow_is_known_without_asking);
 	tcase_add_test(space, stack_grows_down_by_its_limit_and_at_least_128_mib);
 	suite_add_tcase(suite, space);
 
@@ -641,6 +710,7 @@ int main(void)
 	tcase_set_timeout(maps, 300);
 	tcase_add_test(maps, scan_reads_every_line);
 	tcase_add_test(maps, queries_and_probes_find_the_mappings_that_are_listed);
+	tcase_add_test(maps, probe_finds_the_exact_start);
 	tcase_add_test(maps, probe_finds_the_exact_end);
 	tcase_add_test(maps, without_a_descriptor_mappings_are_probed);
 	tcase_add_test(maps, list_is_closed_on_exec);

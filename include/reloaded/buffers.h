@@ -171,9 +171,9 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
  * All free room of the buffer, from buffers_next() to its end, lies in the
  * requested range; at least request->size bytes of it are free after aligning.
  * A buffer that another user holds is skipped, not waited for.  Where none
- * suits, a new one is mapped: beside the last one in the range or else at the
- * free place nearest to the target, at least 64 KiB long where the gap allows.
- * Without a target a random place of the range serves as one.
+ * suits, a new one is mapped: beside the last one for such a request or else at
+ * the free place nearest to the target, at least 64 KiB long where the gap allows.
+ * Without a target a random place of the range serves as one, at first.
  *
  * Returns the item, which the caller holds until buffers_release().
  *
@@ -330,6 +330,9 @@ void buffers_flush_icache(void *start, size_t size);
  *
  * request	as for buffers_get(); the memory itself is aligned as asked
  * allocated	set to the bytes that were mapped: size in whole pages
+ *
+ * The memory is mapped at the free place nearest to the target; without one, at a
+ * random place of the range, or beside what was mapped so before.
  *
  * Returns the memory, zeroed, which nobody else is given, and which the caller
  * hands back with buffers_free() or keeps.

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index.h: finds an item that fits without looking at all of them
+ *
+ * Each copy of the library has an index of its own, in private memory, beside
+ * the chain of locators, which all share.  It follows the chain: items that
+ * other copies add are found there.  What it knows of an item's room is an
+ * upper bound for ever, since positions only grow, whoever moves them.
+ */
+#ifndef BUFFERS_INDEX_H
+#define BUFFERS_INDEX_H
+
+#include "crowd.h"
+#include "locator.h"
+
+#pragma GCC visibility push(hidden)
+
+/*
+ * All zero at first, and the last thing in its page: the rest of that is used,
+ * too.  Readers need no lock; one thread at a time changes it, and others who
+ * would do without.
+ */
+struct buffers_index {
+	uint32_t is_locked;
+	uint32_t count;			/* of its items, so many are indexed */
+	struct buffers_locator *last;	/* of the chain; all before it are indexed */
+	uintptr_t tree;			/* a link (index.c) */
+	uintptr_t nodes, nodes_end;	/* memory for more nodes */
+};
+
+/*
+ * Takes an item of the chain whose free room suits the window, and that lies
+ * on no cache line with items that others are busy with.  NULL: there is none.
+ */
+struct buffers_item *buffers_index_take(struct buffers_index *index,
+					struct buffers_locator *first,
+					const struct buffers_window *window,
+					const struct buffers_busy *busy);
+
+/* Where in the chain there may be room for another item; `first` if in doubt. */
+struct buffers_locator *buffers_index_last(const struct buffers_index *index,
+					   struct buffers_locator *first);
+
+#pragma GCC visibility pop
+
+#endif

@@ -162,7 +162,7 @@ static int make_directory(int parent, const char *name)
 	return directory;
 }
 
-/* From a directory, which is closed, to one in it: its descriptor, or -errno. */
+/* From a directory to one in it: its descriptor, or -errno. */
 static int enter(int parent, const char *name, uint32_t user, bool is_to_be_made)
 {
 	struct statx status;
@@ -178,7 +178,6 @@ static int enter(int parent, const char *name, uint32_t user, bool is_to_be_made
 	} else if (is_to_be_made && (status.stx_mode & S_IRWXU) != S_IRWXU) {
 		syscall(SYS_fchmod, directory, S_IRWXU);
 	}
-	sys_close(parent);
 	return directory;
 }
 
@@ -192,28 +191,47 @@ static void put_place_name(char *at, unsigned place, uint32_t user)
 	}
 }
 
+static int open_tmp(void)
+{
+	return sys_open(AT_FDCWD, "/tmp", O_RDONLY | O_DIRECTORY, 0);
+}
+
 /* The directory, -ENOENT if there is none yet, or -EACCES. */
-static int open_place(unsigned place, uint32_t user, bool is_to_be_made)
+static int open_place(int tmp, unsigned place, uint32_t user, bool is_to_be_made)
 {
 	char name[NAME_SIZE];
-	int directory = sys_open(AT_FDCWD, "/tmp", O_RDONLY | O_DIRECTORY, 0);
+	int outer, inner;
 
-	if (directory < 0)
-		return -EACCES;
 	put_place_name(name, place, user);
-	directory = enter(directory, name, user, is_to_be_made);
-	if (directory < 0)
-		return directory;
-	return enter(directory, "memory.buffers", user, is_to_be_made);
+	outer = enter(tmp, name, user, is_to_be_made);
+	if (outer < 0)
+		return outer;
+	inner = enter(outer, "memory.buffers", user, is_to_be_made);
+	sys_close(outer);
+	return inner;
+}
+
+static int make_place(unsigned place, uint32_t user)
+{
+	int tmp = open_tmp();
+	int directory;
+
+	if (tmp < 0)
+		return -EACCES;
+	directory = open_place(tmp, place, user, true);
+	sys_close(tmp);
+	return directory;
 }
 
 void buffers_platform_board_open(struct buffers_board *board)
 {
-	bool may_trust = find_user(&board->user);
+	int tmp = find_user(&board->user) ? open_tmp() : -1;
 
 	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
 		board->directories[place] =
-			may_trust ? open_place(place, board->user, false) : -EACCES;
+			tmp >= 0 ? open_place(tmp, place, board->user, false) : -EACCES;
+	if (tmp >= 0)
+		sys_close(tmp);
 }
 
 void buffers_platform_board_close(struct buffers_board *board)
@@ -376,7 +394,15 @@ static bool write_whole(int file, const void *bytes, size_t size)
 	return is_written;
 }
 
-/* The mode is set again because the caller's umask may forbid us our own file. */
+/* The caller's umask may forbid us our own file. */
+static bool has_mode(int file, unsigned mode)
+{
+	struct statx status;
+
+	return (sys_stat(file, "", 0, &status) && (status.stx_mode & 07777) == mode) ||
+	       syscall(SYS_fchmod, file, mode) == 0;
+}
+
 static bool write_draft(int directory, const char *draft, const void *bytes, size_t size)
 {
 	int file = sys_open(directory, draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
@@ -385,8 +411,7 @@ static bool write_draft(int directory, const char *draft, const void *bytes, siz
 
 	if (file < 0)
 		return false;
-	is_whole = write_whole(file, bytes, size) &&
-		   syscall(SYS_fchmod, file, S_IRUSR | S_IWUSR) == 0;
+	is_whole = write_whole(file, bytes, size) && has_mode(file, S_IRUSR | S_IWUSR);
 	if (syscall(SYS_close, file) != 0)	/* network and quota tell it only here */
 		is_whole = false;
 	if (!is_whole)
@@ -497,7 +522,7 @@ int buffers_platform_notice_post(struct buffers_board *board, unsigned place, co
 	int *directory = &board->directories[place];
 
 	if (*directory == -ENOENT)
-		*directory = open_place(place, board->user, true);
+		*directory = make_place(place, board->user);
 	if (*directory < 0)
 		return EACCES;
 	put_file_name(file_name, name);
@@ -549,6 +574,7 @@ enum {
 struct tidying {
 	const struct buffers_board *board;
 	int directory;
+	pid_t self;
 	const char *name;
 	size_t size;
 	bool (*may_remove)(const void *bytes, bool is_old, void *context);
@@ -599,7 +625,7 @@ static void tidy_name(struct tidying *tidying, const char *file_name)
 	pid_t process = process_of(file_name, tidying->name);
 
 	tidying->names++;
-	if (process && is_gone(process))
+	if (process && process != tidying->self && is_gone(process))
 		tidy_file(tidying, file_name, process);
 }
 
@@ -612,34 +638,61 @@ struct record {
 	char name[];
 };
 
-/* Of the names in the directory's order, those from `first` on and before `end`. */
-static void tidy_names(struct tidying *tidying, unsigned first, unsigned end)
-{
-	char records[2048];
-	uint16_t record_size;
-	unsigned number = 0;
-	long got;
+enum { RECORDS_SIZE = 2048, LONGEST_RECORD = 280 };
 
-	syscall(SYS_lseek, tidying->directory, 0L, SEEK_SET);
-	while ((got = syscall(SYS_getdents64, tidying->directory, records,
-			      sizeof(records))) > 0) {
-		for (long at = 0; at < got; at += record_size, number++) {
-			if (number >= end || is_over(tidying))
-				return;
-			if (number >= first)
-				tidy_name(tidying,
-					  records + at + offsetof(struct record, name));
-			memcpy(&record_size, records + at + offsetof(struct record, size),
-			       sizeof(record_size));
-		}
+static long read_records(const struct tidying *tidying, char *records)
+{
+	return syscall(SYS_getdents64, tidying->directory, records, (long)RECORDS_SIZE);
+}
+
+/* Which of all names in the directory are meant, counted in its order. */
+struct names {
+	unsigned first, end, number;
+};
+
+static void tidy_records(struct tidying *tidying, const char *records, long size,
+			 struct names *names)
+{
+	uint16_t record_size;
+
+	for (long at = 0; at < size; at += record_size, names->number++) {
+		if (names->number >= names->end || is_over(tidying))
+			return;
+		if (names->number >= names->first)
+			tidy_name(tidying, records + at + offsetof(struct record, name));
+		memcpy(&record_size, records + at + offsetof(struct record, size),
+		       sizeof(record_size));
 	}
 }
 
-/* Begins anywhere, for what has to stay must not hide the rest for ever. */
+static void tidy_names(struct tidying *tidying, unsigned first, unsigned end)
+{
+	struct names names = { .first = first, .end = end };
+	char records[RECORDS_SIZE];
+	long got;
+
+	syscall(SYS_lseek, tidying->directory, 0L, SEEK_SET);
+	while (names.number < end && !is_over(tidying) &&
+	       (got = read_records(tidying, records)) > 0)
+		tidy_records(tidying, records, got, &names);
+}
+
+/*
+ * Begins anywhere, for what has to stay must not hide the rest for ever; but of
+ * few names all have their turn.
+ */
 static void tidy_directory(struct tidying *tidying)
 {
-	unsigned first = buffers_platform_random() % TIDY_SKIPPED;
+	struct names all = { .end = UINT_MAX };
+	char records[RECORDS_SIZE];
+	long got = read_records(tidying, records);
+	unsigned first;
 
+	if (got < RECORDS_SIZE - LONGEST_RECORD) {
+		tidy_records(tidying, records, got, &all);
+		return;
+	}
+	first = buffers_platform_random() % TIDY_SKIPPED;
 	tidy_names(tidying, first, UINT_MAX);
 	tidy_names(tidying, 0, first);
 }
@@ -653,6 +706,7 @@ void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned pl
 	struct tidying tidying = {
 		.board = board,
 		.directory = board->directories[place],
+		.self = (pid_t)buffers_platform_process(),
 		.name = name,
 		.size = size < TIDY_SIZE ? size : TIDY_SIZE,
 		.may_remove = may_remove,

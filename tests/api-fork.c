@@ -207,12 +207,13 @@ END_TEST
 /* Threads that allocate while another forks: children go on all the same. */
 static bool stop;
 
+/* Not for ever: in some seconds they would fill the range. */
 static void *keep_allocating(void *context)
 {
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+	for (unsigned i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
 		struct buffers_item *item = buffers_get(&request);
 
-		if (item && !buffers_append(item, "sixteen bytes...", 16))
+		if (item && i < 1000000 && !buffers_append(item, "sixteen bytes...", 16))
 			return context;
 		buffers_release(item);
 	}

@@ -328,9 +328,15 @@ static int map_nearest(struct search *search, struct buffers_span *mapped)
  * Hindsight
  */
 
+/* What was given back while another was here may be anywhere in what was full. */
 static bool enter(struct buffers_hindsight *hindsight)
 {
-	return hindsight && __atomic_exchange_n(&hindsight->is_busy, 1, __ATOMIC_ACQUIRE) == 0;
+	if (!hindsight || __atomic_exchange_n(&hindsight->is_busy, 1, __ATOMIC_ACQUIRE) != 0)
+		return false;
+	if (__atomic_exchange_n(&hindsight->is_stale, 0, __ATOMIC_ACQUIRE))
+		for (size_t i = 0; i < BUFFERS_MEMORIES; i++)
+			hindsight->memories[i] = (struct buffers_memory){ .size = 0 };
+	return true;
 }
 
 static void leave(struct buffers_hindsight *hindsight)
@@ -355,7 +361,14 @@ static bool is_of_use(const struct buffers_memory *memory, const struct search *
 	return full.start <= search->range.end && search->range.start <= full.end;
 }
 
+static bool is_equal(const struct buffers_memory *memory, const struct search *search)
+{
+	return is_of_use(memory, search) && memory->size == search->size &&
+	       memory->alignment == search->alignment;
+}
+
 static bool recall(const struct search *search, struct buffers_hindsight *hindsight,
+		   bool (*is_wanted)(const struct buffers_memory *, const struct search *),
 		   struct buffers_memory *memory)
 {
 	bool has_found = false;
@@ -364,7 +377,7 @@ static bool recall(const struct search *search, struct buffers_hindsight *hindsi
 		return false;
 	for (size_t i = 0; i < BUFFERS_MEMORIES && !has_found; i++) {
 		*memory = hindsight->memories[i];
-		has_found = is_of_use(memory, search);
+		has_found = is_wanted(memory, search);
 	}
 	leave(hindsight);
 	return has_found;
@@ -402,10 +415,11 @@ static void store(struct buffers_hindsight *hindsight, const struct buffers_memo
 
 static void remember(const struct search *search, struct buffers_hindsight *hindsight)
 {
-	/* Places that begin below the range were not tried. */
-	uintptr_t lowest = search->range.start + search->size - buffers_platform_granularity();
+	/* Places that begin below the range, or end above it, were not tried. */
+	size_t before = search->size - buffers_platform_granularity();
 	struct buffers_memory memory = {
-		.full = { max(search->down, lowest), search->up },
+		.full = { max(search->down, search->range.start + before),
+			  min(search->up, search->range.end - before) },
 		.size = search->size,
 		.alignment = search->alignment,
 		.was_aimed = search->is_aimed,
@@ -438,8 +452,12 @@ static void open_up(struct buffers_memory *memory, struct buffers_span freed)
 
 static void forget(struct buffers_span freed, struct buffers_hindsight *hindsight)
 {
-	if (!enter(hindsight))
+	if (!hindsight)
 		return;
+	if (!enter(hindsight)) {
+		__atomic_store_n(&hindsight->is_stale, 1, __ATOMIC_RELEASE);
+		return;
+	}
 	for (size_t i = 0; i < BUFFERS_MEMORIES; i++)
 		if (hindsight->memories[i].size)
 			open_up(&hindsight->memories[i], freed);
@@ -510,8 +528,7 @@ static int map_ahead(struct search *search, struct buffers_hindsight *hindsight,
 	struct place place;
 	int error = EEXIST;
 
-	if (!recall(search, hindsight, &memory) || memory.size != search->size ||
-	    memory.alignment != search->alignment)
+	if (!recall(search, hindsight, is_equal, &memory))
 		return EEXIST;
 	resume(search, &memory);
 	for (unsigned i = 0; i < ATTEMPTS && error == EEXIST; i++) {
@@ -562,7 +579,7 @@ static int map_searching(struct search *search, uintptr_t target,
 	search->kept[0] = buffers_platform_heap_growth();
 	search->kept[1] = buffers_platform_stack_growth();
 	buffers_platform_maps_open(&search->maps);
-	if (recall(search, hindsight, &memory)) {
+	if (recall(search, hindsight, is_of_use, &memory)) {
 		resume(search, &memory);
 		error = map_nearest(search, mapped);
 	}

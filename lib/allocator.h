@@ -28,6 +28,7 @@ struct buffers_window {
 
 struct buffers_hindsight {
 	uint32_t is_busy;
+	uint32_t is_stale;	/* memory was given back while it was busy */
 	uint32_t oldest;
 	struct buffers_memory {
 		struct buffers_span full;

@@ -151,14 +151,17 @@ static int make_buffer(struct process *process, struct buffers_locator *first,
 	return error;
 }
 
-/* Those that lie too near to what others are busy with are left for later. */
+/*
+ * Those that lie too near to what others are busy with are left for later; of
+ * large ones that would be too much.
+ */
 static int make_apart(struct process *process, struct buffers_locator *first,
 		      const struct buffers_window *window, const struct buffers_busy *busy,
 		      struct buffers_item **item)
 {
 	int error = make_buffer(process, first, window, item);
 
-	while (!error && buffers_crowd_is_near(busy, *item)) {
+	while (!error && window->size <= BUFFER_SIZE && buffers_crowd_is_near(busy, *item)) {
 		buffers_item_release(*item);
 		*item = NULL;
 		error = make_buffer(process, first, window, item);

@@ -230,14 +230,21 @@ static bool is_behind(const struct buffers_index *index)
 	       __atomic_load_n(&index->count, __ATOMIC_RELAXED) < buffers_locator_count(last);
 }
 
+/* Others may add to a locator that is not full, though there is a next one. */
+static bool is_left_behind(const struct buffers_index *index,
+			   const struct buffers_locator *next)
+{
+	return index->last && next != index->last && index->count < BUFFERS_LOCATOR_CAPACITY;
+}
+
 static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 {
 	struct buffers_locator *last = index->last ? index->last : first;
 	uint32_t count = index->count;
 	struct buffers_item *item;
 
-	while ((item = next_new(&last, &count)) && !is_being_written(last, item) &&
-	       (!can_be_of_use(item) || insert(index, item))) {
+	while ((item = next_new(&last, &count)) && !is_left_behind(index, last) &&
+	       !is_being_written(last, item) && (!can_be_of_use(item) || insert(index, item))) {
 		if (last != index->last)	/* in this order: see buffers_index_take() */
 			__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->last, last, __ATOMIC_RELEASE);
@@ -253,6 +260,8 @@ struct search {
 	struct buffers_index *index;
 	const struct buffers_window *window;
 	const struct buffers_busy *busy;
+	struct buffers_span keys;	/* both included */
+	unsigned patience;
 };
 
 static bool suits(const struct search *search, struct buffers_item *item)
@@ -270,31 +279,53 @@ static void correct(struct buffers_index *index, const struct buffers_item *item
 	leave(index);
 }
 
-static struct buffers_item *take_indexed(const struct search *search, uintptr_t link)
+static struct buffers_item *try_item(struct search *search, struct buffers_item *item)
 {
-	const struct buffers_window *window = search->window;
-	struct buffers_item *item;
-
-	if (is_item(link)) {
-		item = item_at(link);
-		if (suits(search, item))
-			return item;
-		if (buffers_item_room(item) < window->size)
-			correct(search->index, item);
-		return NULL;
-	}
-	for (unsigned side = 0; side < 2; side++) {
-		const struct node *node = node_at(link);
-		struct buffers_span keys = keys_on(node, side);
-
-		if (room_at(node, side) < window->size || keys.start >= window->range.end ||
-		    keys.end < window->range.start)
-			continue;
-		item = take_indexed(search, follow(&node->sides[side]));
-		if (item)
-			return item;
-	}
+	if (suits(search, item))
+		return item;
+	if (buffers_item_room(item) < search->window->size)
+		correct(search->index, item);
+	else if (--search->patience == 0)
+		__atomic_store_n(&search->index->resume_at, key_of(item), __ATOMIC_RELAXED);
 	return NULL;
+}
+
+static bool may_have(const struct search *search, const struct node *node, unsigned side)
+{
+	struct buffers_span keys = keys_on(node, side);
+
+	return room_at(node, side) >= search->window->size && keys.start <= search->keys.end &&
+	       keys.end >= search->keys.start;
+}
+
+static struct buffers_item *take_below(struct search *search, uintptr_t link)
+{
+	struct buffers_item *item = NULL;
+
+	if (is_item(link))
+		return try_item(search, item_at(link));
+	for (unsigned side = 0; side < 2 && !item && search->patience; side++)
+		if (may_have(search, node_at(link), side))
+			item = take_below(search, follow(&node_at(link)->sides[side]));
+	return item;
+}
+
+/* From where the last search lost patience to the end, and then from the start. */
+static struct buffers_item *take_indexed(struct search *search, uintptr_t link)
+{
+	uintptr_t resume_at = __atomic_load_n(&search->index->resume_at, __ATOMIC_RELAXED);
+	struct buffers_span range = search->window->range;
+	struct buffers_item *item = NULL;
+
+	if (resume_at < range.start || resume_at >= range.end)
+		resume_at = range.start;
+	search->keys = (struct buffers_span){ resume_at, range.end - 1 };
+	item = take_below(search, link);
+	if (!item && search->patience && resume_at > range.start) {
+		search->keys = (struct buffers_span){ range.start, resume_at - 1 };
+		item = take_below(search, link);
+	}
+	return item;
 }
 
 /* What the index lacks: it was locked, or there was no memory for nodes. */
@@ -314,7 +345,10 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 					const struct buffers_window *window,
 					const struct buffers_busy *busy)
 {
-	struct search search = { index, window, busy };
+	struct search search = {
+		.index = index, .window = window, .busy = busy,
+		.patience = BUFFERS_INDEX_PATIENCE,
+	};
 	struct buffers_item *item = NULL;
 	struct buffers_locator *last;
 	uint32_t count;

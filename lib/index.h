@@ -15,6 +15,9 @@
 
 #pragma GCC visibility push(hidden)
 
+/* So many items that look good and are not, as taken ones, are tried at a time. */
+#define BUFFERS_INDEX_PATIENCE 32
+
 /*
  * All zero at first, and the last thing in its page: the rest of that is used,
  * too.  Readers need no lock; one thread at a time changes it, and others who
@@ -25,12 +28,15 @@ struct buffers_index {
 	uint32_t count;			/* of its items, so many are indexed */
 	struct buffers_locator *last;	/* of the chain; all before it are indexed */
 	uintptr_t tree;			/* a link (index.c) */
+	uintptr_t resume_at;		/* the key where a search lost patience */
 	uintptr_t nodes, nodes_end;	/* memory for more nodes */
 };
 
 /*
  * Takes an item of the chain whose free room suits the window, and that lies
- * on no cache line with items that others are busy with.  NULL: there is none.
+ * on no cache line with items that others are busy with.  NULL: there is none, or
+ * it comes after more of those that are taken than are tried at a time.  The next
+ * search goes on there.
  */
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,

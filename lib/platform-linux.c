@@ -137,6 +137,11 @@ struct buffers_span buffers_platform_usable(struct buffers_span range)
 	return range;
 }
 
+static bool meet(struct buffers_span a, struct buffers_span b)
+{
+	return a.start < b.end && b.start < a.end;
+}
+
 static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
 {
 	uintptr_t rest = space_mask() - start;
@@ -144,18 +149,60 @@ static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
 	return (struct buffers_span){ start, start + (rest < size ? rest : size) };
 }
 
-/* The lowest program break that was seen; 0: none yet. */
-static uintptr_t lowest_break;
-
 struct buffers_span buffers_platform_heap_growth(void)
 {
 	/* brk(2) of the kernel returns the break; the C library's hides it. */
-	uintptr_t start = page_up((uintptr_t)syscall(SYS_brk, 0L));
-	uintptr_t lowest = __atomic_load_n(&lowest_break, __ATOMIC_RELAXED);
+	return heap_from(page_up((uintptr_t)syscall(SYS_brk, 0L)), growth_most());
+}
 
-	if (!lowest || start < lowest)
-		__atomic_store_n(&lowest_break, start, __ATOMIC_RELAXED);
-	return heap_from(start, growth_most());
+/* The number of a field behind the name, which may hold anything; 0: none. */
+static uintptr_t field_of_stat(const char *stat, size_t size, unsigned field)
+{
+	uintptr_t number = 0;
+	size_t at = size;
+
+	while (at > 0 && stat[at - 1] != ')')
+		at--;
+	for (unsigned blanks = field - 2; at < size && blanks; at++)
+		blanks -= stat[at] == ' ';
+	for (; at < size && stat[at] >= '0' && stat[at] <= '9'; at++)
+		number = number * 10 + (uintptr_t)(stat[at] - '0');
+	return at < size ? number : 0;
+}
+
+/* proc(5), start_brk: no break is ever below.  0: not told. */
+static uintptr_t read_heap_start(void)
+{
+	enum { START_BRK = 47 };
+	char stat[1024];
+	ssize_t got;
+	int descriptor = sys_open(AT_FDCWD, "/proc/self/stat", O_RDONLY, 0);
+
+	if (descriptor < 0)
+		return 0;
+	got = sys_read(descriptor, stat, sizeof(stat));
+	sys_close(descriptor);
+	return got > 0 ? field_of_stat(stat, (size_t)got, START_BRK) : 0;
+}
+
+static uintptr_t heap_start(void)
+{
+	static uintptr_t start;		/* the same for all who read it */
+	static bool is_read;
+
+	if (!__atomic_load_n(&is_read, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&start, read_heap_start(), __ATOMIC_RELAXED);
+		__atomic_store_n(&is_read, true, __ATOMIC_RELEASE);
+	}
+	return __atomic_load_n(&start, __ATOMIC_RELAXED);
+}
+
+/* Below its start and far above it there is no heap, wherever the break may be. */
+static bool may_be_heap(struct buffers_span span)
+{
+	uintptr_t start = heap_start();
+
+	return !start || meet(span, heap_from(start, 4 * growth_most()));
 }
 
 /* So much of what lies below it as the stack may come to use. */
@@ -184,22 +231,11 @@ struct buffers_span buffers_platform_stack_growth(void)
 	return stack_down(room);
 }
 
-static bool meet(struct buffers_span a, struct buffers_span b)
-{
-	return a.start < b.end && b.start < a.end;
-}
-
-/*
- * The break moves, and so does RLIMIT_STACK.  But who asks has looked at the
- * break once, and no heap grows by three times of what we keep free for it; no
- * limit lets the stack grow further than we ever keep free for that.
- */
+/* No limit lets the stack grow further than we ever keep free for it. */
 bool buffers_platform_may_grow_into(struct buffers_span span)
 {
-	uintptr_t lowest = __atomic_load_n(&lowest_break, __ATOMIC_RELAXED);
-
-	return !lowest || meet(span, heap_from(lowest, 4 * growth_most())) ||
-	       meet(span, stack_down(growth_most()));
+	return meet(span, stack_down(growth_most())) ||
+	       (may_be_heap(span) && meet(span, buffers_platform_heap_growth()));
 }
 
 /*

@@ -51,8 +51,8 @@ struct buffers_span buffers_platform_heap_growth(void);
 struct buffers_span buffers_platform_stack_growth(void);
 
 /*
- * Whether either may ever grow into this span, as far as can be told without
- * asking the system: true when in doubt.
+ * Whether either may grow into this span; true when in doubt.  The system is
+ * hardly ever asked: most places are where neither can be.
  */
 bool buffers_platform_may_grow_into(struct buffers_span span);
 
@@ -63,7 +63,7 @@ bool buffers_platform_may_grow_into(struct buffers_span span);
  */
 int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection protection);
 
-/* The same wherever the system likes.  ENOMEM, EACCES. */
+/* The same wherever the system likes; data is there at once.  ENOMEM, EACCES. */
 int buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
 				  uintptr_t *address);
 

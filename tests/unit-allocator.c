@@ -566,6 +566,63 @@ START_TEST(nothing_is_extended_into_the_room_of_the_heap)
 }
 END_TEST
 
+START_TEST(sizes_by_turns_are_both_remembered)
+{
+	struct buffers_window small = window(16, 512, 256, 1);
+	struct buffers_window large = window(16, 512, 256, 2);
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_span mapped;
+
+	reset(_i);
+	ck_assert_int_eq(buffers_allocator_map(&small, 0, &hindsight, &mapped), 0);
+	ck_assert_int_eq(buffers_allocator_map(&large, 0, &hindsight, &mapped), 0);
+	for (unsigned i = 0; i < 20; i++) {
+		ck_assert_uint_le(attempts_without_question(&small, 0, &hindsight, &mapped), 4);
+		ck_assert_uint_le(attempts_without_question(&large, 0, &hindsight, &mapped), 4);
+	}
+}
+END_TEST
+
+/* Others went on meanwhile, so that nobody knows what came of it. */
+START_TEST(place_freed_while_others_were_busy_is_the_nearest_again)
+{
+	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_window wanted = window(16, 512, 256, 1);
+	struct buffers_span first, mapped;
+
+	reset(_i);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &first), 0);
+	for (unsigned i = 0; i < 9; i++)
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
+	hindsight.is_busy = 1;
+	ck_assert_int_eq(buffers_allocator_unmap(first, &hindsight), 0);
+	hindsight.is_busy = 0;
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, first.start);
+}
+END_TEST
+
+/* Who aims must not show the way to what has no target. */
+START_TEST(memory_without_a_target_is_not_beside_what_was_aimed_at)
+{
+	struct buffers_window aimed = window(16, 512, 256, 1);
+	struct buffers_window wanted = window(16, 512, 0, 1);
+	unsigned beside = 0;
+
+	for (unsigned i = 0; i < 200; i++) {
+		struct buffers_hindsight hindsight = { 0 };
+		struct buffers_span other, mapped;
+
+		reset(_i);
+		fake.random = i;
+		ck_assert_int_eq(buffers_allocator_map(&aimed, 0, &hindsight, &other), 0);
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
+		beside += mapped.end == other.start || mapped.start == other.end;
+	}
+	ck_assert_uint_lt(beside, 20);	/* one of 200 was to be expected */
+}
+END_TEST
+
 /* Many users at different targets: what is known of each stays known. */
 START_TEST(several_targets_are_remembered)
 {
@@ -787,6 +844,11 @@ int main(void)
 	tcase_add_loop_test(rules, few_occupied_pages_are_passed_without_a_question, 0, KINDS);
 	tcase_add_loop_test(rules, nothing_is_extended_into_the_room_of_the_heap, 0, KINDS);
 	tcase_add_loop_test(rules, several_targets_are_remembered, 0, KINDS);
+	tcase_add_loop_test(rules, sizes_by_turns_are_both_remembered, 0, KINDS);
+	tcase_add_loop_test(rules, place_freed_while_others_were_busy_is_the_nearest_again,
+			    0, KINDS);
+	tcase_add_loop_test(rules, memory_without_a_target_is_not_beside_what_was_aimed_at,
+			    0, KINDS);
 	tcase_add_loop_test(rules, room_of_heap_and_stack_is_the_last_resort, 0, KINDS);
 	tcase_add_loop_test(rules, last_resort_without_target_is_random_in_the_far_half, 0, KINDS);
 	tcase_add_loop_test(rules, random_place_covers_the_range, 0, KINDS);

@@ -309,6 +309,18 @@ static unsigned count_taken(void)
 	return taken;
 }
 
+/* Items that are tried in vain: enough of them end a search. */
+static unsigned count_refused(const struct buffers_window *wanted,
+			      const struct buffers_busy *busy)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < world.count; i++)
+		count += buffers_item_room(world.items[i]) >= wanted->size &&
+			 !suits(world.items[i], wanted, busy);
+	return count;
+}
+
 static struct buffers_item *check_take(const struct buffers_window *wanted,
 				       const struct buffers_busy *busy)
 {
@@ -321,6 +333,10 @@ static struct buffers_item *check_take(const struct buffers_window *wanted,
 	for (unsigned i = 0; i < world.count; i++)
 		is_there |= may_be[i] = suits(world.items[i], wanted, busy);
 	item = buffers_index_take(world.index, world.first, wanted, busy);
+	if (!item && is_there) {
+		ck_assert_uint_ge(count_refused(wanted, busy), BUFFERS_INDEX_PATIENCE);
+		is_there = false;
+	}
 	ck_assert_int_eq(item != NULL, is_there);
 	ck_assert_uint_eq(count_taken(), taken + is_there);
 	if (!item)
@@ -347,7 +363,8 @@ static bool random_search(uint64_t *seed)
 	item = check_take(&wanted, &busy);
 	ck_assert_uint_eq(world.index->is_locked, is_locked);
 	world.index->is_locked = 0;
-	ck_assert(is_locked || mappings_left == 0 || is_caught_up());
+	ck_assert(is_locked || mappings_left == 0 || is_caught_up() ||
+		  world.capacity < BUFFERS_LOCATOR_CAPACITY);
 	if (item && !one_in(seed, 3)) {
 		item->position += (uint32_t)random_below(seed, wanted.size + 1);
 		buffers_item_release(item);
@@ -455,8 +472,12 @@ START_TEST(last_is_the_last_locator)
 	new_world(BUFFERS_LOCATOR_CAPACITY);
 	ck_assert_ptr_eq(buffers_index_last(world.index, world.first), world.first);
 	for (unsigned i = 0; i < 3 * BUFFERS_LOCATOR_CAPACITY; i++) {
+		struct buffers_item *item;
+
 		list_pages(1);
-		ck_assert_ptr_nonnull(take_anywhere(1));
+		item = take_anywhere(1);
+		ck_assert_ptr_nonnull(item);
+		item->position = item->size;
 		ck_assert_ptr_eq(buffers_index_last(world.index, world.first), world.last);
 	}
 	ck_assert_ptr_ne(world.last, world.first);
@@ -656,6 +677,47 @@ static struct buffers_item *list_many(unsigned n)
 		list(MIB + (i < n ? i : i + 1) * PAGE, PAGE, 0);
 	return list(page.start, PAGE, 0);
 }
+
+/* Who keeps everything must not make each search longer; the free one is found in turn. */
+START_TEST(held_items_are_tried_a_few_at_a_time)
+{
+	enum { HELD = 1000 };
+	struct buffers_item *item = NULL;
+	unsigned searches = 0;
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list_pages(HELD);
+	for (unsigned i = 0; i < HELD; i++)
+		world.items[i]->is_taken = i != (unsigned)_i * (HELD - 1) / 4;
+	for (; !item; searches++) {
+		item = take_anywhere(1);
+		ck_assert_uint_le(searches, HELD / BUFFERS_INDEX_PATIENCE + 2);
+	}
+	ck_assert_ptr_eq(item, world.items[(unsigned)_i * (HELD - 1) / 4]);
+	ck_assert_ptr_null(take_anywhere(1));
+}
+END_TEST
+
+/* We never leave one unfilled, but others may, and add to it later. */
+START_TEST(item_added_to_a_locator_that_was_left_unfilled_is_found)
+{
+	struct buffers_locator *first;
+	struct buffers_item *item;
+
+	new_world(1);
+	list_pages(2);
+	first = world.first;
+	ck_assert_ptr_ne(world.last, first);
+	for (unsigned i = 0; i < 2; i++) {
+		item = take_anywhere(1);
+		ck_assert_ptr_nonnull(item);
+		item->position = item->size;
+	}
+	first->items[1] = (struct buffers_item){ .base_address = 16 * MIB, .size = 64 };
+	__atomic_store_n(&first->num_items, 2, __ATOMIC_RELEASE);
+	ck_assert_ptr_eq(take_anywhere(1), &first->items[1]);
+}
+END_TEST
 
 /* The one with room is the topmost, so that a search must pass all others. */
 START_TEST(full_items_are_not_looked_at)
@@ -910,6 +972,8 @@ int main(void)
 			    (int)WORD_BITS - 12);
 	tcase_add_test(facts, items_added_later_are_found);
 	tcase_add_test(facts, last_is_the_last_locator);
+	tcase_add_loop_test(facts, held_items_are_tried_a_few_at_a_time, 0, 5);
+	tcase_add_test(facts, item_added_to_a_locator_that_was_left_unfilled_is_found);
 	tcase_add_loop_test(facts, item_that_is_counted_before_it_is_written_is_not_lost, 0, 2);
 	tcase_add_test(facts, what_comes_after_an_item_that_is_never_written_is_found);
 	tcase_add_loop_test(facts, senseless_item_is_not_handed_out_and_hides_no_other, 0,

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "bench.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -31,9 +32,12 @@ static void map_in_area(unsigned count)
 static bool map_at(uintptr_t address, int protection)
 {
 	void *wanted = (void *)address;
+	void *got = mmap(wanted, PAGE, protection,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-	return mmap(wanted, PAGE, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-		    -1, 0) == wanted;
+	if (got == MAP_FAILED && errno != EEXIST)
+		fail("mmap");
+	return got == wanted;
 }
 
 static void map_below(unsigned count)

@@ -63,6 +63,7 @@ static void start(const struct row *row, int ends[2])
 	fail("exec");
 }
 
+/* 0: a process failed, and said why. */
 static unsigned collect(const struct row *row, struct sample *samples, unsigned most)
 {
 	unsigned count = 0;
@@ -82,10 +83,8 @@ static unsigned collect(const struct row *row, struct sample *samples, unsigned 
 	       read(ends[0], &samples[count], sizeof(*samples)) == sizeof(*samples))
 		count++;
 	close(ends[0]);
-	if (waitpid(child, &status, 0) != child || status != 0) {
-		fprintf(stderr, "bench: %s: a process ended with status %#x\n", row->name, status);
-		exit(1);
-	}
+	if (waitpid(child, &status, 0) != child || status != 0)
+		return 0;
 	return count;
 }
 
@@ -120,14 +119,19 @@ static struct result summarize(const struct sample *samples)
 	};
 }
 
-static struct result run(const struct row *row)
+static bool run(const struct row *row, struct result *result)
 {
 	struct sample samples[SAMPLES];
 	unsigned count = 0;
+	unsigned more;
 
-	while (count < SAMPLES)
-		count += collect(row, samples + count, SAMPLES - count);
-	return summarize(samples);
+	for (; count < SAMPLES; count += more) {
+		more = collect(row, samples + count, SAMPLES - count);
+		if (more == 0)
+			return false;
+	}
+	*result = summarize(samples);
+	return true;
 }
 
 static void print_heading(void)
@@ -168,9 +172,11 @@ static void show_progress(const char *name)
 		fprintf(stderr, "\r%-40s\r", name);
 }
 
-static void run_all(char **names)
+/* Whether all that was wanted could be measured. */
+static bool run_all(char **names)
 {
 	FILE *table = fopen("bench/results.tsv", "w");
+	bool is_whole = true;
 
 	if (!table)
 		fail("bench/results.tsv");
@@ -183,7 +189,11 @@ static void run_all(char **names)
 		if (!is_wanted(row, names))
 			continue;
 		show_progress(row->name);
-		result = run(row);
+		if (!run(row, &result)) {
+			printf("%-24s not measured\n", row->name);
+			is_whole = false;
+			continue;
+		}
 		show_progress("");
 		print(row, &result);
 		fprintf(table, "%s\t%.6g\t%s\t%.6g\t%.4g\n", row->name, result.value, row->unit,
@@ -192,6 +202,22 @@ static void run_all(char **names)
 	}
 	if (fclose(table) != 0)
 		fail("bench/results.tsv");
+	return is_whole;
+}
+
+static bool are_known(char **names)
+{
+	for (; *names; names++) {
+		size_t i = 0;
+
+		while (i < row_count && strncmp(rows[i].name, *names, strlen(*names)) != 0)
+			i++;
+		if (i == row_count) {
+			fprintf(stderr, "bench: no row begins with \"%s\"\n", *names);
+			return false;
+		}
+	}
+	return true;
 }
 
 int main(int argc, char **argv)
@@ -202,7 +228,7 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < row_count; i++)
 			puts(rows[i].name);
 	} else {
-		run_all(argv + 1);
+		return !are_known(argv + 1) || !run_all(argv + 1);
 	}
 	return 0;
 }

@@ -94,7 +94,10 @@ static void take_and_release(uint32_t *word)
 	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
 }
 
-/* Calls that are not the library's take as long as what it does. */
+/*
+ * The same request again and again, so that the thread's last item suits, also
+ * behind 5,000 others; measure_turns() is where each call has to search.
+ */
 static struct sample measure_get_release(const struct row *row)
 {
 	enum { COUNT = 100000 };
@@ -215,12 +218,18 @@ static void *alloc(const struct buffers_request *request)
 	return page;
 }
 
-/* One page after the other, far from everything. */
+/* One page after the other, in a stretch that was found free. */
 static void map_beside_the_last(void)
 {
-	static uintptr_t last = (uintptr_t)1 << 45;
-	void *wanted = (void *)(last += PAGE);
+	static char *last;
+	char *wanted;
 
+	if (!last) {
+		last = mmap(NULL, 256 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (last == MAP_FAILED || munmap(last, 256 << 20) != 0)
+			fail("mmap");
+	}
+	wanted = last += PAGE;
 	if (mmap(wanted, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != wanted)
 		fail("mmap");
@@ -534,8 +543,10 @@ static struct sample measure_so_size(const struct row *row)
 	struct stat status;
 
 	(void)row;
-	if (system(command) != 0 || stat("bench/stripped", &status) != 0)
-		fail("strip .libs/libreloaded-buffers.so");
+	if (system(command) != 0 || stat("bench/stripped", &status) != 0) {
+		fputs("bench: no strip, or no shared library\n", stderr);
+		exit(1);
+	}
 	unlink("bench/stripped");
 	return (struct sample){ (double)status.st_size / 1024, 64 };
 }
@@ -581,12 +592,16 @@ static int open_maps(void)
 
 static struct sample measure_peer_maps(const struct row *row)
 {
+	static char page[PAGE];
 	int maps = open_maps();
 	struct sample sample;
 
 	(void)row;
 	sample.value = TIME(1, usage_now()) / 1000;
-	sample.limit = time_one_query(maps);
+	sample.limit = TIME(1, {
+		if (read(maps, page, sizeof(page)) <= 0)
+			fail("/proc/self/maps");
+	}) / 1000;
 	close(maps);
 	return sample;
 }
@@ -647,7 +662,7 @@ const struct row rows[] = {
 	{ "mid1500_waste", "%", NULL, measure_waste, .per_process = 1, .most = 3 },
 	{ "threads2_scaling", "x", NULL, measure_scaling, .per_process = 31, .least = 1.7 },
 	{ "threads8_contended", "ns", NULL, measure_contended, .per_process = 31 },
-	{ "so_size", "KiB", NULL, measure_so_size, .per_process = 31, .most = 64 },
+	{ "so_size", "KiB", NULL, measure_so_size, .per_process = 1, .most = 64 },
 	{ "peer_maps_50", "us", NULL, measure_peer_maps,
 	  .mappings = 50, .layout = BELOW, .per_process = 31 },
 	{ "peer_maps_50000", "us", NULL, measure_peer_maps,

@@ -67,8 +67,10 @@ static int error_of(const struct buffers_request *request)
  * Requests
  */
 
+/* Also from a thread whose last item would suit. */
 START_TEST(contradictory_request_is_einval)
 {
+	static const struct buffers_request right = { .size = 1 };
 	static const struct buffers_request wrong[] = {
 		{ .size = 0 },
 		{ .size = 0, .max_address = 0x80000000 },
@@ -83,6 +85,8 @@ START_TEST(contradictory_request_is_einval)
 		{ .size = 1, .reserved = { 0, 1 } },
 	};
 
+	if (_i)
+		buffers_release(get(&right));
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		size_t allocated = 77;
 
@@ -92,6 +96,31 @@ START_TEST(contradictory_request_is_einval)
 		ck_assert_int_eq(errno, EINVAL);
 		ck_assert_uint_eq(allocated, 77);
 	}
+}
+END_TEST
+
+START_TEST(last_item_of_the_thread_is_given_only_where_it_suits)
+{
+	struct buffers_request request = { .size = 16 };
+	struct buffers_item *last = get(&request);
+	uintptr_t start = start_of(last);
+	uintptr_t end = end_of(last);
+
+	buffers_release(last);
+	ck_assert_ptr_eq(get(&request), last);
+	buffers_release(last);
+	request.max_address = end;
+	ck_assert_ptr_eq(get(&request), last);
+	buffers_release(last);
+	request.max_address = end - 1;
+	ck_assert_ptr_ne(get(&request), last);
+	request = (struct buffers_request){ .size = 16, .min_address = start };
+	ck_assert_ptr_eq(get(&request), last);
+	buffers_release(last);
+	request.min_address = start + 1;
+	ck_assert_ptr_ne(get(&request), last);
+	request = (struct buffers_request){ .size = end - start + 1 };
+	ck_assert_ptr_ne(get(&request), last);
 }
 END_TEST
 
@@ -678,7 +707,8 @@ int main(void)
 	TCase *sharing = tcase_create("sharing");
 	TCase *refusals = tcase_create("refusals");
 
-	tcase_add_test(requests, contradictory_request_is_einval);
+	tcase_add_loop_test(requests, contradictory_request_is_einval, 0, 2);
+	tcase_add_test(requests, last_item_of_the_thread_is_given_only_where_it_suits);
 	tcase_add_test(requests, null_request_is_einval);
 	tcase_add_test(requests, range_without_room_is_eaddrnotavail);
 	tcase_add_test(requests, mapped_range_is_eaddrnotavail);

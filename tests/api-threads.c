@@ -111,6 +111,12 @@ static void *work(void *context)
 	return NULL;
 }
 
+static int count_taken(const struct buffers_info *info, void *context)
+{
+	*(size_t *)context += (size_t)info->taken;
+	return 0;
+}
+
 START_TEST(no_two_threads_own_the_same_bytes)
 {
 	static struct worker workers[THREADS];
@@ -118,6 +124,7 @@ START_TEST(no_two_threads_own_the_same_bytes)
 	uint64_t seed = seed_random();
 	size_t count = 0;
 	size_t calls = 0;
+	size_t taken = 0;
 
 	ck_assert_ptr_nonnull(records);
 	for (unsigned i = 0; i < THREADS; i++) {
@@ -139,6 +146,8 @@ START_TEST(no_two_threads_own_the_same_bytes)
 		calls += workers[i].calls;
 	}
 	check_records(records, count);
+	ck_assert_int_eq(buffers_walk(count_taken, &taken), 0);
+	ck_assert_uint_eq(taken, 0);
 	printf("%zu calls, %zu records\n", calls, count);
 	free(records);
 }

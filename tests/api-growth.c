@@ -89,23 +89,6 @@ START_TEST(heap_grows_while_pages_are_mapped_near_it)
 }
 END_TEST
 
-/* What the library knows of the heap, it learned when that was larger. */
-START_TEST(heap_grows_again_after_pages_near_where_it_was)
-{
-	char *start = sbrk(0);
-	struct buffers_request request = buffers_request_near(start, BUFFERS_REACH_BRANCH, 4096);
-	size_t allocated;
-
-	ck_assert_ptr_eq(sbrk((intptr_t)(64 * MIB)), start);
-	for (size_t i = 0; i < 5; i++)
-		ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
-	ck_assert_int_eq(brk(start), 0);
-	for (size_t i = 0; i < BUFFERS; i++)
-		ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
-	check_heap_grows();
-}
-END_TEST
-
 /* With a position-dependent executable, the heap is in this range. */
 START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
 {
@@ -217,7 +200,6 @@ static int run(const char *name)
 	tcase_add_test(all, heap_grows_after_buffers_near_the_break);
 	tcase_add_test(all, heap_grows_after_buffers_near_the_executable);
 	tcase_add_test(all, heap_grows_while_pages_are_mapped_near_it);
-	tcase_add_test(all, heap_grows_again_after_pages_near_where_it_was);
 	tcase_add_test(all, heap_grows_after_buffers_in_the_first_2_gib);
 	tcase_add_test(all, heap_grows_when_only_its_own_room_is_left);
 	tcase_add_test(all, stack_grows_after_buffers_near_it);

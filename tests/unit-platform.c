@@ -165,6 +165,18 @@ START_TEST(what_may_grow_is_known_without_asking)
 }
 END_TEST
 
+/* The room that it gave back is its own again. */
+START_TEST(heap_that_was_larger_when_looked_at_may_grow)
+{
+	uintptr_t start = ((uintptr_t)sbrk(0) + page() - 1) & ~(page() - 1);
+
+	sbrk(100 * (intptr_t)page());
+	ck_assert_uint_gt(buffers_platform_heap_growth().start, start);
+	sbrk(-100 * (intptr_t)page());
+	ck_assert(may_grow_into(start));
+}
+END_TEST
+
 START_TEST(memory_is_mapped_where_it_was_wanted)
 {
 	uintptr_t address = some_memory(3);
@@ -694,6 +706,7 @@ int main(void)
 	tcase_add_test(space, top_of_the_limits_can_be_mapped);
 	tcase_add_test(space, heap_grows_from_the_break);
 	tcase_add_test(space, what_may_grow_is_known_without_asking);
+	tcase_add_test(space, heap_that_was_larger_when_looked_at_may_grow);
 	tcase_add_test(space, stack_grows_down_by_its_limit_and_at_least_128_mib);
 	suite_add_tcase(suite, space);
 

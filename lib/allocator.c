@@ -20,6 +20,7 @@ struct search {
 	size_t size;		/* of the place, whole pages */
 	size_t alignment;	/* at least a page */
 	size_t preferred;	/* taken instead where the gap allows */
+	unsigned kind;		/* of memory */
 	bool is_aimed;		/* at the target of the window */
 	bool was_above;		/* the place that was found */
 	uintptr_t down, up;
@@ -254,10 +255,11 @@ static struct buffers_span widened(const struct search *search, struct place pla
 	return span;
 }
 
-static int map_span(struct buffers_span span, struct buffers_span *mapped)
+static int map_span(const struct search *search, struct buffers_span span,
+		    struct buffers_span *mapped)
 {
 	*mapped = span;
-	return buffers_platform_map(span.start, length(span), BUFFERS_CODE);
+	return buffers_platform_map(span.start, length(span), search->kind);
 }
 
 static int map_place(const struct search *search, struct place place,
@@ -270,11 +272,11 @@ static int map_place(const struct search *search, struct place place,
 	int error;
 
 	if (may_widen) {
-		error = map_span(wide, mapped);
+		error = map_span(search, wide, mapped);
 		if (error == 0 || error == EACCES)
 			return error;
 	}
-	return map_span(span, mapped);
+	return map_span(search, span, mapped);
 }
 
 /* Maps there, and leaves the place behind. */
@@ -450,7 +452,7 @@ static void open_up(struct buffers_memory *memory, struct buffers_span freed)
 		full->start = open.end;
 }
 
-static void forget(struct buffers_span freed, struct buffers_hindsight *hindsight)
+void buffers_allocator_forget(struct buffers_span freed, struct buffers_hindsight *hindsight)
 {
 	if (!hindsight)
 		return;
@@ -599,7 +601,7 @@ static int map_searching(struct search *search, uintptr_t target,
 static int map_any(const struct search *search, struct buffers_span *mapped)
 {
 	uintptr_t address;
-	int error = buffers_platform_map_anywhere(search->size, BUFFERS_CODE, &address);
+	int error = buffers_platform_map_anywhere(search->size, search->kind, &address);
 
 	if (error)
 		return error;
@@ -624,6 +626,7 @@ static bool search_init(struct search *search, const struct buffers_window *wind
 		.range = range,
 		.size = (window->size + page - 1) & ~(page - 1),
 		.alignment = max(window->alignment, page),
+		.kind = window->kind,
 		.is_aimed = window->target != 0,
 	};
 	search->preferred = max(preferred, search->size);
@@ -653,6 +656,6 @@ int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight
 	int error = buffers_platform_unmap(mapped.start, length(mapped));
 
 	if (error == 0)
-		forget(mapped, hindsight);
+		buffers_allocator_forget(mapped, hindsight);
 	return error;
 }

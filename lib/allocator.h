@@ -17,6 +17,7 @@ struct buffers_window {
 	uintptr_t target;	/* 0: none */
 	size_t size;
 	size_t alignment;	/* a power of two */
+	unsigned kind;		/* of memory, as buffers_platform_map() takes it */
 };
 
 /*
@@ -50,7 +51,7 @@ bool buffers_gap_highest(struct buffers_span gap, size_t size, size_t alignment,
 			 uintptr_t *place);
 
 /*
- * Maps executable memory for the window, at the free place nearest to the
+ * Maps memory for the window, at the free place nearest to the
  * target; without one, beside what was mapped before without one, at first at a
  * random place.  It is as large as the window asks, in whole pages, or
  * `preferred` bytes where the gap allows that.  Where more is preferred, beside
@@ -66,6 +67,9 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 
 /* Gives such memory back.  EINVAL, ENOMEM. */
 int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight *hindsight);
+
+/* Notes that this is free again, whoever unmapped it. */
+void buffers_allocator_forget(struct buffers_span freed, struct buffers_hindsight *hindsight);
 
 #pragma GCC visibility pop
 

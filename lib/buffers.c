@@ -7,8 +7,10 @@
  */
 
 #include "config.h"
-#include "index.h"
+#include "chain.h"
+#include "process.h"
 #include "reloaded/buffers.h"
+#include "store.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,75 +18,19 @@
 /* New buffers are at least this long, so that neighbours share them. */
 #define BUFFER_SIZE ((size_t)64 << 10)
 
-/* All that the library knows of this process; all zero at its start. */
-struct process {
-	struct buffers_root root;
-	struct buffers_hindsight hindsight;
-	struct buffers_crowd crowd;
-	struct buffers_index index;	/* last: it uses the rest of the page */
-};
-_Static_assert(sizeof(struct process) <= 1024, "most of the page is left");
-
-static struct process *process_page;
+#define KIND_FLAGS (BUFFERS_NOEXEC | BUFFERS_WX)
+_Static_assert(BUFFERS_CODE == 0 && BUFFERS_DATA == BUFFERS_NOEXEC && BUFFERS_TEXT == BUFFERS_WX,
+	       "a kind is its flag");
 
 /*
- * What the thread used last, to be tried first.  It counts only as long as the
- * process has the same first locator: a forked child has another.  (The dynamic
+ * What the thread used last of each kind, to be tried first.  It counts only as long
+ * as the process has the same first locator: a forked child has another.  (The dynamic
  * model of thread-local storage calls malloc().)
  */
 static __thread struct {
 	struct buffers_item *item;
 	const struct buffers_locator *first;
-	unsigned seat;			/* in the crowd; 0: none yet */
-} mine __attribute__((tls_model("initial-exec")));
-
-/*
- * The kernel has emptied the page by now.  Where it does not, this does, but
- * not what another fork handler of this child has put there before us.
- */
-static void forget_parent(void)
-{
-	struct process *process = process_page;
-
-	if (process && process->root.process != buffers_platform_process())
-		*process = (struct process){ 0 };
-}
-
-__attribute__((constructor)) static void watch_forks(void)
-{
-	buffers_platform_at_fork(forget_parent);
-}
-
-/* A copy that may be unloaded cannot tell whether the process ends, too. */
-__attribute__((destructor)) static void leave(void)
-{
-	struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
-
-	if (process && buffers_platform_stays_loaded())
-		buffers_locator_leave(&process->root);
-}
-
-static int map_process_page(struct process **process)
-{
-	void *page;
-	int error = buffers_platform_map_state(&page);
-
-	if (error)
-		return error;
-	*process = NULL;
-	if (__atomic_compare_exchange_n(&process_page, process, page, false, __ATOMIC_ACQ_REL,
-					__ATOMIC_ACQUIRE))
-		*process = page;
-	else
-		buffers_platform_unmap((uintptr_t)page, buffers_platform_granularity());
-	return 0;
-}
-
-static int get_process(struct process **process)
-{
-	*process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
-	return *process ? 0 : map_process_page(process);
-}
+} mine[BUFFERS_KINDS] __attribute__((tls_model("initial-exec")));
 
 /* What a public call leaves in errno: an error, or what was there before. */
 static int conclude(int error, int saved)
@@ -102,6 +48,12 @@ static bool is_alignment(size_t alignment)
  * Requests
  */
 
+/* What cannot be executed is never writable and executable either. */
+static inline enum buffers_kind kind_of(unsigned flags)
+{
+	return flags & BUFFERS_NOEXEC ? BUFFERS_DATA : flags & BUFFERS_WX;
+}
+
 static int window_from(const struct buffers_request *request, struct buffers_window *window)
 {
 	size_t alignment;
@@ -109,7 +61,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 	if (!request)
 		return EINVAL;
 	alignment = request->alignment ? request->alignment : 1;
-	if (request->size == 0 || !is_alignment(alignment) || request->flags ||
+	if (request->size == 0 || !is_alignment(alignment) || (request->flags & ~KIND_FLAGS) ||
 	    request->reserved[0] || request->reserved[1] ||
 	    (request->max_address && request->min_address >= request->max_address))
 		return EINVAL;
@@ -121,6 +73,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 		.target = (uintptr_t)request->target,
 		.size = request->size,
 		.alignment = alignment,
+		.kind = kind_of(request->flags),
 	};
 	return 0;
 }
@@ -137,76 +90,19 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 	};
 }
 
-static int make_buffer(struct process *process, struct buffers_locator *first,
-		       const struct buffers_window *window, struct buffers_item **item)
+static int make_buffer(const struct buffers_chain *chain, const struct buffers_window *window,
+		       struct buffers_item **item)
 {
+	struct buffers_process *process = chain->owner;
+	struct buffers_locator *last = buffers_index_last(chain->index, chain->first);
 	struct buffers_span buffer;
 	int error = buffers_allocator_map(window, BUFFER_SIZE, &process->hindsight, &buffer);
 
 	if (error)
 		return error;
-	error = buffers_locator_register(buffers_index_last(&process->index, first), buffer, item);
+	error = buffers_locator_register(last, window->kind, buffer, item);
 	if (error)
 		buffers_allocator_unmap(buffer, &process->hindsight);
-	return error;
-}
-
-/*
- * Those that lie too near to what others are busy with are left for later; of
- * large ones that would be too much.
- */
-static int make_apart(struct process *process, struct buffers_locator *first,
-		      const struct buffers_window *window, const struct buffers_busy *busy,
-		      struct buffers_item **item)
-{
-	int error = make_buffer(process, first, window, item);
-
-	while (!error && window->size <= BUFFER_SIZE && buffers_crowd_is_near(busy, *item)) {
-		buffers_item_release(*item);
-		*item = NULL;
-		error = make_buffer(process, first, window, item);
-	}
-	return error;
-}
-
-static unsigned own_seat(void)
-{
-	static unsigned last;
-
-	if (!mine.seat)
-		mine.seat = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
-	return mine.seat;
-}
-
-static int find_or_make(struct process *process, struct buffers_locator *first,
-			const struct buffers_window *window, struct buffers_item **item)
-{
-	struct buffers_busy busy;
-	int error;
-
-	buffers_crowd_look(&process->crowd, own_seat(), &busy);
-	*item = buffers_index_take(&process->index, first, window, &busy);
-	if (*item)
-		return 0;
-	error = make_apart(process, first, window, &busy, item);
-	if (error && busy.count) {
-		busy.count = 0;
-		*item = buffers_index_take(&process->index, first, window, &busy);
-	}
-	return *item ? 0 : error;
-}
-
-/* A few attempts, for others may come to sit nearby at the same moment. */
-static int find_a_seat(struct process *process, struct buffers_locator *first,
-		       const struct buffers_window *window, struct buffers_item **item)
-{
-	unsigned attempts = 3;
-	int error = find_or_make(process, first, window, item);
-
-	while (!error && !buffers_crowd_sit(&process->crowd, own_seat(), *item) && --attempts) {
-		buffers_item_release(*item);
-		error = find_or_make(process, first, window, item);
-	}
 	return error;
 }
 
@@ -227,21 +123,30 @@ static inline bool is_met(const struct buffers_request *request,
 	return request->size - 1 < room && slack <= room - request->size &&
 	       start >= request->min_address && start + room - 1 <= request->max_address - 1 &&
 	       (request->alignment & mask) == 0 &&
-	       (request->flags | request->reserved[0] | request->reserved[1]) == 0;
+	       ((request->flags & ~KIND_FLAGS) | request->reserved[0] | request->reserved[1]) == 0;
+}
+
+/* Whoever takes the item next writes another mark, or none. */
+static inline void mark(struct buffers_item *item, enum buffers_kind kind)
+{
+	if (kind == BUFFERS_TEXT)
+		item->is_taken = BUFFERS_TAKEN | BUFFERS_TAKEN_TEXT;
 }
 
 /* The item that the thread used last, if it suits. */
 static inline struct buffers_item *take_mine(const struct buffers_request *request)
 {
-	const struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
-	struct buffers_item *item = mine.item;
+	enum buffers_kind kind = kind_of(request->flags);
+	const struct buffers_process *process = buffers_process_known(kind);
+	struct buffers_item *item = mine[kind].item;
 	uint32_t position;
 
-	if (!item || mine.first != __atomic_load_n(&process->root.first, __ATOMIC_RELAXED))
+	if (!item || mine[kind].first != __atomic_load_n(&process->root.first, __ATOMIC_RELAXED))
 		return NULL;
 	position = buffers_item_position(item);
 	if (!is_met(request, item, position) || !buffers_item_take_at(item, position))
 		return NULL;
+	mark(item, kind);
 	return item;
 }
 
@@ -255,23 +160,28 @@ static void align(struct buffers_item *item, size_t alignment)
 
 static int take_other(const struct buffers_window *window, struct buffers_item **item)
 {
-	struct process *process;
-	struct buffers_locator *first;
+	struct buffers_process *process;
+	struct buffers_chain chain;
 	int error;
 
 	if (window->size > UINT32_MAX)
 		return EADDRNOTAVAIL;
-	error = get_process(&process);
+	error = buffers_process_get(window->kind, &process);
 	if (error)
 		return error;
-	error = buffers_locator_first(&process->root, &first);
+	chain = (struct buffers_chain){
+		.owner = process, .index = &process->index, .crowd = &process->crowd,
+		.shared_size = BUFFER_SIZE,
+		.take = buffers_item_take, .release = buffers_item_release, .make = make_buffer,
+	};
+	error = buffers_locator_first(&process->root, window->kind, &chain.first);
+	if (!error)
+		error = buffers_chain_get(&chain, window, item);
 	if (error)
 		return error;
-	error = find_a_seat(process, first, window, item);
-	if (error)
-		return error;
-	mine.item = *item;
-	mine.first = first;
+	mark(*item, window->kind);
+	mine[window->kind].item = *item;
+	mine[window->kind].first = chain.first;
 	return 0;
 }
 
@@ -330,16 +240,35 @@ static void *fail(int error)
 	return NULL;
 }
 
+/* What is free is nobody's: bytes of it may have changed when this fails. */
+static int append_text(struct buffers_item *item, const void *data, size_t size,
+		       uintptr_t *address)
+{
+	int error;
+
+	if (size > buffers_item_room(item))
+		return ENOSPC;
+	*address = buffers_item_next(item);
+	error = size ? buffers_process_write(*address, data, size, BUFFERS_IS_PRIVATE) : 0;
+	if (!error)
+		buffers_item_set_position(item, buffers_item_position(item) + size);
+	return error;
+}
+
 __attribute__((noinline))
 static void *append(struct buffers_item *item, const void *data, size_t size)
 {
+	int saved = errno;
 	uintptr_t address;
 	int error;
 
 	if (!item || (!data && size))
 		return fail(EINVAL);
-	error = buffers_item_append(item, data, size, &address);
-	return error ? fail(error) : (void *)address;
+	if (buffers_item_is_plain(item))
+		error = buffers_item_append(item, data, size, &address);
+	else
+		error = append_text(item, data, size, &address);
+	return conclude(error, saved) == 0 ? (void *)address : NULL;
 }
 
 void *buffers_append(struct buffers_item *item, const void *data, size_t size)
@@ -403,50 +332,96 @@ size_t buffers_size(const struct buffers_item *item)
  * Code that was handed out
  */
 
-/* Threads may execute what is here while it changes: one store if it can be. */
-static void store(void *dst, const void *src, size_t size)
+static bool is_writable(uintptr_t address, size_t size)
 {
-	bool is_aligned = ((uintptr_t)dst & (size - 1)) == 0;
-	uint64_t eight;
-	uint32_t four;
+	uintptr_t start = address & ~(uintptr_t)3;
 
-	if (size == 8 && is_aligned && __atomic_always_lock_free(8, 0)) {
-		memcpy(&eight, src, size);
-		__atomic_store_n((uint64_t *)dst, eight, __ATOMIC_RELEASE);
-	} else if (size == 4 && is_aligned) {
-		memcpy(&four, src, size);
-		__atomic_store_n((uint32_t *)dst, four, __ATOMIC_RELEASE);
-	} else {
-		memcpy(dst, src, size);
+	if (address > UINTPTR_MAX - 3 - size)
+		return false;
+	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
+}
+
+/* Nobody knows of what kind memory is that may be another copy's. */
+static int overwrite(void *dst, const void *src, size_t size)
+{
+	uintptr_t address = (uintptr_t)dst;
+
+	if (is_writable(address, size)) {
+		buffers_store(dst, src, size);
+		return 0;
 	}
+	if (!buffers_platform_is_readable(address, size))
+		return EINVAL;
+	return buffers_process_write(address, src, size, BUFFERS_IS_EITHER);
 }
 
 int buffers_overwrite(void *dst, const void *src, size_t size)
 {
+	int saved = errno;
+	int error;
+
 	if (size == 0)
 		return 0;
-	if (!dst || !src) {
-		errno = EINVAL;
-		return -1;
+	error = dst && src ? overwrite(dst, src, size) : EINVAL;
+	if (!error)
+		buffers_platform_flush_icache(dst, size);
+	return conclude(error, saved);
+}
+
+struct patch {
+	void (*edit)(void *bytes, size_t size, void *context);
+	void *context;
+};
+
+static int overwrite_by_copy(void *dst, size_t size, void *copy, const struct patch *patch)
+{
+	memcpy(copy, dst, size);
+	patch->edit(copy, size, patch->context);
+	return overwrite(dst, copy, size);
+}
+
+static int overwrite_by_pages(void *dst, size_t size, const struct patch *patch)
+{
+	size_t page = buffers_platform_granularity();
+	size_t length = (size + page - 1) & ~(page - 1);
+	uintptr_t copy;
+	int error = buffers_platform_map_anywhere(length, BUFFERS_DATA, &copy);
+
+	if (error)
+		return error;
+	error = overwrite_by_copy(dst, size, (void *)copy, patch);
+	buffers_platform_unmap(copy, length);
+	return error;
+}
+
+static int edit(void *dst, size_t size, const struct patch *patch)
+{
+	char copy[256];
+
+	if (is_writable((uintptr_t)dst, size) && !buffers_is_whole((uintptr_t)dst, size)) {
+		patch->edit(dst, size, patch->context);
+		return 0;
 	}
-	store(dst, src, size);
-	buffers_platform_flush_icache(dst, size);
-	return 0;
+	if (!buffers_platform_is_readable((uintptr_t)dst, size))
+		return EINVAL;
+	if (size <= sizeof(copy))
+		return overwrite_by_copy(dst, size, copy, patch);
+	return overwrite_by_pages(dst, size, patch);
 }
 
 int buffers_overwrite_with(void *dst, size_t size,
 			   void (*patch)(void *bytes, size_t size, void *context),
 			   void *context)
 {
+	int saved = errno;
+	int error;
+
 	if (size == 0)
 		return 0;
-	if (!dst || !patch) {
-		errno = EINVAL;
-		return -1;
-	}
-	patch(dst, size, context);
-	buffers_platform_flush_icache(dst, size);
-	return 0;
+	error = dst && patch ? edit(dst, size, &(struct patch){ patch, context }) : EINVAL;
+	if (!error)
+		buffers_platform_flush_icache(dst, size);
+	return conclude(error, saved);
 }
 
 void buffers_flush_icache(void *start, size_t size)
@@ -460,8 +435,8 @@ void buffers_flush_icache(void *start, size_t size)
 
 static int alloc(const struct buffers_window *window, struct buffers_span *mapped)
 {
-	struct process *process;
-	int error = get_process(&process);
+	struct buffers_process *process;
+	int error = buffers_process_get(window->kind, &process);
 
 	if (error)
 		return error;
@@ -487,14 +462,12 @@ int buffers_free(void *address, size_t allocated)
 {
 	uintptr_t start = (uintptr_t)address;
 	uintptr_t odd = buffers_platform_granularity() - 1;
-	struct process *process = __atomic_load_n(&process_page, __ATOMIC_ACQUIRE);
 	int saved = errno;
 	int error = EINVAL;
 
 	if (address && allocated && !((start | allocated) & odd) &&
 	    allocated <= UINTPTR_MAX - start)
-		error = buffers_allocator_unmap((struct buffers_span){ start, start + allocated },
-						process ? &process->hindsight : NULL);
+		error = buffers_process_unmap((struct buffers_span){ start, start + allocated });
 	return conclude(error, saved);
 }
 
@@ -502,16 +475,27 @@ int buffers_free(void *address, size_t allocated)
  * Looking on
  */
 
+/* Another copy's may be there where this one has made none, and then is not noted. */
+static struct buffers_locator *find_first(enum buffers_kind kind)
+{
+	struct buffers_process *process = buffers_process_known(kind);
+	struct buffers_root unknown = { 0 };
+
+	return buffers_locator_known(process ? &process->root : &unknown, kind);
+}
+
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)
 {
-	struct buffers_locator *first;
-	struct process *process;
 	int saved = errno;
-	int error = visit ? get_process(&process) : EINVAL;
+	int verdict = 0;
 
-	if (conclude(error, saved) != 0)
-		return -1;
-	first = buffers_locator_known(&process->root);
-	errno = saved;
-	return buffers_locator_walk(first, visit, context);
+	if (!visit)
+		return conclude(EINVAL, saved);
+	for (unsigned kind = 0; kind < BUFFERS_KINDS && !verdict; kind++) {
+		const struct buffers_locator *first = find_first(kind);
+
+		errno = saved;
+		verdict = buffers_locator_walk(first, kind, visit, context);
+	}
+	return verdict;
 }

@@ -117,7 +117,9 @@ static struct node *new_node(struct buffers_index *index)
 	if (index->nodes_end - index->nodes < sizeof(struct node)) {
 		if (buffers_platform_map_anywhere(page, BUFFERS_DATA, &address) != 0)
 			return NULL;
-		index->nodes = address;
+		*(uintptr_t *)address = index->pages;
+		index->pages = address;
+		index->nodes = address + sizeof(uintptr_t);
 		index->nodes_end = address + page;
 	}
 	address = index->nodes;
@@ -260,6 +262,7 @@ struct search {
 	struct buffers_index *index;
 	const struct buffers_window *window;
 	const struct buffers_busy *busy;
+	buffers_item_taker *take;
 	struct buffers_span keys;	/* both included */
 	unsigned patience;
 };
@@ -267,7 +270,7 @@ struct search {
 static bool suits(const struct search *search, struct buffers_item *item)
 {
 	return !buffers_crowd_is_near(search->busy, item) &&
-	       buffers_item_take(item, search->window);
+	       search->take(item, search->window);
 }
 
 /* The item has less room than the index believed. */
@@ -343,10 +346,11 @@ static struct buffers_item *take_new(const struct search *search, struct buffers
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_busy *busy)
+					const struct buffers_busy *busy,
+					buffers_item_taker *take)
 {
 	struct search search = {
-		.index = index, .window = window, .busy = busy,
+		.index = index, .window = window, .busy = busy, .take = take,
 		.patience = BUFFERS_INDEX_PATIENCE,
 	};
 	struct buffers_item *item = NULL;
@@ -378,4 +382,15 @@ struct buffers_locator *buffers_index_last(const struct buffers_index *index,
 	struct buffers_locator *last = __atomic_load_n(&index->last, __ATOMIC_ACQUIRE);
 
 	return last ? last : first;
+}
+
+void buffers_index_destroy(struct buffers_index *index)
+{
+	uintptr_t page, next;
+
+	for (page = index->pages; page; page = next) {
+		next = *(uintptr_t *)page;
+		buffers_platform_unmap(page, buffers_platform_granularity());
+	}
+	*index = (struct buffers_index){ .is_locked = 0 };
 }

@@ -30,7 +30,11 @@ struct buffers_index {
 	uintptr_t tree;			/* a link (index.c) */
 	uintptr_t resume_at;		/* the key where a search lost patience */
 	uintptr_t nodes, nodes_end;	/* memory for more nodes */
+	uintptr_t pages;		/* mapped for them, each with a link to the last */
 };
+
+/* Takes the item if nobody has it and it fits, as buffers_item_take(). */
+typedef bool buffers_item_taker(struct buffers_item *item, const struct buffers_window *window);
 
 /*
  * Takes an item of the chain whose free room suits the window, and that lies
@@ -41,11 +45,15 @@ struct buffers_index {
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_busy *busy);
+					const struct buffers_busy *busy,
+					buffers_item_taker *take);
 
 /* Where in the chain there may be room for another item; `first` if in doubt. */
 struct buffers_locator *buffers_index_last(const struct buffers_index *index,
 					   struct buffers_locator *first);
+
+/* Gives back the memory for nodes.  Nobody uses the index any more. */
+void buffers_index_destroy(struct buffers_index *index);
 
 #pragma GCC visibility pop
 

@@ -37,6 +37,17 @@ static inline bool buffers_item_is_valid(const struct buffers_item *item)
 	       buffers_item_position(item) <= item->size;
 }
 
+/*
+ * What is_taken says while we hold an item; others who share the layout write 1.
+ * Only the holder reads more of it than whether it is 0.
+ */
+enum {
+	BUFFERS_TAKEN = 1,
+	BUFFERS_TAKEN_TEXT = 2,		/* and its memory cannot be written by its address */
+	BUFFERS_TAKEN_SHARED = 4,	/* and other processes use it (arena.c) */
+	BUFFERS_TAKEN_BITS = 8,		/* more are for arena.c */
+};
+
 static inline bool buffers_item_is_taken(const struct buffers_item *item)
 {
 	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED) != 0;
@@ -101,6 +112,12 @@ static inline bool buffers_item_take(struct buffers_item *item,
  * What the holder of an item may do with it
  */
 
+/* Whether bytes get there by their address. */
+static inline bool buffers_item_is_plain(const struct buffers_item *item)
+{
+	return item->is_taken <= BUFFERS_TAKEN;
+}
+
 static inline void buffers_item_set_position(struct buffers_item *item, size_t position)
 {
 	__atomic_store_n(&item->position, (uint32_t)position, __ATOMIC_RELEASE);
@@ -146,7 +163,7 @@ static inline void *buffers_item_append_short(struct buffers_item *item, const v
 	void *to = (void *)(item->base_address + position);
 
 	if (size < BUFFERS_SHORT_LEAST || size > BUFFERS_SHORT_MOST ||
-	    size > item->size - position)
+	    size > item->size - position || !buffers_item_is_plain(item))
 		return NULL;
 	if (size <= 16)
 		BUFFERS_COPY_ENDS(to, data, size, 8);

@@ -18,6 +18,13 @@
 
 #define NAME "Reloaded.Memory.Buffers.MemoryBuffer"
 
+/* One for the locators of each kind of buffers, and NULL. */
+static const char *const names[BUFFERS_KINDS + 1] = {
+	[BUFFERS_CODE] = NAME,
+	[BUFFERS_DATA] = NAME ".NX",
+	[BUFFERS_TEXT] = NAME ".WX",
+};
+
 /*
  * The start of a notice.  Other implementations read and write this_address
  * alone; some keep their first locator in it.  Ours are copies of a locator
@@ -52,6 +59,7 @@ enum state { PUT_UP, REPLACE, REPLACE_IF_NEED_BE, NOTHING };
 
 struct errand {
 	struct buffers_board board;
+	enum buffers_kind kind;		/* of what is sought */
 	enum state states[BUFFERS_BOARD_PLACES];
 	struct buffers_notice_id ids[BUFFERS_BOARD_PLACES];	/* of what is replaced */
 	uint64_t space;
@@ -61,9 +69,10 @@ struct errand {
 };
 
 /* To be called with __builtin_frame_address(0) where no notice is looked at. */
-static void begin(struct errand *errand, const void *frame)
+static void begin(struct errand *errand, enum buffers_kind kind, const void *frame)
 {
 	*errand = (struct errand){
+		.kind = kind,
 		.space = buffers_platform_process_space(),
 		.stack_top = (uintptr_t)frame,
 	};
@@ -220,7 +229,7 @@ static enum verdict judge(const struct errand *errand, const struct notice *noti
 static int read_notice(const struct errand *errand, unsigned place, struct notice *notice,
 		       struct buffers_notice_id *id, bool *is_fresh)
 {
-	return buffers_platform_notice_read(&errand->board, place, NAME, notice,
+	return buffers_platform_notice_read(&errand->board, place, names[errand->kind], notice,
 					    sizeof(*notice), id, is_fresh);
 }
 
@@ -317,11 +326,11 @@ static int publish_in(struct errand *errand, unsigned place, const struct notice
 {
 	const struct buffers_notice_id *old =
 		errand->states[place] == PUT_UP ? NULL : &errand->ids[place];
-	int error = buffers_platform_notice_post(&errand->board, place, NAME, notice,
-						 sizeof(*notice), old);
+	int error = buffers_platform_notice_post(&errand->board, place, names[errand->kind],
+						 notice, sizeof(*notice), old);
 
 	if (!error)
-		buffers_platform_notice_tidy(&errand->board, place, NAME, sizeof(*notice),
+		buffers_platform_notice_tidy(&errand->board, place, names, sizeof(*notice),
 					     may_remove, errand);
 	return error;
 }
@@ -370,14 +379,14 @@ static void set_once(uintptr_t *word, uintptr_t value)
  * What was offered once is never unmapped, though another copy be first: a
  * notice may lead to it for a moment.
  */
-static int offer(struct buffers_root *root)
+static int offer(struct buffers_root *root, enum buffers_kind kind)
 {
 	struct buffers_locator *locator;
 	int error;
 
 	if (__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE))
 		return 0;
-	error = buffers_locator_create(&locator);
+	error = buffers_locator_create(kind, &locator);
 	if (error)
 		return error;
 	set_once(&root->token, (uintptr_t)buffers_platform_random() | 1);
@@ -399,7 +408,7 @@ static int find_or_publish(struct errand *errand, struct buffers_root *root,
 	do {
 		if (find(errand, locator))
 			return 0;
-		error = offer(root);
+		error = offer(root, errand->kind);
 		if (error)
 			return error;
 		error = publish(errand, root);
@@ -425,7 +434,8 @@ static void settle(struct buffers_root *root, struct buffers_locator **locator)
 		*locator = none;
 }
 
-int buffers_locator_first(struct buffers_root *root, struct buffers_locator **locator)
+int buffers_locator_first(struct buffers_root *root, enum buffers_kind kind,
+			  struct buffers_locator **locator)
 {
 	struct errand errand;
 	int error;
@@ -434,7 +444,7 @@ int buffers_locator_first(struct buffers_root *root, struct buffers_locator **lo
 	if (*locator)
 		return 0;
 	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
-	begin(&errand, __builtin_frame_address(0));
+	begin(&errand, kind, __builtin_frame_address(0));
 	error = find_or_publish(&errand, root, locator);
 	end(&errand);
 	if (!error)
@@ -442,7 +452,8 @@ int buffers_locator_first(struct buffers_root *root, struct buffers_locator **lo
 	return error;
 }
 
-struct buffers_locator *buffers_locator_known(struct buffers_root *root)
+struct buffers_locator *buffers_locator_known(struct buffers_root *root,
+					      enum buffers_kind kind)
 {
 	struct buffers_locator *locator = first_of(root);
 	struct errand errand;
@@ -450,7 +461,7 @@ struct buffers_locator *buffers_locator_known(struct buffers_root *root)
 	if (locator)
 		return locator;
 	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
-	begin(&errand, __builtin_frame_address(0));
+	begin(&errand, kind, __builtin_frame_address(0));
 	if (find(&errand, &locator))
 		settle(root, &locator);
 	end(&errand);
@@ -466,17 +477,17 @@ static void leave_place(const struct errand *errand, unsigned place, uintptr_t f
 
 	if (read_notice(errand, place, &notice, &id, &is_fresh) == 0 &&
 	    notice.this_address == first && is_signed(&notice) && is_of_this_process(&notice))
-		buffers_platform_notice_remove(&errand->board, place, NAME, &id);
+		buffers_platform_notice_remove(&errand->board, place, names[errand->kind], &id);
 }
 
-void buffers_locator_leave(const struct buffers_root *root)
+void buffers_locator_leave(const struct buffers_root *root, enum buffers_kind kind)
 {
 	uintptr_t first = (uintptr_t)first_of(root);
 	struct errand errand;
 
 	if (!first)
 		return;
-	begin(&errand, __builtin_frame_address(0));
+	begin(&errand, kind, __builtin_frame_address(0));
 	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
 		leave_place(&errand, place, first);
 	end(&errand);

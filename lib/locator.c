@@ -36,13 +36,18 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator)
 	return true;
 }
 
-static void lock(uint32_t *word)
+void buffers_locator_lock(struct buffers_locator *locator)
 {
-	for (unsigned attempt = 0; !buffers_lock_try(word); attempt++)
+	for (unsigned attempt = 0; !buffers_lock_try(&locator->is_locked); attempt++)
 		buffers_platform_relax(attempt);
 }
 
-int buffers_locator_walk(const struct buffers_locator *first,
+void buffers_locator_unlock(struct buffers_locator *locator)
+{
+	buffers_lock_release(&locator->is_locked);
+}
+
+int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
 			 int (*visit)(const struct buffers_info *info, void *context),
 			 void *context)
 {
@@ -58,6 +63,7 @@ int buffers_locator_walk(const struct buffers_locator *first,
 				.size = item->size,
 				.used = buffers_item_position(item),
 				.taken = buffers_item_is_taken(item),
+				.flags = kind,
 			};
 
 			verdict = visit(&info, context);
@@ -98,14 +104,15 @@ struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size)
 	return locator;
 }
 
-int buffers_locator_create(struct buffers_locator **locator)
+/* What is beside a locator can be written, as the locator is. */
+int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator)
 {
 	size_t size = buffers_platform_granularity();
 	uintptr_t address;
 	int error = EACCES;
 
-	if (size > BUFFERS_LOCATOR_SIZE)
-		error = buffers_platform_map_anywhere(size, BUFFERS_CODE, &address);
+	if (size > BUFFERS_LOCATOR_SIZE && kind != BUFFERS_TEXT)
+		error = buffers_platform_map_anywhere(size, kind, &address);
 	if (error == EACCES) {
 		size = BUFFERS_LOCATOR_SIZE;
 		error = buffers_platform_map_anywhere(buffers_platform_granularity(),
@@ -122,19 +129,19 @@ void buffers_locator_destroy(struct buffers_locator *locator)
 }
 
 /* Mapping takes long, so it is done outside the lock, and in vain at times. */
-static int link_next(struct buffers_locator *locator)
+static int link_next(struct buffers_locator *locator, enum buffers_kind kind)
 {
 	struct buffers_locator *next;
-	int error = buffers_locator_create(&next);
+	int error = buffers_locator_create(kind, &next);
 
 	if (error)
 		return error;
-	lock(&locator->is_locked);
+	buffers_locator_lock(locator);
 	if (!buffers_locator_next(locator)) {
 		__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
 		next = NULL;
 	}
-	buffers_lock_release(&locator->is_locked);
+	buffers_locator_unlock(locator);
 	if (next)
 		buffers_locator_destroy(next);
 	return 0;
@@ -146,21 +153,21 @@ static struct buffers_item *add(struct buffers_locator *locator, struct buffers_
 
 	if (buffers_locator_count(locator) >= BUFFERS_LOCATOR_CAPACITY)
 		return NULL;
-	lock(&locator->is_locked);
+	buffers_locator_lock(locator);
 	if (buffers_locator_count(locator) < BUFFERS_LOCATOR_CAPACITY)
 		item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
-	buffers_lock_release(&locator->is_locked);
+	buffers_locator_unlock(locator);
 	return item;
 }
 
-int buffers_locator_register(struct buffers_locator *locator, struct buffers_span buffer,
-			     struct buffers_item **item)
+int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
+			     struct buffers_span buffer, struct buffers_item **item)
 {
 	int error;
 
 	while (!(*item = add(locator, buffer))) {
 		if (!buffers_locator_next(locator)) {
-			error = link_next(locator);
+			error = link_next(locator, kind);
 			if (error)
 				return error;
 		}

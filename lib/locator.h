@@ -71,14 +71,18 @@ static inline unsigned buffers_locator_count(const struct buffers_locator *locat
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
 
 /*
- * Makes a locator of zeroed memory that can be executed beyond the locator's
- * own page; what there is of that is listed as buffers.
+ * Makes a locator of zeroed memory, which beyond the locator's own page is of the
+ * kind that its chain lists; what there is of that is listed as buffers.
  */
 struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size);
 
-/* A new locator in memory of its own.  ENOMEM. */
-int buffers_locator_create(struct buffers_locator **locator);
+/* A new locator, for a chain of buffers of this kind, in memory of its own.  ENOMEM. */
+int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator);
 void buffers_locator_destroy(struct buffers_locator *locator);
+
+/* For as long as an item is added.  Others wait. */
+void buffers_locator_lock(struct buffers_locator *locator);
+void buffers_locator_unlock(struct buffers_locator *locator);
 
 /*
  * What a copy of the library knows of the process's first locator, in memory
@@ -96,26 +100,30 @@ _Static_assert(offsetof(struct buffers_root, token) == BUFFERS_WORD, "layout");
 _Static_assert(offsetof(struct buffers_root, process) == 2 * BUFFERS_WORD, "layout");
 
 /*
- * The first locator of the process: the one that any copy of the library has
- * published, else a new one, which is published if that can be.  ENOMEM.
+ * The first locator of the process for this kind of buffers: the one that any copy
+ * of the library has published, else a new one, which is published if that can be.
+ * ENOMEM.
  */
-int buffers_locator_first(struct buffers_root *root, struct buffers_locator **locator);
+int buffers_locator_first(struct buffers_root *root, enum buffers_kind kind,
+			  struct buffers_locator **locator);
 
 /* The same without making any: NULL if there is none. */
-struct buffers_locator *buffers_locator_known(struct buffers_root *root);
+struct buffers_locator *buffers_locator_known(struct buffers_root *root,
+					      enum buffers_kind kind);
 
 /* Withdraws what was published, for the process ends. */
-void buffers_locator_leave(const struct buffers_root *root);
+void buffers_locator_leave(const struct buffers_root *root, enum buffers_kind kind);
 
 /*
- * Adds a buffer to the chain, from any of its locators on, with a new one where
- * all are full.  *item is set to its item, taken by the caller.  ENOMEM: no page for that.
+ * Adds a buffer to the chain of its kind, from any of its locators on, with a new one
+ * where all are full.  *item is set to its item, taken by the caller.  ENOMEM: no page
+ * for that.
  */
-int buffers_locator_register(struct buffers_locator *locator, struct buffers_span buffer,
-			     struct buffers_item **item);
+int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
+			     struct buffers_span buffer, struct buffers_item **item);
 
-/* As buffers_walk(); `first` may be NULL. */
-int buffers_locator_walk(const struct buffers_locator *first,
+/* As buffers_walk(), a chain of this kind; `first` may be NULL. */
+int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
 			 int (*visit)(const struct buffers_info *info, void *context),
 			 void *context);
 

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #define NAME_SIZE	 128
@@ -79,13 +78,23 @@ static bool is_draft_suffix(const char *at)
 	return *at == '.' && strlen(at) == 17 && strspn(at + 1, "0123456789abcdef") == 16;
 }
 
-/* The process that a file or draft of this name belongs to, 0 if it is neither. */
-static pid_t process_of(const char *file, const char *name)
+static const char *skip_any_name(const char *at, const char *const *names)
 {
-	const char *at = skip_text(file, name);
+	const char *end = NULL;
+
+	for (; *names && !end; names++) {
+		end = skip_text(at, *names);
+		end = end ? skip_text(end, ", PID ") : NULL;
+	}
+	return end;
+}
+
+/* The process that a file or draft of these names belongs to, 0 if it is neither. */
+static pid_t process_of(const char *file, const char *const *names)
+{
+	const char *at = skip_any_name(file, names);
 	int64_t process = 0;
 
-	at = at ? skip_text(at, ", PID ") : NULL;
 	if (!at || *at < '1' || *at > '9')
 		return 0;
 	for (; *at >= '0' && *at <= '9'; at++) {
@@ -352,14 +361,6 @@ static size_t file_size(void)
 	return size > FILE_SIZE ? size : FILE_SIZE;
 }
 
-/* Writing beyond the limit would raise SIGXFSZ. */
-static bool is_allowed_size(size_t size)
-{
-	struct { uint64_t soft, hard; } limit;	/* as the kernel has it for all */
-
-	return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.soft >= size;
-}
-
 /*
  * Takes the numbers of standard streams that are closed, for as long as a file
  * is written: whoever closed them may yet print to them.
@@ -425,7 +426,7 @@ static bool make_draft(int directory, const char *draft, const void *bytes, size
 	unsigned count;
 	bool is_made;
 
-	if (!is_allowed_size(file_size()))
+	if (!sys_may_write(file_size()))
 		return false;
 	count = plug_streams(directory, plugs);
 	is_made = write_draft(directory, draft, bytes, size);
@@ -575,7 +576,7 @@ struct tidying {
 	const struct buffers_board *board;
 	int directory;
 	pid_t self;
-	const char *name;
+	const char *const *wanted;	/* their names, NULL after the last */
 	size_t size;
 	bool (*may_remove)(const void *bytes, bool is_old, void *context);
 	void *context;
@@ -622,7 +623,7 @@ static void tidy_file(struct tidying *tidying, const char *file_name, pid_t proc
 
 static void tidy_name(struct tidying *tidying, const char *file_name)
 {
-	pid_t process = process_of(file_name, tidying->name);
+	pid_t process = process_of(file_name, tidying->wanted);
 
 	tidying->names++;
 	if (process && process != tidying->self && is_gone(process))
@@ -698,7 +699,7 @@ static void tidy_directory(struct tidying *tidying)
 }
 
 void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
-				  const char *name, size_t size,
+				  const char *const *names, size_t size,
 				  bool (*may_remove)(const void *bytes, bool is_old,
 						     void *context),
 				  void *context)
@@ -707,7 +708,7 @@ void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned pl
 		.board = board,
 		.directory = board->directories[place],
 		.self = (pid_t)buffers_platform_process(),
-		.name = name,
+		.wanted = names,
 		.size = size < TIDY_SIZE ? size : TIDY_SIZE,
 		.may_remove = may_remove,
 		.context = context,

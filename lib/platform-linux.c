@@ -242,9 +242,21 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
  * Mapping
  */
 
-static int protection_bits(enum buffers_protection protection)
+static int protection_of(unsigned kind)
 {
-	return PROT_READ | PROT_WRITE | (protection == BUFFERS_CODE ? PROT_EXEC : 0);
+	static const int protections[BUFFERS_KINDS] = {
+		[BUFFERS_CODE] = PROT_READ | PROT_WRITE | PROT_EXEC,
+		[BUFFERS_DATA] = PROT_READ | PROT_WRITE,
+		[BUFFERS_TEXT] = PROT_READ | PROT_EXEC,
+	};
+
+	return protections[kind & ~(unsigned)(BUFFERS_SHARED | BUFFERS_SPARSE)];
+}
+
+static int flags_of(unsigned kind)
+{
+	return MAP_ANONYMOUS | (kind & BUFFERS_SHARED ? MAP_SHARED : MAP_PRIVATE) |
+	       (kind & BUFFERS_SPARSE ? MAP_NORESERVE : 0);
 }
 
 /* EINVAL: a kernel that knows no names (CONFIG_ANON_VMA_NAME), now and later. */
@@ -258,13 +270,11 @@ static void name_mapping(void *address, size_t size)
 		__atomic_store_n(&is_futile, true, __ATOMIC_RELAXED);
 }
 
-int buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
-				  uintptr_t *address)
+int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
 {
 	/* Our own data is written at once. */
-	int populate = protection == BUFFERS_DATA ? MAP_POPULATE : 0;
-	void *got = mmap(NULL, size, protection_bits(protection),
-			 MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0);
+	int populate = kind == BUFFERS_DATA ? MAP_POPULATE : 0;
+	void *got = mmap(NULL, size, protection_of(kind), flags_of(kind) | populate, -1, 0);
 
 	if (got == MAP_FAILED)	/* seccomp filters, systemd's for one, say EPERM */
 		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
@@ -278,10 +288,10 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_protection protectio
  * left alone; ENOMEM at a limit, and for addresses above the user's.  Only the
  * former refuse such memory everywhere.
  */
-static int refusal(size_t size, enum buffers_protection protection)
+static int refusal(size_t size, unsigned kind)
 {
 	uintptr_t address;
-	int error = buffers_platform_map_anywhere(size, protection, &address);
+	int error = buffers_platform_map_anywhere(size, kind, &address);
 
 	if (error)
 		return error;
@@ -289,11 +299,11 @@ static int refusal(size_t size, enum buffers_protection protection)
 	return EEXIST;
 }
 
-int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection protection)
+int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 {
 	void *wanted = (void *)address;
-	void *got = mmap(wanted, size, protection_bits(protection),
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	void *got = mmap(wanted, size, protection_of(kind),
+			 flags_of(kind) | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (got == wanted) {
 		name_mapping(got, size);
@@ -309,7 +319,7 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection
 	case EAGAIN:	/* beyond RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE) */
 	case EACCES:
 	case EPERM:
-		return refusal(size, protection);
+		return refusal(size, kind);
 	default:
 		return EEXIST;
 	}
@@ -518,6 +528,19 @@ int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
 	if (got >= 0 || errno == EFAULT || address > UINTPTR_MAX - size)
 		return EFAULT;
 	return peek_word_by_word(address, copy, size);
+}
+
+bool buffers_platform_is_readable(uintptr_t address, size_t size)
+{
+	size_t page = buffers_platform_granularity();
+	uint64_t word;
+
+	if (address > UINTPTR_MAX - size)
+		return false;
+	for (uintptr_t at = address & ~(page - 1); at < address + size; at += page)
+		if (buffers_platform_peek(at, &word, sizeof(word)) != 0)
+			return false;
+	return true;
 }
 
 /* An atomic "or 0" by the kernel.  Nobody waits for what it would wake. */

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -48,6 +49,14 @@ static inline bool sys_write(int file, const void *bytes, size_t size)
 		written = syscall(SYS_write, file, bytes, size);
 	while (written < 0 && errno == EINTR);
 	return written == (ssize_t)size;
+}
+
+/* Whether a file may become so long: writing beyond the limit would raise SIGXFSZ. */
+static inline bool sys_may_write(uint64_t size)
+{
+	struct { uint64_t soft, hard; } limit;	/* as the kernel has it for all */
+
+	return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.soft >= size;
 }
 
 /* Of an open file, with the name "". */

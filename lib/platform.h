@@ -2,7 +2,8 @@
 /*
  * platform.h: all that the library asks of the operating system
  *
- * platform-linux.c implements it, with the notices in platform-linux-notices.c.
+ * platform-linux.c implements it, with the notices in platform-linux-notices.c
+ * and writing in platform-linux-write.c.
  * A port implements every function below as it is described.
  *
  * What holds for all of them:
@@ -28,9 +29,18 @@ struct buffers_span {
 	uintptr_t start, end;
 };
 
-enum buffers_protection {
-	BUFFERS_DATA,	/* read, write */
+/* What memory is for; the same numbers as the flags of public requests. */
+enum buffers_kind {
 	BUFFERS_CODE,	/* read, write, execute */
+	BUFFERS_DATA,	/* read, write */
+	BUFFERS_TEXT,	/* read, execute */
+};
+#define BUFFERS_KINDS 3
+
+/* May be added to a kind where memory is mapped. */
+enum {
+	BUFFERS_SHARED = 4,	/* children that are forked later use the same */
+	BUFFERS_SPARSE = 8,	/* most of it will never be used */
 };
 
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
@@ -57,15 +67,14 @@ struct buffers_span buffers_platform_stack_growth(void);
 bool buffers_platform_may_grow_into(struct buffers_span span);
 
 /*
- * Maps zeroed private memory at `address` exactly.  Never replaces anything.
+ * Maps zeroed memory of this kind at `address` exactly.  Never replaces anything.
  * EEXIST: that place is not to be had, another may be.
- * ENOMEM: no more memory or mappings.  EACCES: policy denies this protection.
+ * ENOMEM: no more memory or mappings.  EACCES: policy denies this kind.
  */
-int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection protection);
+int buffers_platform_map(uintptr_t address, size_t size, unsigned kind);
 
-/* The same wherever the system likes; data is there at once.  ENOMEM, EACCES. */
-int buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
-				  uintptr_t *address);
+/* The same wherever the system likes; data is there at once, unless sparse.  ENOMEM, EACCES. */
+int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
 
 /* EINVAL: there can be no such memory.  ENOMEM: the system refuses. */
 int buffers_platform_unmap(uintptr_t address, size_t size);
@@ -109,6 +118,23 @@ int buffers_platform_peek(uintptr_t address, void *copy, size_t size);
  * can be read and written.  It is not changed.
  */
 bool buffers_platform_is_writable(uintptr_t address, size_t size);
+
+/* Whether all of this memory, of any address and size, can be read. */
+bool buffers_platform_is_readable(uintptr_t address, size_t size);
+
+/* How memory is mapped, as far as the caller knows. */
+enum buffers_sharing { BUFFERS_IS_PRIVATE, BUFFERS_IS_SHARED, BUFFERS_IS_EITHER };
+
+/*
+ * Writes readable memory of the process though it is mapped without permission to
+ * write, of any address and size, whole where buffers_store() would.  Bytes may
+ * overlap it.  A forked child of before sees nothing of it, unless the memory is
+ * shared.  Of what is not shared, no other part of the same pages is written in
+ * this way meanwhile.
+ * EACCES: it cannot be done.  ENOMEM: no memory, mapping or descriptor for that.
+ */
+int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
+			   enum buffers_sharing sharing);
 
 /*
  * Notices: a few bytes that the process puts up under a name for all code that
@@ -159,12 +185,12 @@ void buffers_platform_notice_remove(const struct buffers_board *board, unsigned 
 				    const char *name, const struct buffers_notice_id *id);
 
 /*
- * Removes some notices by this name of processes that are gone, as far as their
- * numbers tell.  may_remove is asked about the start of each, up to 128 bytes;
- * is_old: it has stood for ten days.
+ * Removes some notices by these names (NULL after the last) of processes that are
+ * gone, as far as their numbers tell.  may_remove is asked about the start of each,
+ * up to 128 bytes; is_old: it has stood for ten days.
  */
 void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
-				  const char *name, size_t size,
+				  const char *const *names, size_t size,
 				  bool (*may_remove)(const void *bytes, bool is_old,
 						     void *context),
 				  void *context);

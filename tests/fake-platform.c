@@ -50,12 +50,12 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
 	       (fake.stack.start < span.end && span.start < fake.stack.end);
 }
 
-int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection protection)
+int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 {
 	size_t first = address / FAKE_PAGE;
 	size_t end = first + size / FAKE_PAGE;
 
-	ck_assert_int_eq(protection, BUFFERS_CODE);
+	ck_assert_uint_eq(kind, BUFFERS_CODE);
 	ck_assert_uint_eq(address % FAKE_PAGE, 0);
 	ck_assert_uint_eq(size % FAKE_PAGE, 0);
 	ck_assert_uint_gt(size, 0);
@@ -77,12 +77,12 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_protection
 	return 0;
 }
 
-int buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int buffers_platform_map_anywhere(size_t size, unsigned kind,
 				  uintptr_t *address)
 {
 	for (size_t page = FAKE_PAGES - size / FAKE_PAGE; page >= FAKE_FIRST; page--) {
 		*address = page * FAKE_PAGE;
-		if (buffers_platform_map(*address, size, protection) == 0)
+		if (buffers_platform_map(*address, size, kind) == 0)
 			return 0;
 	}
 	return ENOMEM;

@@ -19,18 +19,18 @@ static const struct buffers_busy nobody;
 
 /* How many times the system still has memory. */
 static unsigned mappings_left = UINT32_MAX;
-int __real_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int __real_buffers_platform_map_anywhere(size_t size, unsigned kind,
 					 uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
 					 uintptr_t *address);
 
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
 					 uintptr_t *address)
 {
 	if (__atomic_load_n(&mappings_left, __ATOMIC_RELAXED) == 0)
 		return ENOMEM;
 	__atomic_fetch_sub(&mappings_left, 1, __ATOMIC_RELAXED);
-	return __real_buffers_platform_map_anywhere(size, protection, address);
+	return __real_buffers_platform_map_anywhere(size, kind, address);
 }
 
 /*
@@ -131,7 +131,7 @@ static struct buffers_item *take(uintptr_t start, uintptr_t end, size_t size)
 {
 	struct buffers_window wanted = window(start, end, size);
 
-	return buffers_index_take(world.index, world.first, &wanted, &nobody);
+	return buffers_index_take(world.index, world.first, &wanted, &nobody, buffers_item_take);
 }
 
 static struct buffers_item *take_anywhere(size_t size)
@@ -332,7 +332,7 @@ static struct buffers_item *check_take(const struct buffers_window *wanted,
 
 	for (unsigned i = 0; i < world.count; i++)
 		is_there |= may_be[i] = suits(world.items[i], wanted, busy);
-	item = buffers_index_take(world.index, world.first, wanted, busy);
+	item = buffers_index_take(world.index, world.first, wanted, busy, buffers_item_take);
 	if (!item && is_there) {
 		ck_assert_uint_ge(count_refused(wanted, busy), BUFFERS_INDEX_PATIENCE);
 		is_there = false;
@@ -445,7 +445,7 @@ static void register_next_page(void)
 	struct buffers_locator *last = buffers_index_last(world.index, world.first);
 	struct buffers_item *item;
 
-	ck_assert_int_eq(buffers_locator_register(last, next_page(), &item), 0);
+	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_CODE, next_page(), &item), 0);
 	buffers_item_release(item);
 	world.items[world.count++] = item;
 	if (buffers_locator_next(world.last))
@@ -643,10 +643,10 @@ END_TEST
 
 enum { MANY = 5000 };
 
-static void protect(const void *memory, int protection)
+static void protect(const void *memory, int kind)
 {
 	ck_assert_int_eq(mprotect((void *)page_of(memory), buffers_platform_granularity(),
-				  protection), 0);
+				  kind), 0);
 }
 
 static void protect_full_locators(void)
@@ -836,7 +836,7 @@ static void *add_items(void *context)
 		if (locator->num_items < BUFFERS_LOCATOR_CAPACITY) {
 			add_item(locator);
 			left--;
-		} else if (!next && buffers_locator_create(&next) == 0) {
+		} else if (!next && buffers_locator_create(BUFFERS_CODE, &next) == 0) {
 			__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
 		}
 		buffers_lock_release(&locator->is_locked);
@@ -863,7 +863,7 @@ static const char *add_own(struct taker *taker)
 	uintptr_t start = more_memory();
 	struct buffers_item *item;
 
-	if (buffers_locator_register(buffers_index_last(taker->index, market.first),
+	if (buffers_locator_register(buffers_index_last(taker->index, market.first), BUFFERS_CODE,
 				     (struct buffers_span){ start, start + PAGE }, &item) != 0)
 		return "an item could not be listed";
 	buffers_item_release(item);
@@ -874,7 +874,7 @@ static const char *use(struct taker *taker)
 {
 	struct buffers_window wanted = window_in_market(&taker->seed);
 	struct buffers_item *item = buffers_index_take(taker->index, market.first, &wanted,
-						       &nobody);
+						       &nobody, buffers_item_take);
 	uintptr_t address;
 
 	if (!item)
@@ -909,7 +909,7 @@ static void take_all_that_is_left(struct buffers_index *index)
 	struct buffers_window wanted = window(0, UINTPTR_MAX, 1);
 	struct buffers_item *item;
 
-	while ((item = buffers_index_take(index, market.first, &wanted, &nobody))) {
+	while ((item = buffers_index_take(index, market.first, &wanted, &nobody, buffers_item_take))) {
 		ck_assert(!is_given_twice(buffers_item_next(item), buffers_item_room(item)));
 		buffers_item_set_position(item, item->size);
 		buffers_item_release(item);

@@ -17,19 +17,19 @@
 
 /* Pages that the locator maps and gives back are counted here. */
 static size_t mapped_pages;
-int __real_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int __real_buffers_platform_map_anywhere(size_t size, unsigned kind,
 					 uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
 					 uintptr_t *address);
 int __real_buffers_platform_unmap(uintptr_t address, size_t size);
 int __wrap_buffers_platform_unmap(uintptr_t address, size_t size);
 
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_protection protection,
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
 					 uintptr_t *address)
 {
 	__atomic_fetch_add(&mapped_pages, 1, __ATOMIC_RELAXED);
 	sched_yield();		/* so that more threads come to be here at once */
-	return __real_buffers_platform_map_anywhere(size, protection, address);
+	return __real_buffers_platform_map_anywhere(size, kind, address);
 }
 
 int __wrap_buffers_platform_unmap(uintptr_t address, size_t size)
@@ -96,7 +96,7 @@ START_TEST(bytes_of_an_item_are_where_they_should_be)
 	uint32_t number;
 
 	ck_assert_int_eq(buffers_locator_register(
-		locator, (struct buffers_span){ 0x10000, 0x30000 }, &item), 0);
+		locator, BUFFERS_CODE, (struct buffers_span){ 0x10000, 0x30000 }, &item), 0);
 	ck_assert_int_eq(buffers_item_reserve(item, 0x1234, 1, &address), 0);
 	memcpy(&address, bytes, word);
 	ck_assert_uint_eq(address, (uintptr_t)locator);
@@ -141,7 +141,7 @@ START_TEST(bytes_that_make_no_sense_are_not_a_locator)
 	struct buffers_item *item;
 
 	ck_assert_int_eq(buffers_locator_register(
-		locator, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
+		locator, BUFFERS_CODE, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
 	good = *locator;
 	ck_assert(buffers_locator_is_valid(locator));
 #define BREAKS(change)						\
@@ -185,7 +185,7 @@ static struct buffers_item *take(struct buffers_locator *locator, uintptr_t star
 	struct buffers_window wanted = window(start, end, size, alignment);
 	struct buffers_index *index = new_index();
 	struct buffers_busy nobody = { .count = 0 };
-	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &nobody);
+	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &nobody, buffers_item_take);
 
 	free(index);
 	return item;
@@ -197,7 +197,7 @@ static struct buffers_item *register_free(struct buffers_locator *locator, uintp
 	struct buffers_item *item;
 
 	ck_assert_int_eq(buffers_locator_register(
-		locator, (struct buffers_span){ start, end }, &item), 0);
+		locator, BUFFERS_CODE, (struct buffers_span){ start, end }, &item), 0);
 	buffers_item_release(item);
 	return item;
 }
@@ -322,7 +322,7 @@ static void *find_first(void *context)
 	unsigned me = __atomic_fetch_add(&crowd->number, 1, __ATOMIC_RELAXED);
 
 	pthread_barrier_wait(&crowd->start);
-	buffers_locator_first(&crowd->roots[me % 2], &crowd->seen[me]);
+	buffers_locator_first(&crowd->roots[me % 2], BUFFERS_CODE, &crowd->seen[me]);
 	return NULL;
 }
 
@@ -381,7 +381,7 @@ static bool is_followed(const struct signed_notice *notice, bool *is_replaced)
 	write_file(notice_path(NULL, getpid()), notice, sizeof(*notice));
 	make_old(notice_path(NULL, getpid()));
 	before = read_address(notice_path(NULL, getpid()));
-	ck_assert_int_eq(buffers_locator_first(&root, &found), 0);
+	ck_assert_int_eq(buffers_locator_first(&root, BUFFERS_CODE, &found), 0);
 	*is_replaced = read_address(notice_path(NULL, getpid())) != before;
 	unlink(notice_path(NULL, getpid()));
 	unlink(notice_path(place_of_own(), getpid()));
@@ -475,7 +475,7 @@ START_TEST(all_who_race_get_the_same_first_locator)
 		for (unsigned i = 0; i < 2; i++)
 			ck_assert_ptr_eq(crowd.roots[i].first, crowd.seen[0]);
 		ck_assert(!is_alone || count_files(place) == 1);
-		buffers_locator_leave(&crowd.roots[round % 2]);
+		buffers_locator_leave(&crowd.roots[round % 2], BUFFERS_CODE);
 		ck_assert(!is_alone || count_files(place) == 0);
 		for (unsigned i = 0; i < 2; i++)
 			offered += crowd.roots[i].offered != 0;
@@ -497,7 +497,7 @@ static void *register_many(void *context)
 		uintptr_t start = (1 + me * PER_THREAD + i) * 0x1000;
 		struct buffers_item *item = NULL;
 
-		buffers_locator_register(crowd->first,
+		buffers_locator_register(crowd->first, BUFFERS_CODE,
 					 (struct buffers_span){ start, start + 0x1000 }, &item);
 		if (item && item->base_address == start)
 			buffers_item_release(item);
@@ -585,9 +585,9 @@ START_TEST(walk_ends_where_the_visitor_says)
 
 	for (uintptr_t i = 1; i < 10; i++)
 		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
-	ck_assert_int_eq(buffers_locator_walk(locator, stop_at_third, &count), 42);
+	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_CODE, stop_at_third, &count), 42);
 	ck_assert_uint_eq(count, 3);
-	ck_assert_int_eq(buffers_locator_walk(NULL, stop_at_third, &count), 0);
+	ck_assert_int_eq(buffers_locator_walk(NULL, BUFFERS_CODE, stop_at_third, &count), 0);
 	ck_assert_uint_eq(count, 3);
 }
 END_TEST

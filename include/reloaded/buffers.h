@@ -16,7 +16,7 @@
  *
  * What was appended never moves, is never overwritten by the library, and
  * stays until the process ends.  The memory is readable, writable and
- * executable.
+ * executable, unless BUFFERS_NOEXEC or BUFFERS_WX ask for another kind.
  *
  * Conventions that hold for every function here:
  *
@@ -28,7 +28,8 @@
  *	EINVAL		an argument is NULL, or the request contradicts itself
  *	EADDRNOTAVAIL	the range holds no free stretch of that size
  *	ENOMEM		the kernel refuses more memory or more mappings
- *	EACCES		policy forbids executable memory that is writable
+ *	EACCES		policy forbids executable memory that is writable, or closes
+ *			every way to write memory that is not
  *	ENOSPC		the item has less room than that
  *	ENOSYS		this platform cannot do it
  *
@@ -113,6 +114,22 @@ extern "C" {
 #endif
 
 /*
+ * Kinds of memory: flags of a request
+ *
+ * BUFFERS_NOEXEC	readable and writable, never executable
+ * BUFFERS_WX		readable and executable, never writable: only the library's
+ *			functions write it, by other ways than its address.  Works
+ *			where policy forbids memory that is writable and executable
+ *			(PR_SET_MDWE, MemoryDenyWriteExecute=)
+ *
+ * Without either, memory is readable, writable and executable.  With both it is as
+ * with BUFFERS_NOEXEC alone, for that is never writable and executable either.
+ * A request is met by memory of its kind only.  Since 0.1.
+ */
+#define BUFFERS_NOEXEC	(1u << 0)
+#define BUFFERS_WX	(1u << 1)
+
+/*
  * struct buffers_item: a buffer that its holder has locked
  *
  * Opaque.  The library owns it; the pointer stays valid for the life of the
@@ -131,7 +148,7 @@ struct buffers_request {
 	const void *target;	/* place new memory as near to this as the range allows; NULL: no preference */
 	size_t size;		/* bytes that must be free, at least 1 */
 	size_t alignment;	/* of the first free byte; a power of two; 0 means 1 */
-	unsigned flags;		/* none is defined yet: 0 */
+	unsigned flags;		/* the kind of memory: BUFFERS_NOEXEC, BUFFERS_WX */
 	uintptr_t reserved[2];	/* 0 */
 };
 
@@ -145,6 +162,7 @@ struct buffers_info {
 	size_t size;		/* bytes from there to its end */
 	size_t used;		/* bytes from base that were appended or reserved */
 	int taken;		/* 1 while somebody holds it, else 0 */
+	unsigned flags;		/* its kind: BUFFERS_NOEXEC, BUFFERS_WX or 0 */
 };
 
 /*
@@ -178,7 +196,7 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
  * Returns the item, which the caller holds until buffers_release().
  *
  * EINVAL: request is NULL; size is 0; max_address is neither 0 nor above
- * min_address; alignment is no power of two; flags or reserved are not 0.
+ * min_address; alignment is no power of two; flags are unknown; reserved is not 0.
  * EADDRNOTAVAIL: also for a size of 4 GiB or more, which no item can hold.
  * ENOMEM, EACCES: as above.
  *
@@ -220,9 +238,11 @@ void buffers_release(struct buffers_item *item);
  *
  * EINVAL: item is NULL, or data is NULL and size is not 0.
  * ENOSPC: less than size bytes remain; nothing was written.
+ * EACCES, ENOMEM: only with BUFFERS_WX, as for buffers_overwrite(); the item is
+ * as it was, though bytes that are still free may have changed.
  *
  * Signal-safe for an item that the handler's thread holds and was not using
- * when the signal came.  Since 0.1.
+ * when the signal came; not signal-safe with BUFFERS_WX.  Since 0.1.
  */
 BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1) BUFFERS_READS(2, 3)
 void *buffers_append(struct buffers_item *item, const void *data, size_t size);
@@ -245,7 +265,8 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
  * alignment	of their address; a power of two; 0 means 1
  *
  * Returns the address of the room.  It is the caller's for ever, also after
- * buffers_release(), and holds zeros until somebody writes it.
+ * buffers_release(), and holds zeros until somebody writes it; with BUFFERS_WX
+ * that takes buffers_overwrite().
  *
  * EINVAL: item is NULL, or alignment is no power of two.
  * ENOSPC: less than size bytes remain after aligning; nothing changed.
@@ -278,8 +299,8 @@ size_t buffers_size(const struct buffers_item *item);
 /*
  * buffers_overwrite(): change code that was already handed out
  *
- * dst		memory that was appended to or reserved in a buffer, or that
- *		came from buffers_alloc()
+ * dst		memory of any kind that was appended to or reserved in a buffer, or
+ *		that came from buffers_alloc()
  * src		the new bytes; must not overlap dst
  * size		how many; 0 does nothing
  *
@@ -289,10 +310,14 @@ size_t buffers_size(const struct buffers_item *item);
  * whole, where the processor can store them so; of others a thread that executes
  * them meanwhile may see a part.
  *
- * Returns 0.  EINVAL: dst or src is NULL and size is not 0.
+ * Returns 0.
  *
- * Thread-safe as far as the caller's users of dst are; signal-safe.
- * Since 0.1.
+ * EINVAL: dst or src is NULL and size is not 0, or dst is no memory that can be
+ * read.  With BUFFERS_WX also EACCES: every way round is closed, such as
+ * /proc/self/mem, and ENOMEM: no memory, mapping or descriptor for it.
+ *
+ * Thread-safe as far as the caller's users of dst are; signal-safe but with
+ * BUFFERS_WX.  Since 0.1.
  */
 BUFFERS_READS(2, 3)
 int buffers_overwrite(void *dst, const void *src, size_t size);
@@ -307,7 +332,8 @@ int buffers_overwrite(void *dst, const void *src, size_t size);
  * The bytes that patch sees may lie elsewhere than at dst, so it reckons
  * addresses from dst, and they are dst's only when this function returns.
  *
- * Returns 0.  EINVAL: dst or patch is NULL and size is not 0.
+ * Returns 0.  EINVAL: dst or patch is NULL and size is not 0.  Else fails as
+ * buffers_overwrite(); patch may have been called, and dst is unchanged.
  *
  * As safe as patch is, else as buffers_overwrite().  Since 0.1.
  */
@@ -369,7 +395,7 @@ int buffers_free(void *address, size_t allocated);
  * are as they were at one moment.
  *
  * Returns 0 after the last buffer, else what visit returned.
- * -1 and EINVAL: visit is NULL.  ENOMEM: no page to note what was found.
+ * -1 and EINVAL: visit is NULL.
  *
  * Thread-safe; visit may call any function of the library.  Since 0.1.
  */

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* chain.c: gets items from a chain of locators, old ones or new ones */
+
+#include "config.h"
+#include "chain.h"
+
+/*
+ * Those that lie too near to what others are busy with are left for later; of
+ * large ones that would be too much.
+ */
+static int make_apart(const struct buffers_chain *chain, const struct buffers_window *window,
+		      const struct buffers_busy *busy, struct buffers_item **item)
+{
+	int error = chain->make(chain, window, item);
+
+	while (!error && window->size <= chain->shared_size &&
+	       buffers_crowd_is_near(busy, *item)) {
+		chain->release(*item);
+		*item = NULL;
+		error = chain->make(chain, window, item);
+	}
+	return error;
+}
+
+/* The dynamic model of thread-local storage calls malloc(). */
+static unsigned own_seat(const struct buffers_chain *chain)
+{
+	static __thread unsigned seat __attribute__((tls_model("initial-exec")));
+	static unsigned last;
+
+	if (!seat)
+		seat = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	return chain->seats + seat;
+}
+
+static int find_or_make(const struct buffers_chain *chain, const struct buffers_window *window,
+			struct buffers_item **item)
+{
+	struct buffers_busy busy;
+	int error;
+
+	buffers_crowd_look(chain->crowd, own_seat(chain), &busy);
+	*item = buffers_index_take(chain->index, chain->first, window, &busy, chain->take);
+	if (*item)
+		return 0;
+	error = make_apart(chain, window, &busy, item);
+	if (error && busy.count) {
+		busy.count = 0;
+		*item = buffers_index_take(chain->index, chain->first, window, &busy, chain->take);
+	}
+	return *item ? 0 : error;
+}
+
+/* A few attempts, for others may come to sit nearby at the same moment. */
+int buffers_chain_get(const struct buffers_chain *chain, const struct buffers_window *window,
+		      struct buffers_item **item)
+{
+	unsigned attempts = 3;
+	int error = find_or_make(chain, window, item);
+
+	while (!error && !buffers_crowd_sit(chain->crowd, own_seat(chain), *item) && --attempts) {
+		chain->release(*item);
+		error = find_or_make(chain, window, item);
+	}
+	return error;
+}

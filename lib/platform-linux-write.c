@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * platform-linux-write.c: writing memory that is mapped without permission to write
+ *
+ * No mapping that is there changes its protection, and none is made writable and
+ * executable, for policy may forbid either.  There are three ways:
+ *
+ *  - /proc/self/mem, for private memory.  What it writes is copied first if a child
+ *    has it, too.  The kernel may write eight bytes in parts, so those that have to
+ *    change as a whole are written to a copy of their page, which then takes its place.
+ *  - A second mapping of the same memory, for shared memory.
+ *  - A copy of the pages in a file without a name, for private memory where there is
+ *    no /proc.
+ *
+ * A descriptor of /proc/self/mem is never kept: a child would write to its parent
+ * through it, and who closes all descriptors would have us write to what he opens next.
+ */
+
+#include "config.h"
+#include "platform.h"
+#include "platform-linux.h"
+#include "store.h"
+
+#include <limits.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#ifndef MFD_EXEC
+# define MFD_EXEC 0x0010U
+#endif
+
+#define PIECE 4096	/* no page is smaller */
+
+/* Memory to write, and the pages that it is part of. */
+struct place {
+	uintptr_t address;
+	const char *bytes;
+	size_t size;
+	uintptr_t start;
+	size_t length;
+};
+
+/* Of errno: whether the system lacks something, or refuses. */
+static int failure(void)
+{
+	switch (errno) {
+	case ENOMEM:
+	case EAGAIN:
+	case EMFILE:
+	case ENFILE:
+		return ENOMEM;
+	default:
+		return EACCES;
+	}
+}
+
+/* Bytes that lie before the place and reach into it are to be read before they change. */
+static bool is_from_end(const struct place *place)
+{
+	uintptr_t from = (uintptr_t)place->bytes;
+
+	return from < place->address && place->address - from < place->size;
+}
+
+static int unmap_after(int error, void *memory, size_t length)
+{
+	munmap(memory, length);
+	return error;
+}
+
+/*
+ * Files
+ */
+
+/* What others print to a standard stream that is closed must not end up in it. */
+static int above_streams(int file)
+{
+	int copy;
+
+	if (file < 0 || file > STDERR_FILENO)
+		return file;
+	copy = (int)syscall(SYS_fcntl, file, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	sys_close(file);
+	return copy;
+}
+
+static ssize_t write_at(int file, uintptr_t at, const void *bytes, size_t size)
+{
+	struct iovec part = { (void *)(uintptr_t)bytes, size };
+	ssize_t written;
+
+	do	/* pwrite() has its offset elsewhere on every architecture of 32 bits */
+		written = syscall(SYS_pwritev, file, &part, 1L, at, 0L);
+	while (written < 0 && errno == EINTR);
+	return written;
+}
+
+static bool write_part(int file, uintptr_t at, const char *bytes, size_t size)
+{
+	ssize_t written;
+
+	for (; size; at += (size_t)written, bytes += written, size -= (size_t)written) {
+		written = write_at(file, at, bytes, size < INT_MAX ? size : INT_MAX);
+		if (written <= 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Private memory, by /proc/self/mem
+ */
+
+static bool write_pieces_from_end(int file, const struct place *place)
+{
+	size_t left = place->size;
+	size_t piece;
+
+	for (; left; left -= piece) {
+		piece = left < PIECE ? left : PIECE;
+		if (!write_part(file, place->address + left - piece, place->bytes + left - piece,
+				piece))
+			return false;
+	}
+	return true;
+}
+
+static bool write_in_place(int file, const struct place *place)
+{
+	if (is_from_end(place))
+		return write_pieces_from_end(file, place);
+	return write_part(file, place->address, place->bytes, place->size);
+}
+
+/* A byte that is written back tells, for shared memory takes no such writing. */
+static bool is_private(int file, uintptr_t address)
+{
+	return write_part(file, address, (const char *)address, 1);
+}
+
+/* Threads that come here meanwhile wait in the kernel, and find the copy. */
+static int put_copy(void *copy, const struct place *place)
+{
+	void *start = (void *)place->start;
+
+	if (mremap(copy, place->length, place->length, MREMAP_MAYMOVE | MREMAP_FIXED, start) == start)
+		return 0;
+	return unmap_after(failure(), copy, place->length);
+}
+
+static int write_copy(int file, const struct place *place)
+{
+	size_t offset = place->address - place->start;
+	void *copy = mmap(NULL, place->length, PROT_READ | PROT_EXEC,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (copy == MAP_FAILED)
+		return failure();
+	if (!write_part(file, (uintptr_t)copy, (const char *)place->start, place->length) ||
+	    !write_part(file, (uintptr_t)copy + offset, place->bytes, place->size))
+		return unmap_after(EACCES, copy, place->length);
+	return put_copy(copy, place);
+}
+
+static int write_by(const char *name, const struct place *place)
+{
+	int file = above_streams(sys_open(AT_FDCWD, name, O_RDWR, 0));
+	int error = EACCES;
+
+	if (file < 0)
+		return failure();
+	if (!buffers_is_whole(place->address, place->size))
+		error = write_in_place(file, place) ? 0 : EACCES;
+	else if (is_private(file, place->address))
+		error = write_copy(file, place);
+	sys_close(file);
+	return error;
+}
+
+/* The first does nothing once the main thread has ended. */
+static int write_by_proc(const struct place *place)
+{
+	int error = write_by("/proc/self/mem", place);
+
+	return error == EACCES ? write_by("/proc/thread-self/mem", place) : error;
+}
+
+/*
+ * Shared memory, by a second mapping
+ */
+
+/* The mappings differ, so memmove() would not see what overlaps. */
+static void store_pieces(char *to, const struct place *place)
+{
+	bool is_backward = is_from_end(place);
+	char bytes[PIECE];
+	size_t piece;
+
+	for (size_t done = 0; done < place->size; done += piece) {
+		size_t left = place->size - done;
+		size_t at = done;
+
+		piece = left < PIECE ? left : PIECE;
+		if (is_backward)
+			at = left - piece;
+		memcpy(bytes, place->bytes + at, piece);
+		buffers_store(to + at, bytes, piece);
+	}
+}
+
+/* EINVAL: the memory is private. */
+static int write_by_view(const struct place *place)
+{
+	/* From a length of 0 it is made anew, and the old one stays. */
+	char *view = mremap((void *)place->start, 0, place->length, MREMAP_MAYMOVE);
+
+	if (view == MAP_FAILED)
+		return errno == EINVAL ? EINVAL : failure();
+	if (mprotect(view, place->length, PROT_READ | PROT_WRITE) != 0)
+		return unmap_after(failure(), view, place->length);
+	store_pieces(view + (place->address - place->start), place);
+	return unmap_after(0, view, place->length);
+}
+
+/*
+ * Private memory, by a file
+ */
+
+static int make_file(void)
+{
+	static const char name[] = "reloaded-buffers";
+	int file = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_EXEC);
+
+	if (file < 0 && errno == EINVAL)	/* before Linux 6.3 */
+		file = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC);
+	return above_streams(file);
+}
+
+static int map_file(int file, const struct place *place)
+{
+	void *copy;
+
+	if (!write_part(file, 0, (const char *)place->start, place->length) ||
+	    !write_part(file, place->address - place->start, place->bytes, place->size))
+		return failure();
+	copy = mmap(NULL, place->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+	return copy == MAP_FAILED ? failure() : put_copy(copy, place);
+}
+
+static int write_by_file(const struct place *place)
+{
+	int file, error;
+
+	if (!sys_may_write(place->length))
+		return EACCES;
+	file = make_file();
+	if (file < 0)
+		return failure();
+	error = map_file(file, place);
+	sys_close(file);
+	return error;
+}
+
+int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
+			   enum buffers_sharing sharing)
+{
+	size_t page = buffers_platform_granularity();
+	uintptr_t start = address & ~(page - 1);
+	struct place place = {
+		.address = address, .bytes = bytes, .size = size,
+		.start = start, .length = (address + size - start + page - 1) & ~(page - 1),
+	};
+	int error = EINVAL;
+	int lacking = 0;
+
+	if (sharing != BUFFERS_IS_SHARED) {
+		error = write_by_proc(&place);
+		if (!error)
+			return 0;
+		lacking = error == ENOMEM ? ENOMEM : 0;
+	}
+	/* Harmless for private memory, but the kernel remarks on it in its log, once. */
+	if (sharing != BUFFERS_IS_PRIVATE)
+		error = write_by_view(&place);
+	if (sharing == BUFFERS_IS_PRIVATE || error == EINVAL)
+		error = write_by_file(&place);
+	return error == EACCES && lacking ? lacking : error;
+}

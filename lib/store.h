@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store.h: bytes that threads may be executing while they change
+ */
+#ifndef BUFFERS_STORE_H
+#define BUFFERS_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Whether so many bytes there are to change as a whole. */
+static inline bool buffers_is_whole(uintptr_t address, size_t size)
+{
+	return (size == 4 || (size == 8 && __atomic_always_lock_free(8, 0))) &&
+	       (address & (size - 1)) == 0;
+}
+
+/* One store if it can be. */
+static inline void buffers_store(void *to, const void *bytes, size_t size)
+{
+	uint64_t eight;
+	uint32_t four;
+
+	if (!buffers_is_whole((uintptr_t)to, size)) {
+		memmove(to, bytes, size);
+	} else if (size == 8) {
+		memcpy(&eight, bytes, size);
+		__atomic_store_n((uint64_t *)to, eight, __ATOMIC_RELEASE);
+	} else {
+		memcpy(&four, bytes, size);
+		__atomic_store_n((uint32_t *)to, four, __ATOMIC_RELEASE);
+	}
+}
+
+#endif

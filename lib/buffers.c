@@ -7,6 +7,7 @@
  */
 
 #include "config.h"
+#include "arena.h"
 #include "chain.h"
 #include "process.h"
 #include "reloaded/buffers.h"
@@ -226,7 +227,11 @@ struct buffers_item *buffers_get_near(const void *target, size_t size)
 
 void buffers_release(struct buffers_item *item)
 {
-	if (item)
+	if (!item)
+		return;
+	if (item->is_taken & BUFFERS_TAKEN_SHARED)
+		buffers_arena_release(item);
+	else
 		buffers_item_release(item);
 }
 
@@ -241,6 +246,14 @@ static void *fail(int error)
 }
 
 /* What is free is nobody's: bytes of it may have changed when this fails. */
+static int write_text(const struct buffers_item *item, uintptr_t address, const void *data,
+		      size_t size)
+{
+	if (item->is_taken & BUFFERS_TAKEN_SHARED)
+		return buffers_platform_write(address, data, size, BUFFERS_IS_SHARED);
+	return buffers_process_write(address, data, size, BUFFERS_IS_PRIVATE);
+}
+
 static int append_text(struct buffers_item *item, const void *data, size_t size,
 		       uintptr_t *address)
 {
@@ -249,7 +262,7 @@ static int append_text(struct buffers_item *item, const void *data, size_t size,
 	if (size > buffers_item_room(item))
 		return ENOSPC;
 	*address = buffers_item_next(item);
-	error = size ? buffers_process_write(*address, data, size, BUFFERS_IS_PRIVATE) : 0;
+	error = size ? write_text(item, *address, data, size) : 0;
 	if (!error)
 		buffers_item_set_position(item, buffers_item_position(item) + size);
 	return error;
@@ -469,6 +482,49 @@ int buffers_free(void *address, size_t allocated)
 	    allocated <= UINTPTR_MAX - start)
 		error = buffers_process_unmap((struct buffers_span){ start, start + allocated });
 	return conclude(error, saved);
+}
+
+/*
+ * Arenas
+ */
+
+struct buffers_arena *buffers_arena_create(const struct buffers_request *request, unsigned flags)
+{
+	struct buffers_arena *arena = NULL;
+	struct buffers_window window;
+	int saved = errno;
+	int error = window_from(request, &window);
+
+	if (!error && (flags & ~(KIND_FLAGS | BUFFERS_ARENA_FORK_SHARED)))
+		error = EINVAL;
+	if (!error) {
+		window.kind = kind_of(request->flags | flags);
+		error = buffers_arena_open(&window, flags & BUFFERS_ARENA_FORK_SHARED, &arena);
+	}
+	return conclude(error, saved) == 0 ? arena : NULL;
+}
+
+struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size, size_t alignment)
+{
+	struct buffers_item *item = NULL;
+	int saved = errno;
+	int error = EINVAL;
+
+	if (alignment == 0)
+		alignment = 1;
+	if (arena && size && is_alignment(alignment))
+		error = buffers_arena_take(arena, size, alignment, &item);
+	if (conclude(error, saved) != 0)
+		return NULL;
+	align(item, alignment);
+	return item;
+}
+
+int buffers_arena_destroy(struct buffers_arena *arena)
+{
+	int saved = errno;
+
+	return conclude(arena ? buffers_arena_close(arena) : EINVAL, saved);
 }
 
 /*

@@ -4,6 +4,8 @@
 #include "config.h"
 #include "chain.h"
 
+#include <limits.h>
+
 /*
  * Those that lie too near to what others are busy with are left for later; of
  * large ones that would be too much.
@@ -33,20 +35,25 @@ static unsigned own_seat(const struct buffers_chain *chain)
 	return chain->seats + seat;
 }
 
+/* What may be had after all when nothing new can be made is sought everywhere. */
 static int find_or_make(const struct buffers_chain *chain, const struct buffers_window *window,
 			struct buffers_item **item)
 {
 	struct buffers_busy busy;
+	struct buffers_choice choice = {
+		.take = chain->take, .busy = &busy, .patience = BUFFERS_INDEX_PATIENCE,
+	};
 	int error;
 
 	buffers_crowd_look(chain->crowd, own_seat(chain), &busy);
-	*item = buffers_index_take(chain->index, chain->first, window, &busy, chain->take);
+	*item = buffers_index_take(chain->index, chain->first, window, &choice);
 	if (*item)
 		return 0;
 	error = make_apart(chain, window, &busy, item);
-	if (error && busy.count) {
+	if (error) {
 		busy.count = 0;
-		*item = buffers_index_take(chain->index, chain->first, window, &busy, chain->take);
+		choice.patience = UINT_MAX;
+		*item = buffers_index_take(chain->index, chain->first, window, &choice);
 	}
 	return *item ? 0 : error;
 }

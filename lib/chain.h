@@ -19,7 +19,7 @@ struct buffers_chain {
 	struct buffers_crowd *crowd;
 	unsigned seats;			/* where the seats of this process's threads begin */
 	size_t shared_size;		/* who wants no more gets new items away from others */
-	buffers_item_taker *take;
+	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
 	void (*release)(struct buffers_item *item);
 	/* A new item for the window, taken; an errno if there can be none. */
 	int (*make)(const struct buffers_chain *chain, const struct buffers_window *window,

@@ -261,16 +261,15 @@ static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 struct search {
 	struct buffers_index *index;
 	const struct buffers_window *window;
-	const struct buffers_busy *busy;
-	buffers_item_taker *take;
+	const struct buffers_choice *choice;
 	struct buffers_span keys;	/* both included */
 	unsigned patience;
 };
 
 static bool suits(const struct search *search, struct buffers_item *item)
 {
-	return !buffers_crowd_is_near(search->busy, item) &&
-	       search->take(item, search->window);
+	return !buffers_crowd_is_near(search->choice->busy, item) &&
+	       search->choice->take(item, search->window);
 }
 
 /* The item has less room than the index believed. */
@@ -346,12 +345,11 @@ static struct buffers_item *take_new(const struct search *search, struct buffers
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_busy *busy,
-					buffers_item_taker *take)
+					const struct buffers_choice *choice)
 {
 	struct search search = {
-		.index = index, .window = window, .busy = busy, .take = take,
-		.patience = BUFFERS_INDEX_PATIENCE,
+		.index = index, .window = window, .choice = choice,
+		.patience = choice->patience,
 	};
 	struct buffers_item *item = NULL;
 	struct buffers_locator *last;

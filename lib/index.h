@@ -15,9 +15,6 @@
 
 #pragma GCC visibility push(hidden)
 
-/* So many items that look good and are not, as taken ones, are tried at a time. */
-#define BUFFERS_INDEX_PATIENCE 32
-
 /*
  * All zero at first, and the last thing in its page: the rest of that is used,
  * too.  Readers need no lock; one thread at a time changes it, and others who
@@ -33,20 +30,27 @@ struct buffers_index {
 	uintptr_t pages;		/* mapped for them, each with a link to the last */
 };
 
-/* Takes the item if nobody has it and it fits, as buffers_item_take(). */
-typedef bool buffers_item_taker(struct buffers_item *item, const struct buffers_window *window);
+/* Which items a search may take. */
+struct buffers_choice {
+	/* Takes one if nobody has it and it fits, as buffers_item_take(). */
+	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
+	const struct buffers_busy *busy;	/* not those near to these */
+	unsigned patience;	/* so many that look good and are not, as taken ones, are tried */
+};
+
+/* Enough to find what there is, and little enough to cost nothing. */
+#define BUFFERS_INDEX_PATIENCE 32
 
 /*
  * Takes an item of the chain whose free room suits the window, and that lies
  * on no cache line with items that others are busy with.  NULL: there is none, or
- * it comes after more of those that are taken than are tried at a time.  The next
+ * it comes after more of those that are taken than patience is for.  The next
  * search goes on there.
  */
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_busy *busy,
-					buffers_item_taker *take);
+					const struct buffers_choice *choice);
 
 /* Where in the chain there may be room for another item; `first` if in doubt. */
 struct buffers_locator *buffers_index_last(const struct buffers_index *index,

@@ -44,8 +44,8 @@ static inline bool buffers_item_is_valid(const struct buffers_item *item)
 enum {
 	BUFFERS_TAKEN = 1,
 	BUFFERS_TAKEN_TEXT = 2,		/* and its memory cannot be written by its address */
-	BUFFERS_TAKEN_SHARED = 4,	/* and other processes use it (arena.c) */
-	BUFFERS_TAKEN_BITS = 8,		/* more are for arena.c */
+	BUFFERS_TAKEN_SHARED = 4,	/* and other processes use it, in arenas */
+	BUFFERS_TAKEN_BY = 8,		/* times the number of the process, in arenas */
 };
 
 static inline bool buffers_item_is_taken(const struct buffers_item *item)
@@ -115,7 +115,7 @@ static inline bool buffers_item_take(struct buffers_item *item,
 /* Whether bytes get there by their address. */
 static inline bool buffers_item_is_plain(const struct buffers_item *item)
 {
-	return item->is_taken <= BUFFERS_TAKEN;
+	return !(item->is_taken & BUFFERS_TAKEN_TEXT);
 }
 
 static inline void buffers_item_set_position(struct buffers_item *item, size_t position)

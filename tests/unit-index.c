@@ -16,16 +16,14 @@
 #define WORD_BITS (8 * (unsigned)sizeof(uintptr_t))
 
 static const struct buffers_busy nobody;
+static const struct buffers_choice any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
 
 /* How many times the system still has memory. */
 static unsigned mappings_left = UINT32_MAX;
-int __real_buffers_platform_map_anywhere(size_t size, unsigned kind,
-					 uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
-					 uintptr_t *address);
+int __real_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
 
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
-					 uintptr_t *address)
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
 {
 	if (__atomic_load_n(&mappings_left, __ATOMIC_RELAXED) == 0)
 		return ENOMEM;
@@ -131,7 +129,7 @@ static struct buffers_item *take(uintptr_t start, uintptr_t end, size_t size)
 {
 	struct buffers_window wanted = window(start, end, size);
 
-	return buffers_index_take(world.index, world.first, &wanted, &nobody, buffers_item_take);
+	return buffers_index_take(world.index, world.first, &wanted, &any);
 }
 
 static struct buffers_item *take_anywhere(size_t size)
@@ -325,6 +323,7 @@ static struct buffers_item *check_take(const struct buffers_window *wanted,
 				       const struct buffers_busy *busy)
 {
 	static bool may_be[MOST_ITEMS];
+	struct buffers_choice choice = { buffers_item_take, busy, BUFFERS_INDEX_PATIENCE };
 	unsigned taken = count_taken();
 	bool is_there = false;
 	struct buffers_item *item;
@@ -332,7 +331,7 @@ static struct buffers_item *check_take(const struct buffers_window *wanted,
 
 	for (unsigned i = 0; i < world.count; i++)
 		is_there |= may_be[i] = suits(world.items[i], wanted, busy);
-	item = buffers_index_take(world.index, world.first, wanted, busy, buffers_item_take);
+	item = buffers_index_take(world.index, world.first, wanted, &choice);
 	if (!item && is_there) {
 		ck_assert_uint_ge(count_refused(wanted, busy), BUFFERS_INDEX_PATIENCE);
 		is_there = false;
@@ -874,7 +873,7 @@ static const char *use(struct taker *taker)
 {
 	struct buffers_window wanted = window_in_market(&taker->seed);
 	struct buffers_item *item = buffers_index_take(taker->index, market.first, &wanted,
-						       &nobody, buffers_item_take);
+						       &any);
 	uintptr_t address;
 
 	if (!item)
@@ -909,7 +908,7 @@ static void take_all_that_is_left(struct buffers_index *index)
 	struct buffers_window wanted = window(0, UINTPTR_MAX, 1);
 	struct buffers_item *item;
 
-	while ((item = buffers_index_take(index, market.first, &wanted, &nobody, buffers_item_take))) {
+	while ((item = buffers_index_take(index, market.first, &wanted, &any))) {
 		ck_assert(!is_given_twice(buffers_item_next(item), buffers_item_room(item)));
 		buffers_item_set_position(item, item->size);
 		buffers_item_release(item);

@@ -17,15 +17,12 @@
 
 /* Pages that the locator maps and gives back are counted here. */
 static size_t mapped_pages;
-int __real_buffers_platform_map_anywhere(size_t size, unsigned kind,
-					 uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
-					 uintptr_t *address);
+int __real_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
 int __real_buffers_platform_unmap(uintptr_t address, size_t size);
 int __wrap_buffers_platform_unmap(uintptr_t address, size_t size);
 
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind,
-					 uintptr_t *address)
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
 {
 	__atomic_fetch_add(&mapped_pages, 1, __ATOMIC_RELAXED);
 	sched_yield();		/* so that more threads come to be here at once */
@@ -185,7 +182,8 @@ static struct buffers_item *take(struct buffers_locator *locator, uintptr_t star
 	struct buffers_window wanted = window(start, end, size, alignment);
 	struct buffers_index *index = new_index();
 	struct buffers_busy nobody = { .count = 0 };
-	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &nobody, buffers_item_take);
+	struct buffers_choice any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
+	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &any);
 
 	free(index);
 	return item;

@@ -30,7 +30,7 @@
  *	ENOMEM		the kernel refuses more memory or more mappings
  *	EACCES		policy forbids executable memory that is writable, or closes
  *			every way to write memory that is not
- *	ENOSPC		the item has less room than that
+ *	ENOSPC		the item or arena has less room than that
  *	ENOSYS		this platform cannot do it
  *
  * - Nothing aborts, prints, raises a signal or calls malloc(3); no call is a
@@ -46,7 +46,8 @@
  *   says where and when not.
  * - fork: a child starts without buffers of its own.  Those it inherited stay
  *   mapped, private to it, and usable through their addresses and through the
- *   items its thread held; no new request lands in them.
+ *   items its thread held; no new request lands in them.  Arenas are inherited:
+ *   see buffers_arena_create().
  */
 #ifndef RELOADED_BUFFERS_H
 #define RELOADED_BUFFERS_H
@@ -383,6 +384,87 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated);
  * Thread-safe, not signal-safe.  Since 0.1.
  */
 int buffers_free(void *address, size_t allocated);
+
+/*
+ * struct buffers_arena: a window of address space that one user keeps for itself
+ *
+ * Opaque.  The library owns it; the pointer is valid until buffers_arena_destroy()
+ * in this process, and in its children.
+ */
+struct buffers_arena;
+
+/* Children that are forked later use the same memory.  Since 0.1. */
+#define BUFFERS_ARENA_FORK_SHARED	(1u << 8)
+
+/*
+ * buffers_arena_create(): reserve a window that only its user gets memory from
+ *
+ * window	where, and how large: its size, in whole pages, is the window's, from
+ *		64 KiB or less to many GiB; placed as buffers_alloc() does
+ * flags	any of BUFFERS_ARENA_FORK_SHARED, BUFFERS_NOEXEC and BUFFERS_WX; the
+ *		last two may as well stand in window->flags
+ *
+ * Pages of the window take no memory until they are used.
+ *
+ * With BUFFERS_ARENA_FORK_SHARED, the process and its children that are forked
+ * later, and theirs, use the arena at the same time: what one appends all can
+ * read, and call.  A process or thread that ends while it holds an item, however,
+ * gives it back with all that was appended.  Whoever can write the memory, as
+ * every such child can, decides what the others execute, and can make them
+ * write anywhere: share only with whom you would let do that.
+ *
+ * Without it, a child has a copy of the arena as it was when it was forked, and
+ * neither sees what the other does.  What other threads held then stays held in
+ * the child.
+ *
+ * Returns the arena, which the caller may destroy or keep.
+ *
+ * EINVAL: as for buffers_get(), or unknown flags.
+ * EADDRNOTAVAIL, ENOMEM, EACCES: as above.
+ * ENOSYS: BUFFERS_ARENA_FORK_SHARED where locks that survive their holder are missing.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+struct buffers_arena *buffers_arena_create(const struct buffers_request *window, unsigned flags);
+
+/*
+ * buffers_arena_get(): find or make an item of the arena with room, and lock it
+ *
+ * arena	made by this process or inherited from one that forked it
+ * size		bytes that must be free after aligning, at least 1
+ * alignment	of the first free byte; a power of two; 0 means 1
+ *
+ * Returns the item, for all that is done with those of buffers_get().  With
+ * BUFFERS_ARENA_FORK_SHARED it belongs to the calling thread: no other may
+ * release it, nor may a child that is forked meanwhile.
+ *
+ * EINVAL: arena is NULL, size is 0, or alignment is no power of two.
+ * ENOSPC: no item that nobody holds has so much room, nor has what is left of
+ * the window.
+ * ENOMEM: no page to note what was found.
+ *
+ * Thread-safe, not signal-safe; nor are buffers_append(), buffers_reserve() and
+ * buffers_release() for items of a BUFFERS_ARENA_FORK_SHARED arena.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size, size_t alignment);
+
+/*
+ * buffers_arena_destroy(): unmap the arena from this process
+ *
+ * arena	made or inherited; nobody in this process uses it, its items or
+ *		their memory any more
+ *
+ * Other processes that share it keep it.
+ *
+ * Returns 0.  EINVAL: arena is NULL, or a thread of this process still holds an
+ * item of it.
+ * ENOMEM: the kernel refuses; what is left of the arena stays mapped.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+int buffers_arena_destroy(struct buffers_arena *arena);
 
 /*
  * buffers_walk(): visit every shared buffer of the process

@@ -108,8 +108,8 @@ static int make_buffer(const struct buffers_chain *chain, const struct buffers_w
 }
 
 /*
- * Whether the request is valid and all that is free in the item suits it, with
- * the free bytes from `position` on.  The same as window_from() and
+ * Whether the request is valid but for its flags and all that is free in the item
+ * suits it, with the free bytes from `position` on.  The same as window_from() and
  * buffers_item_fits() say, but this is all that most calls do.
  */
 static inline bool is_met(const struct buffers_request *request,
@@ -124,7 +124,7 @@ static inline bool is_met(const struct buffers_request *request,
 	return request->size - 1 < room && slack <= room - request->size &&
 	       start >= request->min_address && start + room - 1 <= request->max_address - 1 &&
 	       (request->alignment & mask) == 0 &&
-	       ((request->flags & ~KIND_FLAGS) | request->reserved[0] | request->reserved[1]) == 0;
+	       (request->reserved[0] | request->reserved[1]) == 0;
 }
 
 /* Whoever takes the item next writes another mark, or none. */
@@ -135,9 +135,9 @@ static inline void mark(struct buffers_item *item, enum buffers_kind kind)
 }
 
 /* The item that the thread used last, if it suits. */
-static inline struct buffers_item *take_mine(const struct buffers_request *request)
+static inline struct buffers_item *take_mine(const struct buffers_request *request,
+					      enum buffers_kind kind)
 {
-	enum buffers_kind kind = kind_of(request->flags);
 	const struct buffers_process *process = buffers_process_known(kind);
 	struct buffers_item *item = mine[kind].item;
 	uint32_t position;
@@ -186,7 +186,7 @@ static int take_other(const struct buffers_window *window, struct buffers_item *
 	return 0;
 }
 
-/* All that buffers_get() does beyond the thread's last item. */
+/* All that buffers_get() does beyond the thread's last item of the first kind. */
 __attribute__((noinline))
 static struct buffers_item *get(const struct buffers_request *request)
 {
@@ -195,7 +195,9 @@ static struct buffers_item *get(const struct buffers_request *request)
 	int saved = errno;
 	int error = window_from(request, &window);
 
-	if (!error)
+	if (!error && window.kind != BUFFERS_CODE)
+		item = take_mine(request, window.kind);
+	if (!error && !item)
 		error = take_other(&window, &item);
 	if (conclude(error, saved) != 0)
 		return NULL;
@@ -205,8 +207,10 @@ static struct buffers_item *get(const struct buffers_request *request)
 
 struct buffers_item *buffers_get(const struct buffers_request *request)
 {
-	struct buffers_item *item = request ? take_mine(request) : NULL;
+	struct buffers_item *item = NULL;
 
+	if (request && request->flags == 0)	/* a kind that is known saves a quarter of it */
+		item = take_mine(request, BUFFERS_CODE);
 	if (!item)
 		return get(request);
 	align(item, request->alignment);

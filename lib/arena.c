@@ -440,30 +440,19 @@ static void measure(struct buffers_arena *arena)
 				       arena->block_count * sizeof(struct block), page);
 }
 
-static int map_control(struct buffers_arena *arena, unsigned sharing)
+static unsigned sharing_of(const struct buffers_arena *arena)
 {
-	uintptr_t address;
-	int error;
-
-	measure(arena);
-	error = buffers_platform_map_anywhere(arena->control_size,
-					      BUFFERS_DATA | BUFFERS_SPARSE | sharing, &address);
-	if (error)
-		return error;
-	arena->control = (struct control *)address;
-	begin_block(arena, arena->control->blocks);
-	return arena->is_shared && init_lock(&arena->control->lock.mutex) != 0 ? ENOSYS : 0;
+	return arena->is_shared ? BUFFERS_SHARED : 0;
 }
 
-static int map_window(struct buffers_arena *arena, const struct buffers_window *window,
-		      unsigned sharing)
+static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
 {
 	struct buffers_window wanted = *window;
 	struct buffers_process *process;
 	struct buffers_span mapped;
 	int error = buffers_process_get(window->kind, &process);
 
-	wanted.kind |= BUFFERS_SPARSE | sharing;
+	wanted.kind |= BUFFERS_SPARSE | sharing_of(arena);
 	if (!error)
 		error = buffers_allocator_map(&wanted, 0, &process->hindsight, &mapped);
 	if (!error)
@@ -471,20 +460,33 @@ static int map_window(struct buffers_arena *arena, const struct buffers_window *
 	return error;
 }
 
-static int map_parts(struct buffers_arena *arena, const struct buffers_window *window)
+static int map_control(struct buffers_arena *arena)
 {
-	unsigned sharing = arena->is_shared ? BUFFERS_SHARED : 0;
+	uintptr_t address;
+	int error;
+
+	measure(arena);
+	error = buffers_platform_map_anywhere(arena->control_size,
+					      BUFFERS_DATA | BUFFERS_SPARSE | sharing_of(arena),
+					      &address);
+	if (error)
+		return error;
+	arena->control = (struct control *)address;
+	begin_block(arena, arena->control->blocks);
+	return arena->is_shared && init_lock(&arena->control->lock.mutex) != 0 ? ENOSYS : 0;
+}
+
+static int map_state(struct buffers_arena *arena)
+{
 	void *state;
 	int error = buffers_platform_map_state(&state);
 
-	if (error)
-		return error;
-	arena->state = state;
-	error = map_window(arena, window, sharing);
-	return error ? error : map_control(arena, sharing);
+	if (!error)
+		arena->state = state;
+	return error;
 }
 
-/* What is mapped of it. */
+/* All but the window, as far as it is mapped. */
 static void unmap_parts(struct buffers_arena *arena)
 {
 	size_t page = buffers_platform_granularity();
@@ -498,8 +500,7 @@ static void unmap_parts(struct buffers_arena *arena)
 	buffers_platform_unmap((uintptr_t)arena, page);
 }
 
-int buffers_arena_open(const struct buffers_window *window, bool is_shared,
-		       struct buffers_arena **arena)
+static int map_parts(const struct buffers_arena *plan, struct buffers_arena **arena)
 {
 	uintptr_t address;
 	int error = buffers_platform_map_anywhere(buffers_platform_granularity(), BUFFERS_DATA,
@@ -508,16 +509,31 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 	if (error)
 		return error;
 	*arena = (struct buffers_arena *)address;
-	**arena = (struct buffers_arena){
+	**arena = *plan;
+	error = map_state(*arena);
+	if (!error)
+		error = map_control(*arena);
+	if (error)
+		unmap_parts(*arena);
+	return error;
+}
+
+/* The window first: the rest can be anywhere, and might fill the gap for it. */
+int buffers_arena_open(const struct buffers_window *window, bool is_shared,
+		       struct buffers_arena **arena)
+{
+	struct buffers_arena plan = {
 		.serial = buffers_platform_random() | 1,
 		.kind = window->kind,
 		.is_shared = is_shared,
 	};
-	error = map_parts(*arena, window);
-	if (error && (*arena)->window.end)
-		buffers_process_unmap((*arena)->window);
+	int error = map_window(&plan, window);
+
 	if (error)
-		unmap_parts(*arena);
+		return error;
+	error = map_parts(&plan, arena);
+	if (error)
+		buffers_process_unmap(plan.window);
 	return error;
 }
 

@@ -254,8 +254,8 @@ static int write_text(const struct buffers_item *item, uintptr_t address, const 
 		      size_t size)
 {
 	if (item->is_taken & BUFFERS_TAKEN_SHARED)
-		return buffers_platform_write(address, data, size, BUFFERS_IS_SHARED);
-	return buffers_process_write(address, data, size, BUFFERS_IS_PRIVATE);
+		return buffers_platform_write(address, data, size, BUFFERS_FREE_SHARED);
+	return buffers_process_write(address, data, size, BUFFERS_FREE_PRIVATE);
 }
 
 static int append_text(struct buffers_item *item, const void *data, size_t size,
@@ -369,7 +369,7 @@ static int overwrite(void *dst, const void *src, size_t size)
 	}
 	if (!buffers_platform_is_readable(address, size))
 		return EINVAL;
-	return buffers_process_write(address, src, size, BUFFERS_IS_EITHER);
+	return buffers_process_write(address, src, size, BUFFERS_IN_USE);
 }
 
 int buffers_overwrite(void *dst, const void *src, size_t size)

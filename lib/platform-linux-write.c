@@ -22,9 +22,11 @@
 #include "store.h"
 
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 
 #ifndef MFD_EXEC
 # define MFD_EXEC 0x0010U
@@ -37,6 +39,7 @@ struct place {
 	uintptr_t address;
 	const char *bytes;
 	size_t size;
+	bool is_whole;		/* to change at once */
 	uintptr_t start;
 	size_t length;
 };
@@ -133,12 +136,6 @@ static bool write_in_place(int file, const struct place *place)
 	return write_part(file, place->address, place->bytes, place->size);
 }
 
-/* A byte that is written back tells, for shared memory takes no such writing. */
-static bool is_private(int file, uintptr_t address)
-{
-	return write_part(file, address, (const char *)address, 1);
-}
-
 /* Threads that come here meanwhile wait in the kernel, and find the copy. */
 static int put_copy(void *copy, const struct place *place)
 {
@@ -152,15 +149,28 @@ static int put_copy(void *copy, const struct place *place)
 static int write_copy(int file, const struct place *place)
 {
 	size_t offset = place->address - place->start;
-	void *copy = mmap(NULL, place->length, PROT_READ | PROT_EXEC,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned permissions;
+	void *copy;
 
+	if (!buffers_platform_permissions(place->address, &permissions) || (permissions & SYS_MAP_SHARED))
+		return EACCES;
+	copy = mmap(NULL, place->length,
+		    PROT_READ | (permissions & SYS_MAP_EXECUTE ? PROT_EXEC : 0),
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (copy == MAP_FAILED)
 		return failure();
 	if (!write_part(file, (uintptr_t)copy, (const char *)place->start, place->length) ||
 	    !write_part(file, (uintptr_t)copy + offset, place->bytes, place->size))
 		return unmap_after(EACCES, copy, place->length);
 	return put_copy(copy, place);
+}
+
+/* Sandboxes have files of their own by these names. */
+static bool is_of_proc(int file)
+{
+	struct statfs system;
+
+	return fstatfs(file, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
 static int write_by(const char *name, const struct place *place)
@@ -170,10 +180,10 @@ static int write_by(const char *name, const struct place *place)
 
 	if (file < 0)
 		return failure();
-	if (!buffers_is_whole(place->address, place->size))
-		error = write_in_place(file, place) ? 0 : EACCES;
-	else if (is_private(file, place->address))
+	if (is_of_proc(file) && place->is_whole)
 		error = write_copy(file, place);
+	else if (is_of_proc(file) && write_in_place(file, place))
+		error = 0;
 	sys_close(file);
 	return error;
 }
@@ -263,27 +273,28 @@ static int write_by_file(const struct place *place)
 }
 
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_sharing sharing)
+			   enum buffers_target target)
 {
 	size_t page = buffers_platform_granularity();
 	uintptr_t start = address & ~(page - 1);
 	struct place place = {
 		.address = address, .bytes = bytes, .size = size,
+		.is_whole = target == BUFFERS_IN_USE && buffers_is_whole(address, size),
 		.start = start, .length = (address + size - start + page - 1) & ~(page - 1),
 	};
 	int error = EINVAL;
 	int lacking = 0;
 
-	if (sharing != BUFFERS_IS_SHARED) {
+	if (target != BUFFERS_FREE_SHARED) {
 		error = write_by_proc(&place);
 		if (!error)
 			return 0;
 		lacking = error == ENOMEM ? ENOMEM : 0;
 	}
 	/* Harmless for private memory, but the kernel remarks on it in its log, once. */
-	if (sharing != BUFFERS_IS_PRIVATE)
+	if (target != BUFFERS_FREE_PRIVATE)
 		error = write_by_view(&place);
-	if (sharing == BUFFERS_IS_PRIVATE || error == EINVAL)
+	if (target == BUFFERS_FREE_PRIVATE || error == EINVAL)
 		error = write_by_file(&place);
 	return error == EACCES && lacking ? lacking : error;
 }

@@ -42,7 +42,8 @@ struct map_query {
 	uint64_t address;
 	uint64_t start;
 	uint64_t end;
-	uint64_t unused[8];	/* the mapping's flags, page size, file and name */
+	uint64_t permissions;
+	uint64_t unused[7];	/* page size, file and name */
 };
 _Static_assert(sizeof(struct map_query) == 104, "the kernel's number of the call has it");
 #define MAP_QUERY		_IOWR('f', 17, struct map_query)
@@ -336,18 +337,24 @@ int buffers_platform_unmap(uintptr_t address, size_t size)
  * Mappings
  */
 
-static int query(int descriptor, uintptr_t address, struct buffers_span *mapping)
+static int ask(int descriptor, uintptr_t address, struct map_query *answer)
 {
-	struct map_query answer = {
-		.size = sizeof(answer),
+	*answer = (struct map_query){
+		.size = sizeof(*answer),
 		.flags = COVERING_OR_NEXT,
 		.address = address,
 	};
+	return ioctl(descriptor, MAP_QUERY, answer) == 0 ? 0 : errno;
+}
 
-	if (ioctl(descriptor, MAP_QUERY, &answer) != 0)
-		return errno;
-	*mapping = (struct buffers_span){ (uintptr_t)answer.start, (uintptr_t)answer.end };
-	return 0;
+static int query(int descriptor, uintptr_t address, struct buffers_span *mapping)
+{
+	struct map_query answer;
+	int error = ask(descriptor, address, &answer);
+
+	if (!error)
+		*mapping = (struct buffers_span){ (uintptr_t)answer.start, (uintptr_t)answer.end };
+	return error;
 }
 
 static bool is_readable(int descriptor)
@@ -448,8 +455,25 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 /* "START-END PERMISSIONS ... NAME\n" in hexadecimal, read byte by byte. */
 struct line {
 	uintptr_t number[2];
-	enum { LINE_START, LINE_END, LINE_REST } part;
+	enum { LINE_START, LINE_END, LINE_PERMISSIONS, LINE_REST } part;
+	unsigned permissions;	/* SYS_MAP_... */
 };
+
+static unsigned permission_of(char byte)
+{
+	switch (byte) {
+	case 'r':
+		return SYS_MAP_READ;
+	case 'w':
+		return SYS_MAP_WRITE;
+	case 'x':
+		return SYS_MAP_EXECUTE;
+	case 's':
+		return SYS_MAP_SHARED;
+	default:
+		return 0;
+	}
+}
 
 static bool line_ends(struct line *line, char byte)
 {
@@ -459,8 +483,13 @@ static bool line_ends(struct line *line, char byte)
 		line->part = LINE_START;
 		return true;
 	}
-	if (line->part == LINE_REST)
+	if (line->part >= LINE_PERMISSIONS) {
+		if (line->part == LINE_PERMISSIONS)
+			line->permissions |= permission_of(byte);
+		if (byte == ' ')
+			line->part = LINE_REST;
 		return false;
+	}
 	if (byte >= '0' && byte <= '9') {
 		digit = (uintptr_t)(byte - '0');
 	} else if (byte >= 'a' && byte <= 'f') {
@@ -473,12 +502,11 @@ static bool line_ends(struct line *line, char byte)
 	return false;
 }
 
-int buffers_platform_maps_scan(const struct buffers_maps *maps,
-			       void (*visit)(struct buffers_span mapping, void *context),
-			       void *context)
+static int read_lines(const struct buffers_maps *maps,
+		      void (*visit)(const struct line *line, void *context), void *context)
 {
 	char bytes[4096];	/* the kernel gives no more at a time */
-	struct line line = { { 0, 0 }, LINE_START };
+	struct line line = { .part = LINE_START };
 	ssize_t got;
 
 	if (syscall(SYS_lseek, maps->descriptor, 0L, SEEK_SET) != 0)
@@ -487,11 +515,78 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 		for (ssize_t i = 0; i < got; i++) {
 			if (!line_ends(&line, bytes[i]))
 				continue;
-			visit((struct buffers_span){ line.number[0], line.number[1] }, context);
-			line.number[0] = line.number[1] = 0;
+			visit(&line, context);
+			line = (struct line){ .part = LINE_START };
 		}
 	}
 	return got == 0 ? 0 : EIO;
+}
+
+struct visitor {
+	void (*visit)(struct buffers_span mapping, void *context);
+	void *context;
+};
+
+static void visit_span(const struct line *line, void *context)
+{
+	const struct visitor *visitor = context;
+
+	visitor->visit((struct buffers_span){ line->number[0], line->number[1] },
+		       visitor->context);
+}
+
+int buffers_platform_maps_scan(const struct buffers_maps *maps,
+			       void (*visit)(struct buffers_span mapping, void *context),
+			       void *context)
+{
+	struct visitor visitor = { visit, context };
+
+	return read_lines(maps, visit_span, &visitor);
+}
+
+/* Of the mapping at an address, by its line. */
+struct wanted_line {
+	uintptr_t address;
+	bool is_found;
+	unsigned permissions;
+};
+
+static void compare_line(const struct line *line, void *context)
+{
+	struct wanted_line *wanted = context;
+
+	if (wanted->address < line->number[0] || wanted->address >= line->number[1])
+		return;
+	wanted->is_found = true;
+	wanted->permissions = line->permissions;
+}
+
+static bool find_permissions(const struct buffers_maps *maps, uintptr_t address,
+			     unsigned *permissions)
+{
+	struct wanted_line wanted = { .address = address };
+	struct map_query answer;
+
+	if (maps->kind == BUFFERS_MAPS_QUERY) {
+		wanted.is_found = ask(maps->descriptor, address, &answer) == 0 &&
+				  answer.start <= address;
+		wanted.permissions = (unsigned)answer.permissions;
+	} else if (maps->kind == BUFFERS_MAPS_SCAN) {
+		read_lines(maps, compare_line, &wanted);
+	}
+	*permissions = wanted.permissions;
+	return wanted.is_found;
+}
+
+bool buffers_platform_permissions(uintptr_t address, unsigned *permissions)
+{
+	struct buffers_maps maps;
+	bool is_found;
+
+	buffers_platform_maps_open(&maps);
+	is_found = find_permissions(&maps, address, permissions);
+	buffers_platform_maps_close(&maps);
+	return is_found;
 }
 
 /*

@@ -59,6 +59,13 @@ static inline bool sys_may_write(uint64_t size)
 	return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.soft >= size;
 }
 
+/* Of a mapping, as PROCMAP_QUERY in <linux/fs.h> has them. */
+enum { SYS_MAP_READ = 1, SYS_MAP_WRITE = 2, SYS_MAP_EXECUTE = 4, SYS_MAP_SHARED = 8 };
+
+/* Of the one that an address is in; false: there is none, or nobody tells. */
+__attribute__((visibility("hidden")))
+bool buffers_platform_permissions(uintptr_t address, unsigned *permissions);
+
 /* Of an open file, with the name "". */
 static inline bool sys_stat(int file, const char *name, int flags, struct statx *status)
 {

@@ -122,19 +122,23 @@ bool buffers_platform_is_writable(uintptr_t address, size_t size);
 /* Whether all of this memory, of any address and size, can be read. */
 bool buffers_platform_is_readable(uintptr_t address, size_t size);
 
-/* How memory is mapped, as far as the caller knows. */
-enum buffers_sharing { BUFFERS_IS_PRIVATE, BUFFERS_IS_SHARED, BUFFERS_IS_EITHER };
+/* What is known of memory that is to be written. */
+enum buffers_target {
+	BUFFERS_FREE_PRIVATE,	/* nobody reads or executes it yet */
+	BUFFERS_FREE_SHARED,
+	BUFFERS_IN_USE,		/* it may be private or shared */
+};
 
 /*
  * Writes readable memory of the process though it is mapped without permission to
- * write, of any address and size, whole where buffers_store() would.  Bytes may
- * overlap it.  A forked child of before sees nothing of it, unless the memory is
- * shared.  Of what is not shared, no other part of the same pages is written in
+ * write, of any address and size; what is in use whole where buffers_store() would.
+ * Bytes may overlap it.  A child that was forked before sees nothing of it, unless the
+ * memory is shared.  Of private memory, no other part of the same pages is written in
  * this way meanwhile.
  * EACCES: it cannot be done.  ENOMEM: no memory, mapping or descriptor for that.
  */
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_sharing sharing);
+			   enum buffers_target target);
 
 /*
  * Notices: a few bytes that the process puts up under a name for all code that

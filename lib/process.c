@@ -78,7 +78,7 @@ int buffers_process_unmap(struct buffers_span mapped)
  * child has another: its lock is the one that nobody can leave locked for us.
  */
 int buffers_process_write(uintptr_t address, const void *bytes, size_t size,
-			  enum buffers_sharing sharing)
+			  enum buffers_target target)
 {
 	struct buffers_process *process;
 	struct buffers_locator *first;
@@ -89,7 +89,7 @@ int buffers_process_write(uintptr_t address, const void *bytes, size_t size,
 	if (error)
 		return error;
 	buffers_locator_lock(first);
-	error = buffers_platform_write(address, bytes, size, sharing);
+	error = buffers_platform_write(address, bytes, size, target);
 	buffers_locator_unlock(first);
 	return error;
 }

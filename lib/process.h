@@ -40,7 +40,7 @@ int buffers_process_unmap(struct buffers_span mapped);
  * at the same time as another copy of the library.  EACCES, ENOMEM.
  */
 int buffers_process_write(uintptr_t address, const void *bytes, size_t size,
-			  enum buffers_sharing sharing);
+			  enum buffers_target target);
 
 #pragma GCC visibility pop
 

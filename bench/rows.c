@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -202,6 +203,160 @@ static struct sample measure_append16(const struct row *row)
 	sample.limit = TIME(COUNT, copy16(memory + i_ * 16));
 	buffers_release(item);
 	return sample;
+}
+
+/* Memory that is not writable; the limit is what its writing takes with an open descriptor. */
+static struct sample measure_wx_append16(const struct row *row)
+{
+	enum { COUNT = 1000, SIZE = COUNT * 16 };
+	struct buffers_request request = near_target(SIZE);
+	int memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	struct buffers_item *item;
+	struct sample sample;
+	off_t offset;
+
+	(void)row;
+	if (memory < 0)
+		fail("/proc/self/mem");
+	request.flags = BUFFERS_WX;
+	item = get(&request);
+	append16(item);		/* the first one makes what all copies share */
+	sample.value = TIME(COUNT, append16(item)) / 1000;
+	offset = (off_t)(uintptr_t)buffers_base(item);
+	sample.limit = TIME(COUNT, {
+		if (pwrite(memory, "0123456789abcde", 16, offset) != 16)
+			fail("pwrite");
+	}) / 1000;
+	buffers_release(item);
+	close(memory);
+	return sample;
+}
+
+/*
+ * Arenas
+ */
+
+static struct buffers_arena *shared_arena(size_t size)
+{
+	struct buffers_request window = near_target(size);
+	struct buffers_arena *arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
+
+	if (!arena)
+		fail("buffers_arena_create");
+	return arena;
+}
+
+static struct buffers_item *arena_get(struct buffers_arena *arena, size_t size)
+{
+	struct buffers_item *item = buffers_arena_get(arena, size, 0);
+
+	if (!item)
+		fail("buffers_arena_get");
+	return item;
+}
+
+static pthread_mutex_t *robust_mutex(void)
+{
+	pthread_mutex_t *mutex = mmap(NULL, sizeof(*mutex), PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_mutexattr_t attributes;
+
+	if (mutex == MAP_FAILED)
+		fail("mmap");
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(mutex, &attributes);
+	return mutex;
+}
+
+/* Shared with children; the limit is a lock that outlives who holds it. */
+static struct sample measure_arena_get_release(const struct row *row)
+{
+	enum { COUNT = 100000 };
+	struct buffers_arena *arena = shared_arena(64 * KIB);
+	pthread_mutex_t *mutex = robust_mutex();
+	struct sample sample;
+
+	(void)row;
+	buffers_release(arena_get(arena, 64));
+	sample.value = TIME(COUNT, buffers_release(arena_get(arena, 64)));
+	sample.limit = TIME(COUNT, {
+		pthread_mutex_trylock(mutex);
+		pthread_mutex_unlock(mutex);
+	});
+	buffers_arena_destroy(arena);
+	munmap(mutex, sizeof(*mutex));
+	return sample;
+}
+
+/* What all processes do at the same time; *go is set once they are there. */
+struct race {
+	uint32_t ready, go;
+	unsigned count;
+};
+
+static void use_arena(struct buffers_arena *arena, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct buffers_item *item = arena_get(arena, 64);
+
+		append16(item);
+		buffers_release(item);
+	}
+}
+
+static void run_child(struct race *race, struct buffers_arena *arena)
+{
+	__atomic_add_fetch(&race->ready, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&race->go, __ATOMIC_ACQUIRE))
+		sched_yield();
+	use_arena(arena, race->count);
+	_exit(0);
+}
+
+/* Nanoseconds that each of so many calls takes all of them together. */
+static double time_children(unsigned children, unsigned count)
+{
+	struct buffers_arena *arena = shared_arena(64 << 20);
+	struct race *race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double start;
+
+	if (race == MAP_FAILED)
+		fail("mmap");
+	race->count = count;
+	for (unsigned i = 0; i < children; i++) {
+		pid_t child = fork();
+
+		if (child < 0)
+			fail("fork");
+		if (child == 0)
+			run_child(race, arena);
+	}
+	while (__atomic_load_n(&race->ready, __ATOMIC_ACQUIRE) < children)
+		sched_yield();
+	start = now();
+	__atomic_store_n(&race->go, 1, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < children; i++)
+		if (wait(NULL) < 0)
+			fail("wait");
+	start = now() - start;
+	munmap(race, sizeof(*race));
+	buffers_arena_destroy(arena);
+	return start / children / count;
+}
+
+/* Millions of get, append 16, release a second, by 8 processes; the limit is by one. */
+static struct sample measure_arena_fork8(const struct row *row)
+{
+	enum { COUNT = 20000 };
+
+	(void)row;
+	return (struct sample){
+		.value = 1e3 / time_children(8, COUNT),
+		.limit = 1e3 / time_children(1, 8 * COUNT),
+	};
 }
 
 /*
@@ -642,6 +797,9 @@ const struct row rows[] = {
 	  .per_process = 31, .most = 20 },
 	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns, .per_process = 31 },
 	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
+	{ "wx_append16", "us", NULL, measure_wx_append16, .per_process = 31 },
+	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },
+	{ "arena_fork8_throughput", "M/s", NULL, measure_arena_fork8, .per_process = 31 },
 	PAGE_NEAR(50),
 	PAGE_NEAR(1000),
 	PAGE_NEAR(10000),

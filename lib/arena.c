@@ -156,15 +156,15 @@ static void mark(const struct buffers_arena *arena, struct buffers_item *item)
 {
 	uint32_t process = __atomic_load_n(&arena->state->process, __ATOMIC_RELAXED);
 
-	__atomic_store_n(&item->is_taken,
-			 BUFFERS_TAKEN | (arena->kind == BUFFERS_TEXT ? BUFFERS_TAKEN_TEXT : 0) |
-			 (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
-			 process * BUFFERS_TAKEN_BY, __ATOMIC_RELAXED);
+	buffers_item_set_mark(item, BUFFERS_TAKEN |
+			      (arena->kind == BUFFERS_TEXT ? BUFFERS_TAKEN_TEXT : 0) |
+			      (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
+			      process * BUFFERS_TAKEN_BY);
 }
 
 static bool is_ours(const struct buffers_arena *arena, const struct buffers_item *item)
 {
-	uint32_t mark = __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED);
+	uint32_t mark = buffers_item_mark(item);
 
 	return mark && mark / BUFFERS_TAKEN_BY ==
 			       __atomic_load_n(&arena->state->process, __ATOMIC_RELAXED);
@@ -204,7 +204,7 @@ void buffers_arena_release(struct buffers_item *item)
 {
 	if (!is_ours(block_of(item)->arena, item))
 		return;
-	__atomic_store_n(&item->is_taken, 0, __ATOMIC_RELAXED);
+	buffers_item_set_mark(item, 0);
 	pthread_mutex_unlock(lock_of(item));
 }
 

@@ -127,11 +127,10 @@ static inline bool is_met(const struct buffers_request *request,
 	       (request->reserved[0] | request->reserved[1]) == 0;
 }
 
-/* Whoever takes the item next writes another mark, or none. */
 static inline void mark(struct buffers_item *item, enum buffers_kind kind)
 {
 	if (kind == BUFFERS_TEXT)
-		item->is_taken = BUFFERS_TAKEN | BUFFERS_TAKEN_TEXT;
+		buffers_item_set_mark(item, BUFFERS_TAKEN | BUFFERS_TAKEN_TEXT);
 }
 
 /* The item that the thread used last, if it suits. */
@@ -233,7 +232,7 @@ void buffers_release(struct buffers_item *item)
 {
 	if (!item)
 		return;
-	if (item->is_taken & BUFFERS_TAKEN_SHARED)
+	if (buffers_item_mark(item) & BUFFERS_TAKEN_SHARED)
 		buffers_arena_release(item);
 	else
 		buffers_item_release(item);
@@ -253,7 +252,7 @@ static void *fail(int error)
 static int write_text(const struct buffers_item *item, uintptr_t address, const void *data,
 		      size_t size)
 {
-	if (item->is_taken & BUFFERS_TAKEN_SHARED)
+	if (buffers_item_mark(item) & BUFFERS_TAKEN_SHARED)
 		return buffers_platform_write(address, data, size, BUFFERS_FREE_SHARED);
 	return buffers_process_write(address, data, size, BUFFERS_FREE_PRIVATE);
 }

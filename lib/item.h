@@ -112,10 +112,21 @@ static inline bool buffers_item_take(struct buffers_item *item,
  * What the holder of an item may do with it
  */
 
+static inline uint32_t buffers_item_mark(const struct buffers_item *item)
+{
+	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED);
+}
+
+/* Whoever takes the item next writes another mark. */
+static inline void buffers_item_set_mark(struct buffers_item *item, uint32_t mark)
+{
+	__atomic_store_n(&item->is_taken, mark, __ATOMIC_RELAXED);
+}
+
 /* Whether bytes get there by their address. */
 static inline bool buffers_item_is_plain(const struct buffers_item *item)
 {
-	return !(item->is_taken & BUFFERS_TAKEN_TEXT);
+	return !(buffers_item_mark(item) & BUFFERS_TAKEN_TEXT);
 }
 
 static inline void buffers_item_set_position(struct buffers_item *item, size_t position)

@@ -12,7 +12,7 @@
  *  - A copy of the pages in a file without a name, for private memory where there is
  *    no /proc.
  *
- * A descriptor of /proc/self/mem is never kept: a child would write to its parent
+ * A descriptor of /proc/self/mem is never kept: a child could write to its parent
  * through it, and who closes all descriptors would have us write to what he opens next.
  */
 
@@ -173,6 +173,22 @@ static bool is_of_proc(int file)
 	return fstatfs(file, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
+/* One at a time is open in all the process. */
+static int open_memory = -1;
+
+void buffers_platform_write_abandon(void)
+{
+	if (open_memory >= 0)
+		sys_close(open_memory);
+	open_memory = -1;
+}
+
+static void close_memory(int file)
+{
+	__atomic_store_n(&open_memory, -1, __ATOMIC_RELAXED);
+	sys_close(file);
+}
+
 static int write_by(const char *name, const struct place *place)
 {
 	int file = above_streams(sys_open(AT_FDCWD, name, O_RDWR, 0));
@@ -180,11 +196,12 @@ static int write_by(const char *name, const struct place *place)
 
 	if (file < 0)
 		return failure();
+	__atomic_store_n(&open_memory, file, __ATOMIC_RELAXED);
 	if (is_of_proc(file) && place->is_whole)
 		error = write_copy(file, place);
 	else if (is_of_proc(file) && write_in_place(file, place))
 		error = 0;
-	sys_close(file);
+	close_memory(file);
 	return error;
 }
 
@@ -227,6 +244,7 @@ static int write_by_view(const struct place *place)
 
 	if (view == MAP_FAILED)
 		return errno == EINVAL ? EINVAL : failure();
+	madvise(view, place->length, MADV_DONTFORK);	/* by another thread, meanwhile */
 	if (mprotect(view, place->length, PROT_READ | PROT_WRITE) != 0)
 		return unmap_after(failure(), view, place->length);
 	store_pieces(view + (place->address - place->start), place);

@@ -141,6 +141,12 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_target target);
 
 /*
+ * To be called in a forked child: what another thread of the parent was just writing
+ * with would let the child write to its parent.
+ */
+void buffers_platform_write_abandon(void);
+
+/*
  * Notices: a few bytes that the process puts up under a name for all code that
  * runs in it, and that nobody but its user can have written.  There is more
  * than one place for them, since any may be unusable; all look in all of them

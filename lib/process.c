@@ -12,6 +12,7 @@ struct buffers_process *buffers_process_pages[BUFFERS_KINDS];
  */
 static void forget_parent(void)
 {
+	buffers_platform_write_abandon();
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		struct buffers_process *process = buffers_process_pages[kind];
 

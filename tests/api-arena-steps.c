@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * api-arena-steps.c: a process that shares an arena is killed after each instruction
+ *
+ * A child is led through a few calls instruction by instruction, and killed after so
+ * many, a new child and a new arena for each number.  What it leaves must be whole:
+ * its parent can use up the window to the last byte, but for what the child had
+ * appended.  Random instants (api-arena-kill) hardly ever hit the few that matter.
+ */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+
+enum { RECORD = 24, MOST_STEPS = 1000000 };
+
+static const char record[RECORD] = "a record of 24 bytes...";
+
+/* What is done with a new arena before a child is led through `act`. */
+struct scene {
+	size_t window;
+	unsigned flags;
+	unsigned used_up;	/* so many items have no room */
+	unsigned released;	/* so many have, and nobody holds them */
+};
+
+static const struct scene scenes[] = {
+	{ 64 * KIB, 0, 0, 0 },				/* the first item of all */
+	{ 64 * KIB, 0, 0, 1 },				/* one that is there */
+	{ 64 * KIB, 0, 1, 0 },				/* another one */
+	{ 64 * KIB, 0, 16, 0 },				/* none is left */
+	{ 1024 * KIB, 0, 41, 0 },			/* the first in another locator */
+	{ 64 * KIB, BUFFERS_NOEXEC, 1, 1 },
+	{ 64 * KIB, BUFFERS_WX, 0, 1 },			/* written by a second mapping */
+};
+
+static size_t use_up(struct buffers_arena *arena)
+{
+	struct buffers_item *item = buffers_arena_get(arena, 1, 0);
+	size_t room;
+
+	if (!item)
+		return 0;
+	room = buffers_remaining(item);
+	ck_assert_ptr_nonnull(buffers_reserve(item, room, 1));
+	buffers_release(item);
+	return room;
+}
+
+static struct buffers_arena *set(const struct scene *scene, size_t *used)
+{
+	struct buffers_request window = { .size = scene->window };
+	struct buffers_arena *arena =
+		buffers_arena_create(&window, scene->flags | BUFFERS_ARENA_FORK_SHARED);
+
+	ck_assert_ptr_nonnull(arena);
+	*used = 0;
+	for (unsigned i = 0; i < scene->used_up; i++)
+		*used += use_up(arena);
+	for (unsigned i = 0; i < scene->released; i++)
+		buffers_release(buffers_arena_get(arena, 1, 0));
+	return arena;
+}
+
+static void act(struct buffers_arena *arena)
+{
+	struct buffers_item *item = buffers_arena_get(arena, RECORD, 8);
+
+	if (item && !buffers_append(item, record, RECORD))
+		_exit(1);
+	buffers_release(item);
+}
+
+/* A process learns what is in the arena when it searches first: all that is its own. */
+static void learn(struct buffers_arena *arena, const struct scene *scene)
+{
+	if ((scene->used_up || scene->released) && buffers_arena_get(arena, scene->window, 1))
+		_exit(1);
+}
+
+/* Stopped before it acts, and after. */
+static pid_t start(struct buffers_arena *arena, const struct scene *scene)
+{
+	pid_t child = fork();
+	int status;
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+			_exit(77);
+		learn(arena, scene);
+		raise(SIGSTOP);
+		act(arena);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP)
+		return child;
+	kill(child, SIGKILL);
+	return 0;
+}
+
+static void end(pid_t child)
+{
+	int status;
+
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status));
+}
+
+/* How many instructions it took, `most` or fewer: then it has acted. */
+static unsigned step(pid_t child, unsigned most)
+{
+	unsigned steps;
+	int status;
+
+	for (steps = 0; steps < most; steps++) {
+		ck_assert_int_eq(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), 0);
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+		ck_assert(WIFSTOPPED(status));
+		if (WSTOPSIG(status) == SIGSTOP)
+			break;
+		ck_assert_int_eq(WSTOPSIG(status), SIGTRAP);
+	}
+	return steps;
+}
+
+/* All that is left can be had, and then nothing. */
+static size_t drain(struct buffers_arena *arena)
+{
+	size_t sum = 0;
+	size_t room;
+
+	while ((room = use_up(arena)))
+		sum += room;
+	ck_assert_int_eq(errno, ENOSPC);
+	return sum;
+}
+
+/* False: the system lets nobody lead another. */
+static bool kill_after(const struct scene *scene, unsigned steps, unsigned *taken)
+{
+	size_t used, left, lost;
+	struct buffers_arena *arena = set(scene, &used);
+	pid_t child = start(arena, scene);
+
+	if (child) {
+		*taken = step(child, steps);
+		end(child);
+		left = drain(arena);
+		ck_assert_uint_le(used + left, scene->window);
+		lost = scene->window - used - left;
+		ck_assert_msg(lost == 0 || lost == RECORD,
+			      "%zu bytes lost after %u instructions", lost, steps);
+	}
+	ck_assert_int_eq(buffers_arena_destroy(arena), 0);
+	return child != 0;
+}
+
+START_TEST(process_killed_after_any_instruction_leaves_all_whole)
+{
+	const struct scene *scene = &scenes[_i];
+	uint64_t seed = seed_random();
+	unsigned count, stride, taken;
+
+	if (!kill_after(scene, MOST_STEPS, &count)) {
+		printf("skipped: %s: no process can be traced here\n", __func__);
+		return;
+	}
+	ck_assert_uint_lt(count, MOST_STEPS);
+	stride = (count - 1) / how_many(60, count) + 1;
+	for (unsigned steps = (unsigned)random_below(&seed, stride); steps < count; steps += stride)
+		kill_after(scene, steps, &taken);
+	printf("%u instructions, killed after one in %u\n", count, stride);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-arena-steps");
+	TCase *steps = tcase_create("steps");
+
+	tcase_set_timeout(steps, 600);
+	tcase_set_tags(steps, "fork slow");
+	tcase_add_loop_test(steps, process_killed_after_any_instruction_leaves_all_whole, 0,
+			    sizeof(scenes) / sizeof(scenes[0]));
+	suite_add_tcase(suite, steps);
+	return run_suite(suite);
+}

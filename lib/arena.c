@@ -55,7 +55,8 @@ struct control {
 
 /* All zero at first, and again in a forked child. */
 struct state {
-	uint32_t process;
+	uint32_t process;		/* counts in this generation only */
+	uint32_t generation;
 	uint32_t seats;
 	struct buffers_index index;	/* last: it uses the rest of the page */
 };
@@ -152,22 +153,29 @@ static void unlock(struct buffers_arena *arena)
  * Taking and releasing
  */
 
+/* 0: it has not entered this arena yet. */
+static uint32_t own_process(const struct buffers_arena *arena)
+{
+	const struct state *state = arena->state;
+	uint32_t process = __atomic_load_n(&state->process, __ATOMIC_ACQUIRE);
+
+	return __atomic_load_n(&state->generation, __ATOMIC_RELAXED) ==
+	       buffers_process_generation ? process : 0;
+}
+
 static void mark(const struct buffers_arena *arena, struct buffers_item *item)
 {
-	uint32_t process = __atomic_load_n(&arena->state->process, __ATOMIC_RELAXED);
-
 	buffers_item_set_mark(item, BUFFERS_TAKEN |
 			      (arena->kind == BUFFERS_TEXT ? BUFFERS_TAKEN_TEXT : 0) |
 			      (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
-			      process * BUFFERS_TAKEN_BY);
+			      own_process(arena) * BUFFERS_TAKEN_BY);
 }
 
 static bool is_ours(const struct buffers_arena *arena, const struct buffers_item *item)
 {
 	uint32_t mark = buffers_item_mark(item);
 
-	return mark && mark / BUFFERS_TAKEN_BY ==
-			       __atomic_load_n(&arena->state->process, __ATOMIC_RELAXED);
+	return mark && mark / BUFFERS_TAKEN_BY == own_process(arena);
 }
 
 static bool take_private(struct buffers_item *item, const struct buffers_window *window)
@@ -199,13 +207,16 @@ static bool take_shared(struct buffers_item *item, const struct buffers_window *
 	return false;
 }
 
-/* A child that was forked meanwhile is not the holder. */
+/* A child that was forked meanwhile is not the holder, nor is another thread. */
 void buffers_arena_release(struct buffers_item *item)
 {
+	uint32_t mark = buffers_item_mark(item);
+
 	if (!is_ours(block_of(item)->arena, item))
 		return;
 	buffers_item_set_mark(item, 0);
-	pthread_mutex_unlock(lock_of(item));
+	if (pthread_mutex_unlock(lock_of(item)) != 0)
+		buffers_item_set_mark(item, mark);
 }
 
 /*
@@ -372,13 +383,13 @@ static __thread struct {
 static void enter_process(struct buffers_arena *arena)
 {
 	struct state *state = arena->state;
-	uint32_t process = buffers_platform_process();
 
-	if (__atomic_load_n(&state->process, __ATOMIC_ACQUIRE) == process)
+	if (own_process(arena))
 		return;
 	__atomic_store_n(&state->seats, __atomic_fetch_add(&arena->control->processes, 1,
 							   __ATOMIC_RELAXED), __ATOMIC_RELAXED);
-	__atomic_store_n(&state->process, process, __ATOMIC_RELEASE);
+	__atomic_store_n(&state->generation, buffers_process_generation, __ATOMIC_RELAXED);
+	__atomic_store_n(&state->process, buffers_platform_process(), __ATOMIC_RELEASE);
 }
 
 static int take_other(struct buffers_arena *arena, const struct buffers_window *wanted,
@@ -414,7 +425,7 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 	if (size > UINT32_MAX)
 		return ENOSPC;
 	if (mine.serial == arena->serial &&
-	    __atomic_load_n(&arena->state->process, __ATOMIC_RELAXED) &&
+	    own_process(arena) &&
 	    (arena->is_shared ? take_shared : take_private)(mine.item, &wanted)) {
 		*item = mine.item;
 		return 0;

@@ -24,6 +24,8 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
+#include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -31,6 +33,9 @@
 #ifndef MFD_EXEC
 # define MFD_EXEC 0x0010U
 #endif
+
+#define MFD_FLAGS (MFD_CLOEXEC | MFD_ALLOW_SEALING)
+#define ALL_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 #define PIECE 4096	/* no page is smaller */
 
@@ -173,22 +178,6 @@ static bool is_of_proc(int file)
 	return fstatfs(file, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
 }
 
-/* One at a time is open in all the process. */
-static int open_memory = -1;
-
-void buffers_platform_write_abandon(void)
-{
-	if (open_memory >= 0)
-		sys_close(open_memory);
-	open_memory = -1;
-}
-
-static void close_memory(int file)
-{
-	__atomic_store_n(&open_memory, -1, __ATOMIC_RELAXED);
-	sys_close(file);
-}
-
 static int write_by(const char *name, const struct place *place)
 {
 	int file = above_streams(sys_open(AT_FDCWD, name, O_RDWR, 0));
@@ -196,12 +185,11 @@ static int write_by(const char *name, const struct place *place)
 
 	if (file < 0)
 		return failure();
-	__atomic_store_n(&open_memory, file, __ATOMIC_RELAXED);
 	if (is_of_proc(file) && place->is_whole)
 		error = write_copy(file, place);
 	else if (is_of_proc(file) && write_in_place(file, place))
 		error = 0;
-	close_memory(file);
+	sys_close(file);
 	return error;
 }
 
@@ -258,10 +246,10 @@ static int write_by_view(const struct place *place)
 static int make_file(void)
 {
 	static const char name[] = "reloaded-buffers";
-	int file = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_EXEC);
+	int file = (int)syscall(SYS_memfd_create, name, MFD_FLAGS | MFD_EXEC);
 
 	if (file < 0 && errno == EINVAL)	/* before Linux 6.3 */
-		file = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC);
+		file = (int)syscall(SYS_memfd_create, name, MFD_FLAGS);
 	return above_streams(file);
 }
 
@@ -270,7 +258,8 @@ static int map_file(int file, const struct place *place)
 	void *copy;
 
 	if (!write_part(file, 0, (const char *)place->start, place->length) ||
-	    !write_part(file, place->address - place->start, place->bytes, place->size))
+	    !write_part(file, place->address - place->start, place->bytes, place->size) ||
+	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
 		return failure();
 	copy = mmap(NULL, place->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
 	return copy == MAP_FAILED ? failure() : put_copy(copy, place);
@@ -290,6 +279,68 @@ static int write_by_file(const struct place *place)
 	return error;
 }
 
+/*
+ * Forking meanwhile
+ *
+ * What is open while one writes leads to this process's memory, and so it would from a
+ * child.  The kernel copies descriptors before memory: nothing that the writer notes
+ * could tell the child which to close.  So forks and writers wait for each other, and
+ * no signal handler can fork in the middle.
+ */
+
+static uint32_t writers, forks;
+
+static void begin_writing(void)
+{
+	__atomic_add_fetch(&writers, 1, __ATOMIC_SEQ_CST);
+	for (unsigned attempt = 0; __atomic_load_n(&forks, __ATOMIC_SEQ_CST); attempt++) {
+		__atomic_sub_fetch(&writers, 1, __ATOMIC_SEQ_CST);
+		buffers_platform_relax(attempt);
+		__atomic_add_fetch(&writers, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+static void end_writing(void)
+{
+	__atomic_sub_fetch(&writers, 1, __ATOMIC_SEQ_CST);
+}
+
+void buffers_platform_write_pause(void)
+{
+	__atomic_add_fetch(&forks, 1, __ATOMIC_SEQ_CST);
+	for (unsigned attempt = 0; __atomic_load_n(&writers, __ATOMIC_SEQ_CST); attempt++)
+		buffers_platform_relax(attempt);
+}
+
+void buffers_platform_write_resume(void)
+{
+	__atomic_sub_fetch(&forks, 1, __ATOMIC_SEQ_CST);
+}
+
+void buffers_platform_write_restart(void)
+{
+	writers = forks = 0;
+}
+
+/* As the kernel has it, with those that the C library keeps for itself. */
+struct signals {
+	unsigned char bits[_NSIG / 8];
+};
+
+static int write_private(const struct place *place, int (*write)(const struct place *place))
+{
+	struct signals all, before;
+	int error;
+
+	memset(&all, 0xff, sizeof(all));
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
+	begin_writing();
+	error = write(place);
+	end_writing();
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
+	return error;
+}
+
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_target target)
 {
@@ -304,7 +355,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	int lacking = 0;
 
 	if (target != BUFFERS_FREE_SHARED) {
-		error = write_by_proc(&place);
+		error = write_private(&place, write_by_proc);
 		if (!error)
 			return 0;
 		lacking = error == ENOMEM ? ENOMEM : 0;
@@ -313,6 +364,6 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	if (target != BUFFERS_FREE_PRIVATE)
 		error = write_by_view(&place);
 	if (target == BUFFERS_FREE_PRIVATE || error == EINVAL)
-		error = write_by_file(&place);
+		error = write_private(&place, write_by_file);
 	return error == EACCES && lacking ? lacking : error;
 }

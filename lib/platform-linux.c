@@ -677,9 +677,18 @@ int buffers_platform_map_state(void **page)
 	return 0;
 }
 
+static void (*call_in_child)(void);
+
+static void go_on_in_child(void)
+{
+	buffers_platform_write_restart();
+	call_in_child();
+}
+
 void buffers_platform_at_fork(void (*child)(void))
 {
-	pthread_atfork(NULL, NULL, child);
+	call_in_child = child;
+	pthread_atfork(buffers_platform_write_pause, buffers_platform_write_resume, go_on_in_child);
 }
 
 uint32_t buffers_platform_process(void)

@@ -141,12 +141,6 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_target target);
 
 /*
- * To be called in a forked child: what another thread of the parent was just writing
- * with would let the child write to its parent.
- */
-void buffers_platform_write_abandon(void);
-
-/*
  * Notices: a few bytes that the process puts up under a name for all code that
  * runs in it, and that nobody but its user can have written.  There is more
  * than one place for them, since any may be unusable; all look in all of them
@@ -211,7 +205,10 @@ void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned pl
  */
 int buffers_platform_map_state(void **page);
 
-/* Has `child` called in every child that fork(3) makes, before it goes on. */
+/*
+ * Has `child` called in every child that fork(3) makes, before it goes on.  No child
+ * is made while buffers_platform_write() has something open that leads to its parent.
+ */
 void buffers_platform_at_fork(void (*child)(void));
 
 /*

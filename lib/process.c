@@ -5,6 +5,7 @@
 #include "process.h"
 
 struct buffers_process *buffers_process_pages[BUFFERS_KINDS];
+uint32_t buffers_process_generation;
 
 /*
  * The kernel has emptied the pages by now.  Where it does not, this does, but
@@ -12,7 +13,7 @@ struct buffers_process *buffers_process_pages[BUFFERS_KINDS];
  */
 static void forget_parent(void)
 {
-	buffers_platform_write_abandon();
+	buffers_process_generation++;
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		struct buffers_process *process = buffers_process_pages[kind];
 

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * api-arena-steps.c: a process that shares an arena is killed after each instruction
+ * api-arena-steps.c: a process is killed, or forks, after each instruction
  *
- * A child is led through a few calls instruction by instruction, and killed after so
- * many, a new child and a new arena for each number.  What it leaves must be whole:
- * its parent can use up the window to the last byte, but for what the child had
- * appended.  Random instants (api-arena-kill) hardly ever hit the few that matter.
+ * A child is led through a few calls instruction by instruction, and stopped after so
+ * many, a new child and a new arena for each number.
+ *
+ * Killed, it must leave a shared arena whole: its parent can use up the window to the
+ * last byte, but for what the child had appended.  Where it forks instead, as another
+ * thread might, its own child must be able to go on with what it has then.
+ *
+ * Random instants hardly ever hit the few that matter.
  */
 
 #include "config.h"
@@ -25,7 +29,7 @@ enum { RECORD = 24, MOST_STEPS = 1000000 };
 
 static const char record[RECORD] = "a record of 24 bytes...";
 
-/* What is done with a new arena before a child is led through `act`. */
+/* What is done with a new arena before a child is led through use(). */
 struct scene {
 	size_t window;
 	unsigned flags;
@@ -56,11 +60,11 @@ static size_t use_up(struct buffers_arena *arena)
 	return room;
 }
 
-static struct buffers_arena *set(const struct scene *scene, size_t *used)
+static struct buffers_arena *set(const struct scene *scene, unsigned flags, size_t *used)
 {
 	struct buffers_request window = { .size = scene->window };
 	struct buffers_arena *arena =
-		buffers_arena_create(&window, scene->flags | BUFFERS_ARENA_FORK_SHARED);
+		buffers_arena_create(&window, scene->flags | flags);
 
 	ck_assert_ptr_nonnull(arena);
 	*used = 0;
@@ -71,7 +75,7 @@ static struct buffers_arena *set(const struct scene *scene, size_t *used)
 	return arena;
 }
 
-static void act(struct buffers_arena *arena)
+static void use(struct buffers_arena *arena)
 {
 	struct buffers_item *item = buffers_arena_get(arena, RECORD, 8);
 
@@ -83,8 +87,17 @@ static void act(struct buffers_arena *arena)
 /* A process learns what is in the arena when it searches first: all that is its own. */
 static void learn(struct buffers_arena *arena, const struct scene *scene)
 {
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_WX };
+	struct buffers_item *item;
+
 	if ((scene->used_up || scene->released) && buffers_arena_get(arena, scene->window, 1))
 		_exit(1);
+	if (!(scene->flags & BUFFERS_WX))
+		return;
+	item = buffers_get(&request);
+	if (!item || !buffers_append(item, record, 1))
+		_exit(1);
+	buffers_release(item);
 }
 
 /* Stopped before it acts, and after. */
@@ -99,7 +112,7 @@ static pid_t start(struct buffers_arena *arena, const struct scene *scene)
 			_exit(77);
 		learn(arena, scene);
 		raise(SIGSTOP);
-		act(arena);
+		use(arena);
 		raise(SIGSTOP);
 		_exit(0);
 	}
@@ -148,15 +161,20 @@ static size_t drain(struct buffers_arena *arena)
 	return sum;
 }
 
-/* False: the system lets nobody lead another. */
-static bool kill_after(const struct scene *scene, unsigned steps, unsigned *taken)
+struct result {
+	bool is_possible;	/* the system lets one lead another */
+	unsigned steps;		/* that were made */
+};
+
+static struct result kill_after(const struct scene *scene, unsigned steps)
 {
 	size_t used, left, lost;
-	struct buffers_arena *arena = set(scene, &used);
+	struct buffers_arena *arena = set(scene, BUFFERS_ARENA_FORK_SHARED, &used);
 	pid_t child = start(arena, scene);
+	struct result result = { .is_possible = child != 0 };
 
 	if (child) {
-		*taken = step(child, steps);
+		result.steps = step(child, steps);
 		end(child);
 		left = drain(arena);
 		ck_assert_uint_le(used + left, scene->window);
@@ -165,24 +183,102 @@ static bool kill_after(const struct scene *scene, unsigned steps, unsigned *take
 			      "%zu bytes lost after %u instructions", lost, steps);
 	}
 	ck_assert_int_eq(buffers_arena_destroy(arena), 0);
-	return child != 0;
+	return result;
+}
+
+/* After each instruction, or some of them that are as far apart as need be. */
+static void try_all(const struct scene *scene,
+		    struct result (*stop_after)(const struct scene *scene, unsigned steps))
+{
+	uint64_t seed = seed_random();
+	struct result all = stop_after(scene, MOST_STEPS);
+	unsigned stride;
+
+	if (!all.is_possible) {
+		printf("skipped: no process can be traced here\n");
+		return;
+	}
+	ck_assert_uint_lt(all.steps, MOST_STEPS);
+	stride = (all.steps - 1) / how_many(60, all.steps) + 1;
+	for (unsigned steps = (unsigned)random_below(&seed, stride); steps < all.steps;
+	     steps += stride)
+		stop_after(scene, steps);
+	printf("%u instructions, stopped after one in %u\n", all.steps, stride);
 }
 
 START_TEST(process_killed_after_any_instruction_leaves_all_whole)
 {
-	const struct scene *scene = &scenes[_i];
-	uint64_t seed = seed_random();
-	unsigned count, stride, taken;
+	try_all(&scenes[_i], kill_after);
+}
+END_TEST
 
-	if (!kill_after(scene, MOST_STEPS, &count)) {
-		printf("skipped: %s: no process can be traced here\n", __func__);
-		return;
+/*
+ * Forking
+ */
+
+/* What the interrupted thread held stays held: of the rest all can be used up. */
+static int go_on(struct buffers_arena *arena, const struct scene *scene)
+{
+	size_t sum = 0;
+	struct buffers_item *item;
+
+	while ((item = buffers_arena_get(arena, 1, 0))) {
+		if (!buffers_append(item, record, 1))
+			return 1;
+		sum += buffers_remaining(item);
+		if (!buffers_reserve(item, buffers_remaining(item), 1))
+			return 2;
+		buffers_release(item);
 	}
-	ck_assert_uint_lt(count, MOST_STEPS);
-	stride = (count - 1) / how_many(60, count) + 1;
-	for (unsigned steps = (unsigned)random_below(&seed, stride); steps < count; steps += stride)
-		kill_after(scene, steps, &taken);
-	printf("%u instructions, killed after one in %u\n", count, stride);
+	if (errno != ENOSPC)
+		return 3;
+	return sum <= scene->window ? 0 : 4;
+}
+
+static struct buffers_arena *forked_arena;
+static const struct scene *forked_scene;
+
+static void fork_and_leave(int signal)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)signal;
+	if (child == 0) {
+		alarm(60);
+		_exit(go_on(forked_arena, forked_scene));
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		_exit(10);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 11);
+}
+
+static struct result fork_after(const struct scene *scene, unsigned steps)
+{
+	struct result result = { .is_possible = false };
+	size_t used;
+	pid_t child;
+	int status;
+
+	forked_arena = set(scene, 0, &used);
+	forked_scene = scene;
+	child = start(forked_arena, scene);
+	if (child) {
+		result = (struct result){ true, step(child, steps) };
+		ck_assert_int_eq(ptrace(PTRACE_DETACH, child, NULL, SIGUSR1), 0);
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+		ck_assert(WIFEXITED(status));
+		ck_assert_msg(WEXITSTATUS(status) == 0, "%d after %u instructions",
+			      WEXITSTATUS(status), steps);
+	}
+	ck_assert_int_eq(buffers_arena_destroy(forked_arena), 0);
+	return result;
+}
+
+START_TEST(child_forked_after_any_instruction_goes_on_with_its_copy)
+{
+	signal(SIGUSR1, fork_and_leave);
+	try_all(&scenes[_i], fork_after);
 }
 END_TEST
 
@@ -190,11 +286,13 @@ int main(void)
 {
 	Suite *suite = suite_create("api-arena-steps");
 	TCase *steps = tcase_create("steps");
+	int count = sizeof(scenes) / sizeof(scenes[0]);
 
 	tcase_set_timeout(steps, 600);
 	tcase_set_tags(steps, "fork slow");
-	tcase_add_loop_test(steps, process_killed_after_any_instruction_leaves_all_whole, 0,
-			    sizeof(scenes) / sizeof(scenes[0]));
+	tcase_add_loop_test(steps, process_killed_after_any_instruction_leaves_all_whole, 0, count);
+	tcase_add_loop_test(steps, child_forked_after_any_instruction_goes_on_with_its_copy, 0,
+			    count);
 	suite_add_tcase(suite, steps);
 	return run_suite(suite);
 }

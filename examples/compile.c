@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * compile.c: scanner, parser, and a generator of x86-64 code
+ *
+ * After a complaint the text counts as at its end, and what was begun is
+ * completed with whatever is there.
+ */
+
+#include "config.h"
+#include "compile.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The first complaint counts. */
+__attribute__((format(printf, 2, 3)))
+static void complain(struct compiler *compiler, const char *format, ...)
+{
+	va_list arguments;
+
+	if (*compiler->complaint)
+		return;
+	va_start(arguments, format);
+	vsnprintf(compiler->complaint, sizeof(compiler->complaint), format, arguments);
+	va_end(arguments);
+	compiler->at = "";
+}
+
+static void complain_at(struct compiler *compiler, const char *at, const char *what)
+{
+	complain(compiler, "column %d: %s", (int)(at - compiler->text) + 1, what);
+}
+
+/*
+ * Words
+ */
+
+static unsigned digit_of(char character)
+{
+	if (character >= '0' && character <= '9')
+		return (unsigned)(character - '0');
+	if (character >= 'a' && character <= 'f')
+		return (unsigned)(character - 'a') + 10;
+	if (character >= 'A' && character <= 'F')
+		return (unsigned)(character - 'A') + 10;
+	return 16;
+}
+
+static bool is_digit(char character)
+{
+	return digit_of(character) < 10;
+}
+
+static bool starts_name(char character)
+{
+	return (character >= 'a' && character <= 'z') ||
+	       (character >= 'A' && character <= 'Z') || character == '_';
+}
+
+static size_t name_length(const char *text)
+{
+	size_t length = 0;
+
+	if (starts_name(text[0]))
+		while (starts_name(text[length]) || is_digit(text[length]))
+			length++;
+	return length;
+}
+
+/* Goes past the digits that start at *at.  Returns false if they say too much. */
+static bool read_number(const char **at, bool is_negative, int64_t *number)
+{
+	uint64_t most = (uint64_t)INT64_MAX + is_negative;
+	uint64_t value = 0;
+	unsigned base = 10;
+	bool fits = true;
+
+	if ((*at)[0] == '0' && (*at)[1] == 'x' && digit_of((*at)[2]) < 16) {
+		base = 16;
+		*at += 2;
+	}
+	for (; digit_of(**at) < base; (*at)++) {
+		fits = fits && value <= (most - digit_of(**at)) / base;
+		value = value * base + digit_of(**at);
+	}
+	*number = is_negative ? (int64_t)-value : (int64_t)value;
+	return fits;
+}
+
+static struct variable *find_variable(struct compiler *compiler, const char *name, size_t length)
+{
+	for (size_t i = 0; i < compiler->num_variables; i++) {
+		struct variable *variable = &compiler->variables[i];
+
+		if (variable->length == length && memcmp(variable->name, name, length) == 0)
+			return variable;
+	}
+	return NULL;
+}
+
+static void add_variable(struct compiler *compiler, const char *name, size_t length, int64_t value)
+{
+	compiler->variables[compiler->num_variables++] = (struct variable){
+		name, length, compiler->place(compiler->context, value),
+	};
+}
+
+bool compile_definition(struct compiler *compiler, const char *argument)
+{
+	size_t length = name_length(argument);
+	const char *at = argument + length + (argument[length] == '=');
+	bool is_negative = *at == '-';
+	bool is_formed = length > 0 && argument[length] == '=' && is_digit(at[is_negative]);
+	int64_t value;
+	bool fits;
+
+	at += is_negative;
+	fits = read_number(&at, is_negative, &value);
+	if (!is_formed || *at)
+		complain(compiler, "%s: is not of the form NAME=NUMBER", argument);
+	else if (!fits)
+		complain(compiler, "%s: the number is too big", argument);
+	else if (find_variable(compiler, argument, length))
+		complain(compiler, "%s: the variable has a number already", argument);
+	else if (compiler->num_variables == MOST_VARIABLES)
+		complain(compiler, "%s: more than %d variables", argument, MOST_VARIABLES);
+	else
+		add_variable(compiler, argument, length, value);
+	return !*compiler->complaint;
+}
+
+/*
+ * Parsing
+ */
+
+static struct node *parse_sum(struct compiler *compiler);
+
+static char next(struct compiler *compiler)
+{
+	while (*compiler->at == ' ' || *compiler->at == '\t' || *compiler->at == '\n')
+		compiler->at++;
+	return *compiler->at;
+}
+
+static struct node *add_node(struct compiler *compiler, struct node node)
+{
+	struct node *added = &compiler->nodes[compiler->num_nodes++];
+
+	*added = node;
+	return added;
+}
+
+static void enter(struct compiler *compiler, const char *at)
+{
+	if (compiler->nested++ == MOST_NESTED)
+		complain_at(compiler, at, "nested too deeply");
+}
+
+static void leave(struct compiler *compiler)
+{
+	compiler->nested--;
+}
+
+static struct node *parse_number(struct compiler *compiler, bool is_negative)
+{
+	const char *start = compiler->at;
+	int64_t value;
+
+	if (!read_number(&compiler->at, is_negative, &value))
+		complain_at(compiler, start, "the number is too big");
+	return add_node(compiler, (struct node){
+		.number = compiler->place(compiler->context, value),
+	});
+}
+
+static struct node *parse_variable(struct compiler *compiler)
+{
+	size_t length = name_length(compiler->at);
+	struct variable *variable = find_variable(compiler, compiler->at, length);
+
+	if (!variable) {
+		complain(compiler, "column %d: unknown variable %.*s",
+			 (int)(compiler->at - compiler->text) + 1, (int)length, compiler->at);
+		return add_node(compiler, (struct node){ 0 });
+	}
+	compiler->at += length;
+	return add_node(compiler, (struct node){ .number = variable->number });
+}
+
+static struct node *parse_parentheses(struct compiler *compiler)
+{
+	const char *start = compiler->at++;
+	struct node *node;
+
+	enter(compiler, start);
+	node = parse_sum(compiler);
+	if (next(compiler) == ')')
+		compiler->at++;
+	else
+		complain_at(compiler, compiler->at, "expected an operator or )");
+	leave(compiler);
+	return node;
+}
+
+static struct node *parse_primary(struct compiler *compiler)
+{
+	char first = next(compiler);
+
+	if (is_digit(first))
+		return parse_number(compiler, false);
+	if (starts_name(first))
+		return parse_variable(compiler);
+	if (first == '(')
+		return parse_parentheses(compiler);
+	complain_at(compiler, compiler->at, "expected a number, a variable, - or (");
+	return add_node(compiler, (struct node){ 0 });
+}
+
+static struct node *parse_unary(struct compiler *compiler)
+{
+	struct node *operand;
+
+	if (next(compiler) != '-')
+		return parse_primary(compiler);
+	compiler->at++;
+	if (is_digit(next(compiler)))	/* the lowest number has no positive counterpart */
+		return parse_number(compiler, true);
+	enter(compiler, compiler->at);
+	operand = parse_unary(compiler);
+	leave(compiler);
+	return add_node(compiler, (struct node){ .operation = 'm', .left = operand });
+}
+
+static struct node *parse_product(struct compiler *compiler)
+{
+	struct node *left = parse_unary(compiler);
+	char operation;
+
+	while ((operation = next(compiler)) == '*' || operation == '/' || operation == '%') {
+		compiler->at++;
+		left = add_node(compiler, (struct node){
+			.operation = operation, .left = left, .right = parse_unary(compiler),
+		});
+	}
+	return left;
+}
+
+static struct node *parse_sum(struct compiler *compiler)
+{
+	struct node *left = parse_product(compiler);
+	char operation;
+
+	while ((operation = next(compiler)) == '+' || operation == '-') {
+		compiler->at++;
+		left = add_node(compiler, (struct node){
+			.operation = operation, .left = left, .right = parse_product(compiler),
+		});
+	}
+	return left;
+}
+
+static struct node *parse(struct compiler *compiler, const char *text)
+{
+	struct node *root;
+
+	compiler->text = compiler->at = text;
+	if (strlen(text) > MOST_CHARACTERS)
+		complain(compiler, "the expression is longer than %d characters", MOST_CHARACTERS);
+	root = parse_sum(compiler);
+	if (*compiler->at)
+		complain_at(compiler, compiler->at, "expected an operator or the end");
+	return root;
+}
+
+/*
+ * Generating code
+ */
+
+/* Up to the byte that says how the number is addressed, for now ABSOLUTE. */
+#define LOAD		"\x48\x8b\x04"		/* mov rax, number */
+#define STORE		"\x48\x89\x04"		/* mov number, rax */
+#define ADD		"\x48\x03\x04"		/* add rax, number */
+#define SUBTRACT	"\x48\x2b\x04"		/* sub rax, number */
+#define MULTIPLY	"\x48\x0f\xaf\x04"	/* imul rax, number */
+#define DIVIDE		"\x48\xf7\x3c"		/* idiv number */
+#define COMPARE		"\x48\x83\x3c"		/* cmp number, the byte that follows */
+
+/* What comes before the 32 bits of a distance. */
+#define IF_OVERFLOW	"\x0f\x80"		/* jo */
+#define IF_EQUAL	"\x0f\x84"		/* je */
+
+static void emit(struct code *code, const void *bytes, size_t size)
+{
+	assert(size <= sizeof(code->bytes) - code->size);
+	memcpy(code->bytes + code->size, bytes, size);
+	code->size += size;
+}
+
+static void emit_text(struct code *code, const char *bytes)
+{
+	emit(code, bytes, strlen(bytes));
+}
+
+static void emit_byte(struct code *code, uint8_t byte)
+{
+	emit(code, &byte, sizeof(byte));
+}
+
+static void emit_word(struct code *code, uint32_t word)
+{
+	emit(code, &word, sizeof(word));
+}
+
+static void emit_with(struct compiler *compiler, const char *instruction, uint32_t number)
+{
+	struct code *code = &compiler->code;
+
+	emit_text(code, instruction);
+	if (compiler->addressing == FROM_ARGUMENT) {
+		code->bytes[code->size - 1] |= 0x80;
+		emit_byte(code, 0x27);		/* [rdi + number] */
+	} else {
+		emit_byte(code, 0x25);		/* [number] */
+	}
+	emit_word(code, number);
+}
+
+/* Until it is known how far it goes, a jump holds where the one before it ends. */
+static void emit_jump(struct code *code, const char *jump, enum failure failure)
+{
+	emit_text(code, jump);
+	emit_word(code, (uint32_t)code->last_jump[failure]);
+	code->last_jump[failure] = code->size;
+}
+
+void compile_jumps(struct code *code, enum failure failure, ptrdiff_t distance)
+{
+	uint32_t end = (uint32_t)code->last_jump[failure];
+
+	while (end) {
+		uint8_t *field = code->bytes + end - sizeof(end);
+		uint32_t rest = (uint32_t)distance - end;
+
+		memcpy(&end, field, sizeof(end));
+		memcpy(field, &rest, sizeof(rest));
+	}
+}
+
+void compile_return(struct code *code, enum failure failure)
+{
+	if (!code->last_jump[failure])
+		return;
+	compile_jumps(code, failure, (ptrdiff_t)code->size);
+	emit_text(code, "\xba");		/* mov edx, failure */
+	emit_word(code, failure);
+	emit_text(code, "\xc3");		/* ret */
+}
+
+/* idiv traps where the divisor is 0, and where it is -1 and rax the lowest number. */
+static void emit_division(struct compiler *compiler, uint32_t divisor)
+{
+	struct code *code = &compiler->code;
+
+	emit_with(compiler, COMPARE, divisor);
+	emit_byte(code, 0);
+	emit_jump(code, IF_EQUAL, DIVIDED_BY_ZERO);
+	emit_with(compiler, COMPARE, divisor);
+	emit_byte(code, 0xff);
+	emit_text(code, "\x75\x0c"		/* jne past the next three */
+			"\x48\x89\xc2"		/* mov rdx, rax */
+			"\x48\xf7\xda");	/* neg rdx */
+	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
+	emit_text(code, "\x48\x99");		/* cqo */
+	emit_with(compiler, DIVIDE, divisor);
+}
+
+static void emit_operation(struct compiler *compiler, char operation, uint32_t right)
+{
+	struct code *code = &compiler->code;
+
+	if (operation == '/' || operation == '%') {
+		emit_division(compiler, right);
+		if (operation == '%')
+			emit_text(code, "\x48\x89\xd0");	/* mov rax, rdx */
+		return;
+	}
+	emit_with(compiler, operation == '+' ? ADD : operation == '-' ? SUBTRACT : MULTIPLY, right);
+	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
+}
+
+/* Code that leaves the node's value in rax. */
+static void generate(struct compiler *compiler, const struct node *node)
+{
+	struct code *code = &compiler->code;
+
+	if (!node->operation) {
+		emit_with(compiler, LOAD, node->number);
+		return;
+	}
+	if (node->operation == 'm') {
+		generate(compiler, node->left);
+		emit_text(code, "\x48\xf7\xd8");	/* neg rax */
+		emit_jump(code, IF_OVERFLOW, OVERFLOWED);
+		return;
+	}
+	if (node->right->operation) {
+		generate(compiler, node->right);
+		node->right->number = compiler->place(compiler->context, 0);
+		emit_with(compiler, STORE, node->right->number);
+	}
+	generate(compiler, node->left);
+	emit_operation(compiler, node->operation, node->right->number);
+}
+
+bool compile_expression(struct compiler *compiler, const char *text)
+{
+	const struct node *root;
+
+	if (*compiler->complaint)
+		return false;
+	root = parse(compiler, text);
+	if (*compiler->complaint)
+		return false;
+	generate(compiler, root);
+	emit_text(&compiler->code, "\x31\xd2"		/* xor edx, edx */
+				   "\xc3");		/* ret */
+	return true;
+}

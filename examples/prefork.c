@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * prefork: workers that call what any one of them compiled
+ *
+ *	prefork [-w] [-n WORKERS]
+ *
+ * Takes lines EXPRESSION [NAME=NUMBER ...] from standard input; the first word
+ * with a = in it begins the variables, and compile.h says what an expression is.
+ * Prints for each line, in the order of their completion, its number, the line,
+ * the value or what is wrong, and which processes compiled and reused the code.
+ * turns.h is about the processes, and how they may be killed at any instant.
+ *
+ * The code lies in an arena that the parent makes and the workers inherit.  The
+ * arena is near the program, so that code can branch to functions of the program.
+ * The caller hands in the numbers to work on, so lines that differ only in what
+ * their variables are share their code, also at the same time.  With -w the
+ * arena is never writable and executable at once.
+ *
+ * There is room for 1000 expressions, those with errors included, and 64 MiB of
+ * code.  What finds none is told so; what was compiled goes on.
+ */
+
+#include "config.h"
+#include "compile.h"
+#include "reloaded/buffers.h"
+#include "turns.h"
+
+#ifndef __x86_64__
+# error "this example makes code for x86-64 only"
+#endif
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST_EXPRESSIONS = 1000, ARENA_SIZE = 64 << 20 };
+
+typedef struct outcome function(int64_t *numbers);
+
+struct expression {
+	pthread_mutex_t mutex;		/* held while it is compiled */
+	char key[TURNS_MOST_LINE + 1];
+	int64_t numbers[MOST_NUMBERS];	/* the code's constants, each at its place */
+	unsigned line;			/* the number of the line that it was compiled for */
+	pid_t process;			/* who compiled it */
+	function *_Atomic code;		/* NULL: nobody has yet */
+};
+
+static struct table {
+	pthread_mutex_t mutex;
+	_Atomic size_t size;
+	struct expression expressions[MOST_EXPRESSIONS];
+} *table;
+
+static struct buffers_arena *arena;
+
+/* The line that this worker is at. */
+static struct job {
+	char words[TURNS_MOST_LINE + 1];	/* what comes after the expression */
+	char key[TURNS_MOST_LINE + 1];	/* NAME=NAME=EXPRESSION */
+	const char *text;		/* the expression in there */
+	int64_t numbers[MOST_NUMBERS];	/* variables, constants, what comes in between */
+	size_t num_numbers;
+	struct compiler compiler;
+	struct expression *expression;
+	int64_t value;
+} job;
+
+/*
+ * The lines that matter: an arena for all, and code in it
+ */
+
+static struct outcome overflowed(void)
+{
+	return (struct outcome){ .failure = OVERFLOWED };
+}
+
+static struct outcome divided_by_zero(void)
+{
+	return (struct outcome){ .failure = DIVIDED_BY_ZERO };
+}
+
+/* Half the reach of a branch leaves the rest of the program in reach, too. */
+static void make_arena(unsigned kind)
+{
+	struct buffers_request window = buffers_request_near(
+		(const void *)(uintptr_t)overflowed, BUFFERS_REACH_BRANCH / 2, ARENA_SIZE);
+
+	arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED | kind);
+	if (!arena)
+		turns_fail("memory to share near the program");
+}
+
+static ptrdiff_t distance(const void *from, struct outcome (*to)(void))
+{
+	return (ptrdiff_t)((uintptr_t)to - (uintptr_t)from);
+}
+
+/* The code is made elsewhere, for here it might not be writable. */
+static function *place_code(struct code *code)
+{
+	struct buffers_item *item = buffers_arena_get(arena, code->size, 1);
+	void *address;
+
+	if (!item)
+		return NULL;
+	address = buffers_next(item);
+	compile_jumps(code, OVERFLOWED, distance(address, overflowed));
+	compile_jumps(code, DIVIDED_BY_ZERO, distance(address, divided_by_zero));
+	address = buffers_append_code(item, code->bytes, code->size);
+	buffers_release(item);
+	return (function *)(uintptr_t)address;
+}
+
+/*
+ * From a line to its value: what returns text returns what is wrong, or NULL
+ */
+
+static uint32_t place_number(void *context, int64_t value)
+{
+	(void)context;
+	job.numbers[job.num_numbers] = value;
+	return (uint32_t)(job.num_numbers++ * sizeof(value));
+}
+
+/* The first word with a = in it begins the variables. */
+static size_t expression_length(const char *line)
+{
+	size_t length = strcspn(line, "=");
+
+	if (!line[length])
+		return length;
+	while (length > 0 && !isblank((unsigned char)line[length - 1]))
+		length--;
+	while (length > 0 && isblank((unsigned char)line[length - 1]))
+		length--;
+	return length;
+}
+
+static const char *prepare(const char *line)
+{
+	size_t length = expression_length(line);
+	char *rest = strcpy(job.words, line + length);
+	char *key = job.key;
+	char *word;
+
+	if (strlen(line) == TURNS_MOST_LINE)
+		return "the line is too long";
+	job.num_numbers = 0;
+	job.compiler = (struct compiler){ .addressing = FROM_ARGUMENT, .place = place_number };
+	while ((word = strtok_r(rest, " \t", &rest))) {
+		if (!compile_definition(&job.compiler, word))
+			return job.compiler.complaint;
+		key += sprintf(key, "%.*s=", (int)strcspn(word, "="), word);
+	}
+	sprintf(key, "%.*s", (int)length, line);
+	job.text = key;
+	return NULL;
+}
+
+/* A new one counts when its key is there. */
+static const char *find_or_add(void)
+{
+	size_t i = 0;
+
+	turns_lock(&table->mutex);
+	while (i < table->size && strcmp(table->expressions[i].key, job.key) != 0)
+		i++;
+	if (i == table->size && i < MOST_EXPRESSIONS) {
+		strcpy(table->expressions[i].key, job.key);
+		table->size++;
+	}
+	pthread_mutex_unlock(&table->mutex);
+	job.expression = &table->expressions[i];
+	return i < MOST_EXPRESSIONS ? NULL : "no room for another expression";
+}
+
+/* It counts as compiled when all that belongs to its code is there. */
+static const char *compile(unsigned line)
+{
+	struct expression *expression = job.expression;
+	function *code;
+
+	if (!compile_expression(&job.compiler, job.text))
+		return job.compiler.complaint;
+	code = place_code(&job.compiler.code);
+	if (!code)
+		return strerror(errno);
+	memcpy(expression->numbers, job.numbers, sizeof(job.numbers));
+	expression->line = line;
+	expression->process = getpid();
+	expression->code = code;
+	return NULL;
+}
+
+static const char *compile_once(unsigned line)
+{
+	const char *wrong = NULL;
+
+	turns_lock(&job.expression->mutex);
+	if (!job.expression->code)
+		wrong = compile(line);
+	pthread_mutex_unlock(&job.expression->mutex);
+	return wrong;
+}
+
+static const char *call(void)
+{
+	static const char *const failures[] = { NULL, "overflow", "division by zero" };
+	size_t known = job.compiler.num_variables;
+	struct outcome outcome;
+
+	memcpy(job.numbers + known, job.expression->numbers + known,
+	       sizeof(job.numbers) - known * sizeof(*job.numbers));
+	outcome = job.expression->code(job.numbers);
+	job.value = outcome.value;
+	return failures[outcome.failure];
+}
+
+static void work(struct turns_answer *answer, const char *line)
+{
+	const char *wrong = prepare(line);
+	char by[32] = "";
+
+	if (!wrong)
+		wrong = find_or_add();
+	if (!wrong)
+		wrong = compile_once(answer->number);
+	if (!wrong)
+		wrong = call();
+	if (wrong) {
+		snprintf(answer->text, sizeof(answer->text), "%s: %s", line, wrong);
+		return;
+	}
+	if (job.expression->line != answer->number)
+		sprintf(by, "%d reused what ", (int)getpid());
+	snprintf(answer->text, sizeof(answer->text), "%s = %" PRId64 " (%s%d compiled)",
+		 line, job.value, by, (int)job.expression->process);
+}
+
+static void make_table(void)
+{
+	table = turns_share(sizeof(*table));
+	turns_make_lock(&table->mutex);
+	for (size_t i = 0; i < MOST_EXPRESSIONS; i++)
+		turns_make_lock(&table->expressions[i].mutex);
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: prefork [-w] [-n WORKERS], 1 to %d\n", TURNS_MOST_WORKERS);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	int num_workers = 4;
+	unsigned kind = 0;
+	int option;
+
+	while ((option = getopt(argc, argv, "wn:")) != -1) {
+		if (option == 'w')
+			kind = BUFFERS_WX;
+		else if (option == 'n')
+			num_workers = atoi(optarg);
+		else
+			return usage();
+	}
+	if (optind < argc || num_workers < 1 || num_workers > TURNS_MOST_WORKERS)
+		return usage();
+	make_table();
+	make_arena(kind);
+	return turns_serve(num_workers, work);
+}

@@ -6,6 +6,7 @@
 set -u
 export LC_ALL=C
 low2g=examples/low2g
+prefork=examples/prefork
 hook=examples/hook
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
@@ -51,13 +52,9 @@ computes() {
 	is "$status" 0 && is "$(cat "$scratch/err")" '' && is "$(sed -n 2p "$scratch/out")" "= $1"
 }
 
-low2g_results() {
-	while IFS='|' read -r expected expression definitions; do
-		# shellcheck disable=SC2086
-		run $low2g "$expression" $definitions
-		ok "low2g: $expression${definitions:+ with $definitions} is $expected" \
-			computes "$expected"
-	done <<-'END'
+# EXPECTED|EXPRESSION|DEFINITIONS
+results() {
+	cat <<-'END'
 		56|(x+3)*7|x=5
 		7|1+2*3
 		9|(1+2)*3
@@ -108,13 +105,9 @@ low2g_results() {
 	END
 }
 
-low2g_errors() {
-	while IFS='|' read -r message expression definitions; do
-		# shellcheck disable=SC2086
-		run $low2g "$expression" $definitions
-		ok "low2g: $expression${definitions:+ with $definitions}: $message" \
-			fails_with "$message"
-	done <<-'END'
+# MESSAGE|EXPRESSION|DEFINITIONS
+errors() {
+	cat <<-'END'
 		division by zero|1/0
 		division by zero|1%0
 		division by zero|1+x/(x-x)|x=3
@@ -159,6 +152,26 @@ low2g_errors() {
 		x=9223372036854775808: the number is too big|1|x=9223372036854775808
 		x=2: the variable has a number already|x|x=1 x=2
 	END
+}
+
+low2g_results() {
+	results >"$scratch/results"
+	while IFS='|' read -r expected expression definitions; do
+		# shellcheck disable=SC2086
+		run $low2g "$expression" $definitions
+		ok "low2g: $expression${definitions:+ with $definitions} is $expected" \
+			computes "$expected"
+	done <"$scratch/results"
+}
+
+low2g_errors() {
+	errors >"$scratch/errors"
+	while IFS='|' read -r message expression definitions; do
+		# shellcheck disable=SC2086
+		run $low2g "$expression" $definitions
+		ok "low2g: $expression${definitions:+ with $definitions}: $message" \
+			fails_with "$message"
+	done <"$scratch/errors"
 }
 
 # repeat TIMES TEXT
@@ -313,6 +326,380 @@ test_low2g() {
 	low2g_limits
 	low2g_output
 	low2g_random
+}
+
+# prefork ---------------------------------------------------------------------
+
+# serve LINES ARGUMENT...: leaves status, $scratch/err, and in $scratch/out what prefork
+# answers, in the order of the lines
+serve() {
+	lines=$1
+	shift
+	status=0
+	# shellcheck disable=SC2086
+	timeout 100 $with $prefork "$@" <"$lines" >"$scratch/unsorted" 2>"$scratch/err" ||
+		status=$?
+	sort -n "$scratch/unsorted" >"$scratch/out"
+}
+with=
+
+# Answers without numbers and processes.
+plain_answers() {
+	process='[1-9][0-9]*'
+	sed "s/^[0-9]*: //; s/ ($process compiled)\$//; s/ ($process reused what $process compiled)\$//" \
+		"$scratch/out"
+}
+
+# answers FILE: each line has its answer in the file, and got it once
+answers() {
+	is "$status" 0 && is "$(sed 's/:.*//' "$scratch/out")" "$(seq "$(wc -l <"$1")")" &&
+		plain_answers | diff "$1" -
+}
+
+is_quiet() {
+	is "$(cat "$scratch/err")" ''
+}
+
+# has_killed TIMES
+has_killed() {
+	is "$(grep -c '^prefork: [0-9]* was killed, [0-9]* goes on$' "$scratch/err")" "$1" &&
+		is "$(wc -l <"$scratch/err")" "$1"
+}
+
+# Of all lines with one expression, here without blanks, one is the one that compiled it.
+is_compiled_once() {
+	awk '
+		{ process = $(NF - 1); sub(/^\(/, "", process) }
+		/ reused what [0-9]* compiled\)$/ { reused[$2 " " process] = $2; next }
+		/ \([0-9]* compiled\)$/ && !($2 in by) { by[$2] = process; next }
+		{ print "#	" $0; bad = 1 }
+		END {
+			for (pair in reused)
+				if (pair != reused[pair] " " by[reused[pair]]) {
+					print "#	" pair ", not " by[reused[pair]]
+					bad = 1
+				}
+			exit bad
+		}
+	' "$scratch/out"
+}
+
+# write_lines EXPRESSIONS VALUES: to $scratch/lines, and to answers what is to be answered
+write_lines() {
+	awk -v expressions="$1" -v values="$2" -v answers="$scratch/answers" 'BEGIN {
+		for (x = 1; x <= values; x++)
+			for (i = 1; i <= expressions; i++) {
+				line = i "+7*x x=" x
+				print line
+				print line " = " i + 7 * x >answers
+			}
+	}' >"$scratch/lines"
+}
+
+prefork_table() {
+	results | awk -F'|' -v answers="$scratch/answers" '{
+		line = $2 ($3 ? " " $3 : "")
+		print line
+		print line " = " $1 >answers
+	}' >"$scratch/lines"
+	# A word without = is part of the expression here.
+	errors | grep -v '^x: ' | awk -F'|' -v answers="$scratch/answers" '{
+		line = $2 ($3 ? " " $3 : "")
+		print line
+		print line ": " $1 >>answers
+	}' >>"$scratch/lines"
+	for arguments in '' -w '-n 1' '-n 2' '-n 13' '-n 64' '-w -n 64'; do
+		# shellcheck disable=SC2086
+		serve "$scratch/lines" $arguments
+		ok "prefork $arguments: it answers what low2g does" answers "$scratch/answers"
+		ok "prefork $arguments: and says nothing else" is_quiet
+	done
+}
+
+prefork_reuse() {
+	write_lines 30 20
+	for arguments in '-n 1' '-n 5' '-n 64' '-w -n 5'; do
+		# shellcheck disable=SC2086
+		serve "$scratch/lines" $arguments
+		ok "prefork $arguments: 600 lines are answered" answers "$scratch/answers"
+		ok "prefork $arguments: their 30 expressions are compiled" \
+			is "$(grep -c ' ([0-9]* compiled)$' "$scratch/out")" 30
+		ok "prefork $arguments: each of them once, and reused" is_compiled_once
+	done
+}
+
+prefork_lines() {
+	printf '1' >"$scratch/lines"
+	serve "$scratch/lines"
+	ok "prefork: the last line may lack its end" is "$(plain_answers)" '1 = 1'
+	printf '1\0+\0002\n\0\n3' >"$scratch/lines"
+	serve "$scratch/lines"
+	ok "prefork: NUL characters are passed over" is "$(plain_answers)" \
+		"$(printf '%s\n' '1+2 = 3' ': column 1: expected a number, a variable, - or (' '3 = 3')"
+	{
+		printf '%01492d x=2345\n' 0
+		printf '%01493d x=2345\n' 0
+		printf '%0300000d\n' 0
+		printf '7'
+	} >"$scratch/lines"
+	serve "$scratch/lines"
+	ok "prefork: lines of 1499 characters are read, longer ones are not" \
+		is "$(plain_answers | sed 's/.*: //')" \
+		"$(printf '%s\n' 'the expression is longer than 1000 characters' \
+			'the line is too long' 'the line is too long' '7 = 7')"
+	{ seq 1001; seq 1000; } >"$scratch/lines"
+	serve "$scratch/lines" -n 1
+	ok "prefork: 1000 expressions are kept" \
+		is "$(grep -cx '[0-9]*: \([0-9]*\) = \1 (.*)' "$scratch/out")" 2000
+	ok "prefork: one more is not" \
+		is "$(sed -n 1001p "$scratch/out")" '1001: 1001: no room for another expression'
+	serve /dev/null
+	ok "prefork: of nothing comes nothing" is "$status:$(cat "$scratch/out")" 0:
+}
+
+prefork_errors() {
+	for arguments in -x '-n 0' '-n 65' '-n x' '-n 2 1+1'; do
+		# shellcheck disable=SC2086
+		serve /dev/null $arguments
+		ok "prefork $arguments: is exit status 2" is "$status" 2
+		ok "prefork $arguments: and a line of usage" \
+			grep -qx 'usage: prefork \[-w\] \[-n WORKERS\], 1 to 64' "$scratch/err"
+	done
+	serve /
+	ok "prefork: input that cannot be read is an error" is "$status:$(sed \
+		's/[0-9][0-9]*/N/' "$scratch/err")" \
+		"$(printf '%s\n' '1:prefork: standard input: Is a directory' 'prefork: N failed')"
+	echo 1 >"$scratch/lines"
+	run sh -c "$prefork <'$scratch/lines' >/dev/full"
+	ok "prefork: and so is output that cannot be written" is "$status:$(cat \
+		"$scratch/err")" '1:prefork: standard output: No space left on device'
+}
+
+prefork_policy() {
+	# prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)
+	echo 'exit 77 if syscall(157, 65, 1, 0, 0, 0) != 0; exec @ARGV or exit 127' \
+		>"$scratch/deny"
+	run perl "$scratch/deny" true
+	if [ "$status" != 0 ]; then
+		skip "prefork: denying writable code needs perl and Linux 6.3"
+		return
+	fi
+	write_lines 10 10
+	with="perl $scratch/deny"
+	serve "$scratch/lines"
+	ok "prefork: policy may deny writable code" is "$status:$(cat "$scratch/err")" \
+		'1:prefork: memory to share near the program: Permission denied'
+	serve "$scratch/lines" -w
+	ok "prefork -w: there it computes all the same" answers "$scratch/answers"
+	ok "prefork -w: and says nothing else" is_quiet
+	ok "prefork -w: and compiles once" is_compiled_once
+	with=
+}
+
+prefork_random() {
+	command -v perl >/dev/null || return
+	random_expressions "$seed" 200 | awk -F'|' -v answers="$scratch/answers" '{
+		line = $2 " x=5 y=-123456 long_name=1099511627776"
+		print line
+		print line " = " $1 >answers
+	}' >"$scratch/lines"
+	serve "$scratch/lines"
+	ok "prefork: 200 random expressions are what Perl says" answers "$scratch/answers"
+}
+
+# begin ARGUMENT...: prefork in the background, which reads what goes to descriptor 3 and
+# writes to $scratch/unsorted
+begin() {
+	rm -f "$scratch/in"
+	mkfifo "$scratch/in"
+	timeout 100 $prefork "$@" <"$scratch/in" >"$scratch/unsorted" 2>"$scratch/err" &
+	served=$!
+	exec 3>"$scratch/in"
+}
+
+end() {
+	exec 3>&-
+	status=0
+	wait "$served" || status=$?
+	sort -n "$scratch/unsorted" >"$scratch/out"
+}
+
+# await LINES FILE
+await() {
+	while [ "$(wc -l <"$2")" -lt "$1" ] && kill -0 "$served" 2>/dev/null; do
+		sleep 0.01
+	done
+}
+
+first_process() {
+	sed -n 's/.* (\([0-9]*\) compiled)$/\1/p;q' "$scratch/unsorted"
+}
+
+prefork_survivors() {
+	begin -n 3
+	echo '1+x x=2' >&3
+	await 1 "$scratch/unsorted"
+	maker=$(first_process)
+	kill -9 "$maker"
+	echo '1+x x=3' >&3
+	end
+	ok "prefork: code outlives who compiled it" matches "$(sed -n 2p "$scratch/out")" \
+		"2: 1+x x=3 = 4 ([0-9]* reused what $maker compiled)"
+	ok "prefork: who was killed is replaced" has_killed 1
+	begin -n 1
+	echo '1+x x=2' >&3
+	await 1 "$scratch/unsorted"
+	printf '1+x x' >&3
+	kill -9 "$(first_process)"
+	echo '=3' >&3
+	end
+	printf '%s\n' '1+x x=2 = 3' '1+x x=3 = 4' >"$scratch/answers"
+	ok "prefork: half a line is not lost with its reader" answers "$scratch/answers"
+	ok "prefork: not even with the only one" has_killed 1
+}
+
+# What Linux may tell, if it was built to.
+children() {
+	cat "/proc/$1/task/$1/children" 2>/dev/null
+}
+
+prefork_kills() {
+	write_lines 60 10
+	begin -n 5
+	sed 1q "$scratch/lines" >&3
+	await 1 "$scratch/unsorted"
+	parent=$(children "$served")
+	if [ -z "$parent" ]; then
+		end
+		skip "prefork: killing any worker needs /proc/PID/task/PID/children"
+		return
+	fi
+	sed 1d "$scratch/lines" >"$scratch/rest"
+	exec 5<"$scratch/rest"
+	for i in $(seq 50); do
+		for _ in 1 2 3 4 5 6 7 8 9 10; do
+			IFS= read -r line <&5 && echo "$line" >&3
+		done
+		# shellcheck disable=SC2046
+		set -- $(children "${parent% }")
+		shift $((i % $#))
+		kill -9 "$1"
+		await "$i" "$scratch/err"
+	done
+	cat <&5 >&3
+	exec 5<&-
+	end
+	ok "prefork: 50 workers were killed at work" has_killed 50
+	ok "prefork: all 600 lines are answered once" answers "$scratch/answers"
+	ok "prefork: and each expression is compiled once" is_compiled_once
+}
+
+# Preloaded, it kills the worker that takes step KILL_AT of those that they take together.
+write_killer() {
+	cat >"$scratch/killer.c" <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static unsigned *steps;
+static unsigned fatal;
+static long parent;
+
+__attribute__((constructor)) static void prepare(void)
+{
+	int file = open(getenv("KILL_STEPS"), O_RDWR);
+
+	if (strstr(program_invocation_short_name, "prefork"))
+		steps = mmap(NULL, sizeof(*steps), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	close(file);
+	fatal = (unsigned)atoi(getenv("KILL_AT"));
+	parent = syscall(SYS_getpid);
+}
+
+static void step(void)
+{
+	long process = syscall(SYS_getpid);
+
+	if (steps && process != parent && __atomic_add_fetch(steps, 1, __ATOMIC_SEQ_CST) == fatal)
+		kill((pid_t)process, SIGKILL);
+}
+
+#define STEPS(type, name, parameters, arguments)			\
+	type name parameters						\
+	{								\
+		type (*real) parameters = (type (*) parameters)dlsym(RTLD_NEXT, #name);	\
+		type result;						\
+									\
+		step();							\
+		result = real arguments;				\
+		step();							\
+		return result;						\
+	}
+
+STEPS(ssize_t, read, (int file, void *to, size_t size), (file, to, size))
+STEPS(ssize_t, write, (int file, const void *from, size_t size), (file, from, size))
+STEPS(int, pthread_mutex_lock, (pthread_mutex_t *mutex), (mutex))
+STEPS(int, pthread_mutex_unlock, (pthread_mutex_t *mutex), (mutex))
+STEPS(int, pthread_mutex_consistent, (pthread_mutex_t *mutex), (mutex))
+STEPS(pid_t, getpid, (void), ())
+STEPS(void *, buffers_arena_get, (void *arena, size_t size, size_t alignment),
+      (arena, size, alignment))
+STEPS(void *, buffers_append_code, (void *item, const void *code, size_t size),
+      (item, code, size))
+END
+}
+
+# One run for each step, until there are no more.
+prefork_steps() {
+	printf '%s\n' 'x x=1' 'x x=2' 7 >"$scratch/lines"
+	printf '%s\n' 'x x=1 = 1' 'x x=2 = 2' '7 = 7' >"$scratch/answers"
+	wrong=0
+	steps=0
+	while
+		steps=$((steps + 1))
+		printf '\0\0\0\0' >"$scratch/steps"
+		with="env LD_PRELOAD=$scratch/killer.so KILL_STEPS=$scratch/steps KILL_AT=$steps"
+		serve "$scratch/lines" -n 2 "$@"
+		[ -s "$scratch/err" ]
+	do
+		answers "$scratch/answers" >"$scratch/why" && has_killed 1 >>"$scratch/why" &&
+			is_compiled_once >>"$scratch/why" && continue
+		echo "#	killed at step $steps:"
+		cat "$scratch/why" "$scratch/out" "$scratch/err"
+		wrong=$((wrong + 1))
+		[ "$wrong" -lt 10 ] || break
+	done
+	with=
+	ok "prefork $*: a kill at any of $((steps - 1)) steps changes nothing" is "$wrong" 0
+	ok "prefork $*: these are many" [ "$steps" -gt 50 ]
+}
+
+test_prefork() {
+	prefork_table
+	prefork_reuse
+	prefork_lines
+	prefork_errors
+	prefork_policy
+	prefork_random
+	prefork_survivors
+	prefork_kills
+	write_killer
+	# shellcheck disable=SC2086
+	run ${CC:-cc} -w -shared -fPIC -o "$scratch/killer.so" "$scratch/killer.c" -ldl
+	if [ "$status" = 0 ]; then
+		prefork_steps
+		prefork_steps -w
+	else
+		skip "prefork: killing at every step needs a C compiler"
+	fi
 }
 
 # hook ------------------------------------------------------------------------
@@ -798,8 +1185,9 @@ if [ ! -e $low2g ] && [ ! -e $hook ]; then
 fi
 if [ -e $low2g ]; then
 	test_low2g
+	test_prefork
 else
-	skip "low2g was not built: it is for x86-64, without a sanitizer"
+	skip "low2g and prefork were not built: they are for x86-64, without a sanitizer"
 fi
 if [ -e $hook ]; then
 	test_hook

@@ -71,6 +71,7 @@ struct buffers_arena {
 	size_t control_size;
 	struct control *control;
 	struct state *state;
+	uintptr_t index_pages;		/* of the state's index, for children to unmap */
 };
 
 static size_t round_up(size_t size, size_t multiple)
@@ -295,8 +296,8 @@ static int add(struct buffers_arena *arena, struct buffers_span span, struct buf
 	item = &block->locator.items[slot * STRIDE];
 	if (arena->is_shared && init_lock(lock_of(item)) != 0)
 		return ENOMEM;
-	if (arena->is_shared && taken)
-		pthread_mutex_lock(lock_of(item));
+	if (arena->is_shared && taken)	/* nobody else can have it; not to wait is no order of locks */
+		pthread_mutex_trylock(lock_of(item));
 	*item = (struct buffers_item){
 		.base_address = span.start, .size = (uint32_t)(span.end - span.start),
 	};
@@ -386,6 +387,8 @@ static void enter_process(struct buffers_arena *arena)
 
 	if (own_process(arena))
 		return;
+	buffers_index_inherit(&state->index,
+			      __atomic_load_n(&arena->index_pages, __ATOMIC_RELAXED));
 	__atomic_store_n(&state->seats, __atomic_fetch_add(&arena->control->processes, 1,
 							   __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	__atomic_store_n(&state->generation, buffers_process_generation, __ATOMIC_RELAXED);
@@ -408,6 +411,8 @@ static int take_other(struct buffers_arena *arena, const struct buffers_window *
 	enter_process(arena);
 	chain.seats = __atomic_load_n(&state->seats, __ATOMIC_RELAXED);
 	error = buffers_chain_get(&chain, wanted, item);
+	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
+			 __ATOMIC_RELAXED);
 	if (error)
 		return error;
 	mine.item = *item;
@@ -505,6 +510,7 @@ static void unmap_parts(struct buffers_arena *arena)
 	if (arena->control)
 		buffers_platform_unmap((uintptr_t)arena->control, arena->control_size);
 	if (arena->state) {
+		buffers_index_inherit(&arena->state->index, arena->index_pages);
 		buffers_index_destroy(&arena->state->index);
 		buffers_platform_unmap((uintptr_t)arena->state, page);
 	}

@@ -275,7 +275,7 @@ __attribute__((noinline))
 static void *append(struct buffers_item *item, const void *data, size_t size)
 {
 	int saved = errno;
-	uintptr_t address;
+	uintptr_t address = 0;
 	int error;
 
 	if (!item || (!data && size))

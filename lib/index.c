@@ -118,7 +118,7 @@ static struct node *new_node(struct buffers_index *index)
 		if (buffers_platform_map_anywhere(page, BUFFERS_DATA, &address) != 0)
 			return NULL;
 		*(uintptr_t *)address = index->pages;
-		index->pages = address;
+		__atomic_store_n(&index->pages, address, __ATOMIC_RELEASE);
 		index->nodes = address + sizeof(uintptr_t);
 		index->nodes_end = address + page;
 	}
@@ -380,6 +380,19 @@ struct buffers_locator *buffers_index_last(const struct buffers_index *index,
 	struct buffers_locator *last = __atomic_load_n(&index->last, __ATOMIC_ACQUIRE);
 
 	return last ? last : first;
+}
+
+uintptr_t buffers_index_pages(const struct buffers_index *index)
+{
+	return __atomic_load_n(&index->pages, __ATOMIC_ACQUIRE);
+}
+
+void buffers_index_inherit(struct buffers_index *index, uintptr_t pages)
+{
+	uintptr_t none = 0;
+
+	__atomic_compare_exchange_n(&index->pages, &none, pages, false, __ATOMIC_ACQ_REL,
+				    __ATOMIC_RELAXED);
 }
 
 void buffers_index_destroy(struct buffers_index *index)

@@ -56,8 +56,15 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 struct buffers_locator *buffers_index_last(const struct buffers_index *index,
 					   struct buffers_locator *first);
 
-/* Gives back the memory for nodes.  Nobody uses the index any more. */
+/*
+ * Gives back the memory for nodes.  Nobody uses the index any more.
+ *
+ * A forked child's index is empty, but the pages that its parent's had are there.
+ * Who has noted them hands them to the new one before it is used, to go with it.
+ */
 void buffers_index_destroy(struct buffers_index *index);
+uintptr_t buffers_index_pages(const struct buffers_index *index);
+void buffers_index_inherit(struct buffers_index *index, uintptr_t pages);
 
 #pragma GCC visibility pop
 

@@ -26,7 +26,6 @@
 #include <linux/memfd.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
@@ -73,7 +72,7 @@ static bool is_from_end(const struct place *place)
 
 static int unmap_after(int error, void *memory, size_t length)
 {
-	munmap(memory, length);
+	sys_unmap(memory, length);
 	return error;
 }
 
@@ -144,9 +143,8 @@ static bool write_in_place(int file, const struct place *place)
 /* Threads that come here meanwhile wait in the kernel, and find the copy. */
 static int put_copy(void *copy, const struct place *place)
 {
-	void *start = (void *)place->start;
-
-	if (mremap(copy, place->length, place->length, MREMAP_MAYMOVE | MREMAP_FIXED, start) == start)
+	if (syscall(SYS_mremap, copy, place->length, place->length,
+		    MREMAP_MAYMOVE | MREMAP_FIXED, place->start) == (long)place->start)
 		return 0;
 	return unmap_after(failure(), copy, place->length);
 }
@@ -159,9 +157,9 @@ static int write_copy(int file, const struct place *place)
 
 	if (!buffers_platform_permissions(place->address, &permissions) || (permissions & SYS_MAP_SHARED))
 		return EACCES;
-	copy = mmap(NULL, place->length,
-		    PROT_READ | (permissions & SYS_MAP_EXECUTE ? PROT_EXEC : 0),
-		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	copy = sys_map(place->length,
+		       PROT_READ | (permissions & SYS_MAP_EXECUTE ? PROT_EXEC : 0),
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (copy == MAP_FAILED)
 		return failure();
 	if (!write_part(file, (uintptr_t)copy, (const char *)place->start, place->length) ||
@@ -175,7 +173,12 @@ static bool is_of_proc(int file)
 {
 	struct statfs system;
 
-	return fstatfs(file, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+#ifdef SYS_fstatfs64	/* where words have 32 bits */
+	return syscall(SYS_fstatfs64, file, sizeof(system), &system) == 0 &&
+	       system.f_type == PROC_SUPER_MAGIC;
+#else
+	return syscall(SYS_fstatfs, file, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+#endif
 }
 
 static int write_by(const char *name, const struct place *place)
@@ -228,12 +231,14 @@ static void store_pieces(char *to, const struct place *place)
 static int write_by_view(const struct place *place)
 {
 	/* From a length of 0 it is made anew, and the old one stays. */
-	char *view = mremap((void *)place->start, 0, place->length, MREMAP_MAYMOVE);
+	char *view = (char *)syscall(SYS_mremap, place->start, 0L, place->length,
+				     MREMAP_MAYMOVE, 0L);
 
 	if (view == MAP_FAILED)
 		return errno == EINVAL ? EINVAL : failure();
-	madvise(view, place->length, MADV_DONTFORK);	/* by another thread, meanwhile */
-	if (mprotect(view, place->length, PROT_READ | PROT_WRITE) != 0)
+	/* by another thread, meanwhile */
+	syscall(SYS_madvise, view, place->length, MADV_DONTFORK);
+	if (syscall(SYS_mprotect, view, place->length, PROT_READ | PROT_WRITE) != 0)
 		return unmap_after(failure(), view, place->length);
 	store_pieces(view + (place->address - place->start), place);
 	return unmap_after(0, view, place->length);
@@ -261,7 +266,7 @@ static int map_file(int file, const struct place *place)
 	    !write_part(file, place->address - place->start, place->bytes, place->size) ||
 	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
 		return failure();
-	copy = mmap(NULL, place->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+	copy = sys_map(place->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
 	return copy == MAP_FAILED ? failure() : put_copy(copy, place);
 }
 

@@ -344,7 +344,7 @@ static int ask(int descriptor, uintptr_t address, struct map_query *answer)
 		.flags = COVERING_OR_NEXT,
 		.address = address,
 	};
-	return ioctl(descriptor, MAP_QUERY, answer) == 0 ? 0 : errno;
+	return syscall(SYS_ioctl, descriptor, MAP_QUERY, answer) == 0 ? 0 : errno;
 }
 
 static int query(int descriptor, uintptr_t address, struct buffers_span *mapping)

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -49,6 +50,21 @@ static inline bool sys_write(int file, const void *bytes, size_t size)
 		written = syscall(SYS_write, file, bytes, size);
 	while (written < 0 && errno == EINTR);
 	return written == (ssize_t)size;
+}
+
+/* From the file's start. */
+static inline void *sys_map(size_t size, int protection, int flags, int file)
+{
+#ifdef SYS_mmap2
+	return (void *)syscall(SYS_mmap2, 0L, size, protection, flags, file, 0L);
+#else
+	return (void *)syscall(SYS_mmap, 0L, size, protection, flags, file, 0L);
+#endif
+}
+
+static inline void sys_unmap(void *memory, size_t size)
+{
+	syscall(SYS_munmap, memory, size);
 }
 
 /* Whether a file may become so long: writing beyond the limit would raise SIGXFSZ. */

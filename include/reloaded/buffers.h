@@ -267,7 +267,8 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
  *
  * Returns the address of the room.  It is the caller's for ever, also after
  * buffers_release(), and holds zeros until somebody writes it; with BUFFERS_WX
- * that takes buffers_overwrite().
+ * that takes buffers_overwrite().  Only what an append left that failed, or that a
+ * process was killed in, may be there instead of zeros.
  *
  * EINVAL: item is NULL, or alignment is no power of two.
  * ENOSPC: less than size bytes remain after aligning; nothing changed.
@@ -406,10 +407,11 @@ struct buffers_arena;
  *
  * Pages of the window take no memory until they are used.
  *
- * With BUFFERS_ARENA_FORK_SHARED, the process and its children that are forked
+ * With BUFFERS_ARENA_FORK_SHARED, the process and its children that fork(2) makes
  * later, and theirs, use the arena at the same time: what one appends all can
- * read, and call.  A process or thread that ends while it holds an item, however,
- * gives it back with all that was appended.  Whoever can write the memory, as
+ * read, and call.  A process or thread that ends while it holds items, however,
+ * gives them back with all that was appended, up to 2048 of them (the kernel's
+ * ROBUST_LIST_LIMIT).  Whoever can write the memory, as
  * every such child can, decides what the others execute, and can make them
  * write anywhere: share only with whom you would let do that.
  *

@@ -2,28 +2,18 @@
 /* api-policy.c: systems that forbid, hide or lack what the library would use */
 
 #include "config.h"
+#include "policy.h"
 #include "reloaded/buffers.h"
 #include "support.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifndef PR_SET_MDWE
-# define PR_SET_MDWE		65
-# define PR_MDWE_REFUSE_EXEC_GAIN 1
-#endif
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -34,31 +24,6 @@ static int add_up(const struct buffers_info *info, void *context)
 	(void)info;
 	++*(size_t *)context;
 	return 0;
-}
-
-/* Answers a system call with an error, where `argument` has all `bits`. */
-static bool refuse_where(int number, unsigned argument, unsigned bits, int error)
-{
-	size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) +
-		     (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
-	struct sock_filter steps[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 4),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)low),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog filter = { sizeof(steps) / sizeof(steps[0]), steps };
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-}
-
-static bool refuse(int number, int error)
-{
-	return refuse_where(number, 0, 0, error);
 }
 
 /*
@@ -90,7 +55,7 @@ static int find_denied(void)
 static int deny_by_mdwe(void *context)
 {
 	(void)context;
-	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0) {
+	if (!refuse_exec_gain()) {
 		printf("skipped: %s: Linux before 6.3\n", __func__);
 		return 0;
 	}
@@ -105,7 +70,7 @@ END_TEST
 
 static int deny_by_filter(void *error)
 {
-	STEP(refuse_where(SYS_mmap, 2, PROT_WRITE | PROT_EXEC, *(int *)error));
+	STEP(refuse_written_code(*(int *)error));
 	return find_denied();
 }
 
@@ -174,16 +139,6 @@ static int have_no_descriptors(void *context)
 	(void)context;
 	setrlimit(RLIMIT_NOFILE, &before);
 	return line;
-}
-
-static bool hide_proc(void)
-{
-	if ((unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
-	    mount("none", "/proc", NULL, MS_PRIVATE, NULL) == 0 &&
-	    mount("none", "/proc", "tmpfs", 0, NULL) == 0)
-		return true;
-	printf("skipped: %s: %s\n", __func__, strerror(errno));
-	return false;
 }
 
 static int have_no_proc(void *context)

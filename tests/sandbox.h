@@ -8,7 +8,8 @@
 #include <sys/types.h>
 
 #define PLACE_SHARED	"/tmp/.reloaded/memory.buffers"
-#define NOTICE_NAME	"Reloaded.Memory.Buffers.MemoryBuffer, PID "
+#define NOTICE_STEM	"Reloaded.Memory.Buffers.MemoryBuffer"
+#define NOTICE_NAME	NOTICE_STEM ", PID "
 
 /*
  * Gives this process, and the children it makes later, an empty tmpfs on /tmp
@@ -28,6 +29,9 @@ bool mount_tmpfs(const char *directory, const char *options);
 
 /* "PLACE/Reloaded..., PID n"; `place` NULL means the shared one.  Static memory of 4 strings. */
 const char *notice_path(const char *place, pid_t process);
+
+/* The same of another kind of memory: ".NX" or ".WX". */
+const char *notice_path_of(const char *place, const char *kind, pid_t process);
 
 /* "/tmp/.reloaded-<effective uid>/memory.buffers" */
 const char *place_of_own(void);

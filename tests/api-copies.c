@@ -7,6 +7,7 @@
 #include "support.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -156,6 +157,74 @@ START_TEST(one_file_names_the_one_locator)
 }
 END_TEST
 
+/*
+ * Each kind of memory
+ */
+
+enum { KINDS = 3, KIND_CASES = KINDS * CASES };
+
+static const struct {
+	unsigned flags;
+	const char *notice;
+} kinds[KINDS] = { { 0, "" }, { BUFFERS_NOEXEC, ".NX" }, { BUFFERS_WX, ".WX" } };
+
+START_TEST(each_kind_is_shared_by_all_copies)
+{
+	const char *notice = notice_path_of(NULL, kinds[_i / CASES].notice, getpid());
+	struct buffers_request of_kind = { .size = 64, .flags = kinds[_i / CASES].flags };
+	struct copy copies[COPIES];
+	struct buffers_item *item = NULL;
+	char *next = NULL;
+
+	SKIP_IF_NOT_POSSIBLE(_i % CASES);
+	load_copies(copies, _i % CASES);
+	for (unsigned i = 0; i < 2 * COPIES; i++) {
+		const struct calls *calls = &copies[i % COPIES].calls;
+		struct buffers_item *got = calls->get(&of_kind);
+		char *start;
+
+		ck_assert_ptr_nonnull(got);
+		start = calls->append(got, "13 characters", 13);
+		ck_assert_ptr_nonnull(start);
+		ck_assert_mem_eq(start, "13 characters", 13);
+		ck_assert_int_eq(copies[(i + 1) % COPIES].calls.overwrite(start, "xx", 2), 0);
+		ck_assert_mem_eq(start, "xx characters", 13);
+		calls->release(got);
+		ck_assert(is_named_in(notice, got));
+		ck_assert(!item || (got == item && start == next));
+		item = got;
+		next = start + 13;
+	}
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+}
+END_TEST
+
+START_TEST(copies_list_the_same_buffers_of_all_kinds)
+{
+	struct copy copies[COPIES];
+	struct listing first, other;
+	struct buffers_item *items[KINDS];
+
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	for (unsigned i = 0; i < KINDS; i++) {
+		struct buffers_request of_kind = { .size = 64, .flags = kinds[i].flags };
+
+		items[i] = copies[i % COPIES].calls.get(&of_kind);
+		ck_assert_ptr_nonnull(items[i]);
+		for (unsigned j = 0; j < i; j++)
+			ck_assert_ptr_ne(items[j], items[i]);
+	}
+	first = list_buffers(&copies[0]);
+	ck_assert_uint_eq(first.count, KINDS);
+	for (unsigned i = 1; i < COPIES; i++) {
+		other = list_buffers(&copies[i]);
+		ck_assert(is_same_listing(&first, &other));
+	}
+	ck_assert_uint_eq(count_files(PLACE_SHARED), KINDS);
+}
+END_TEST
+
 /* A forked child starts with nothing in any copy, and they find each other again. */
 static int share_anew(void *context)
 {
@@ -266,6 +335,84 @@ START_TEST(copies_at_work_keep_out_of_each_others_way)
 }
 END_TEST
 
+/*
+ * Copies that write to one page of memory that cannot be written by its address
+ */
+
+struct writing {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	const struct calls *calls;
+	struct buffers_item *item;	/* to append to, or NULL */
+	unsigned char *place;
+	const char *fault;
+};
+
+enum { WORDS = 5, WORD_ROUNDS = 3000 };
+
+static const char *write_word(const struct writing *writing, uint64_t number)
+{
+	if (writing->calls->overwrite(writing->place, &number, sizeof(number)) != 0)
+		return "a word could not be overwritten";
+	if (memcmp(writing->place, &number, sizeof(number)) != 0)
+		return "a word was lost";
+	return NULL;
+}
+
+static const char *append_byte(const struct writing *writing, uint64_t number)
+{
+	unsigned char byte = (unsigned char)(number % 251 + 1);
+	unsigned char *copy = writing->calls->append(writing->item, &byte, 1);
+
+	if (copy != writing->place + number)
+		return "a byte could not be appended";
+	return *copy == byte ? NULL : "an appended byte was lost";
+}
+
+static void *keep_writing(void *context)
+{
+	struct writing *writing = context;
+
+	pthread_barrier_wait(writing->start);
+	for (uint64_t i = 0; i < WORD_ROUNDS && !writing->fault; i++)
+		writing->fault = writing->item ? append_byte(writing, i) : write_word(writing, i);
+	return NULL;
+}
+
+START_TEST(copies_that_write_to_one_page_lose_nothing)
+{
+	struct buffers_request whole_page = { .size = 16384, .alignment = 4096,
+					      .flags = kinds[2].flags };
+	static const unsigned char room[WORDS * 8];
+	struct writing writings[WORDS + 1] = { 0 };
+	pthread_barrier_t start;
+	struct copy copies[COPIES];
+	struct buffers_item *item;
+	unsigned char *words;
+
+	SKIP_IF(is_tsan(), "neighbours that change are a race to TSan");
+	SKIP_IF_NOT_POSSIBLE(_i);
+	load_copies(copies, _i);
+	item = copies[0].calls.get(&whole_page);
+	ck_assert_ptr_nonnull(item);
+	words = copies[0].calls.append(item, room, sizeof(room));
+	ck_assert_int_eq(pthread_barrier_init(&start, NULL, WORDS + 1), 0);
+	for (unsigned i = 0; i <= WORDS; i++) {
+		writings[i].start = &start;
+		writings[i].calls = &copies[i % COPIES].calls;
+		writings[i].item = i < WORDS ? NULL : item;
+		writings[i].place = words + 8 * i;
+		ck_assert_int_eq(pthread_create(&writings[i].thread, NULL, keep_writing,
+						&writings[i]), 0);
+	}
+	for (unsigned i = 0; i <= WORDS; i++) {
+		pthread_join(writings[i].thread, NULL);
+		ck_assert_msg(!writings[i].fault, "%s", writings[i].fault);
+	}
+	pthread_barrier_destroy(&start);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("api-copies");
@@ -280,6 +427,8 @@ int main(void)
 	tcase_add_loop_test(one, copies_list_the_same_buffers, 0, CASES);
 	tcase_add_loop_test(one, copy_that_made_nothing_lists_what_others_made, 0, CASES);
 	tcase_add_loop_test(one, one_file_names_the_one_locator, 0, CASES);
+	tcase_add_loop_test(one, each_kind_is_shared_by_all_copies, 0, KIND_CASES);
+	tcase_add_loop_test(one, copies_list_the_same_buffers_of_all_kinds, 0, CASES);
 	tcase_add_loop_test(one, copies_in_a_forked_child_share_anew, 0, CASES);
 	suite_add_tcase(suite, one);
 	tcase_set_tags(races, "fork slow");
@@ -288,6 +437,7 @@ int main(void)
 	tcase_add_test(races, copies_in_namespaces_race_as_well);
 	tcase_add_test(races, copies_that_are_loaded_in_the_race_find_one_locator);
 	tcase_add_loop_test(races, copies_at_work_keep_out_of_each_others_way, 0, CASES);
+	tcase_add_loop_test(races, copies_that_write_to_one_page_lose_nothing, 0, CASES);
 	suite_add_tcase(suite, races);
 	return run_suite(suite);
 }

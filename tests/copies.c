@@ -26,7 +26,7 @@ static bool look_up(struct copy *copy)
 		return true;
 	}
 	return LOOK_UP(copy, get) && LOOK_UP(copy, release) && LOOK_UP(copy, append) &&
-	       LOOK_UP(copy, next) && LOOK_UP(copy, walk);
+	       LOOK_UP(copy, next) && LOOK_UP(copy, overwrite) && LOOK_UP(copy, walk);
 }
 
 bool load_copy(struct copy *copy, const char *file, bool apart)
@@ -79,7 +79,8 @@ bool is_same_listing(const struct listing *one, const struct listing *two)
 		if (one->buffers[i].base != two->buffers[i].base ||
 		    one->buffers[i].size != two->buffers[i].size ||
 		    one->buffers[i].used != two->buffers[i].used ||
-		    one->buffers[i].taken != two->buffers[i].taken)
+		    one->buffers[i].taken != two->buffers[i].taken ||
+		    one->buffers[i].flags != two->buffers[i].flags)
 			return false;
 	return true;
 }

@@ -18,6 +18,7 @@ struct calls {
 	void (*release)(struct buffers_item *item);
 	void *(*append)(struct buffers_item *item, const void *data, size_t size);
 	void *(*next)(const struct buffers_item *item);
+	int (*overwrite)(void *dst, const void *src, size_t size);
 	int (*walk)(int (*visit)(const struct buffers_info *info, void *context), void *context);
 };
 

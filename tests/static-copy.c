@@ -8,5 +8,6 @@ const struct calls static_copy = {
 	.release = buffers_release,
 	.append = buffers_append,
 	.next = buffers_next,
+	.overwrite = buffers_overwrite,
 	.walk = buffers_walk,
 };

@@ -21,7 +21,6 @@
 
 #include <pthread.h>
 
-#define CACHE_LINE	64
 #define CHUNK_MOST	((size_t)64 << 10)	/* of the window, for a new item */
 #define CHUNKS		64			/* in a small window, for as many users */
 
@@ -32,11 +31,11 @@
 #define STRIDE	5
 #define SLOTS	((BUFFERS_LOCATOR_CAPACITY + STRIDE - 1) / STRIDE)
 _Static_assert((STRIDE * sizeof(struct buffers_item)) >=
-	       CACHE_LINE + sizeof(struct buffers_item) - 1, "on lines of their own");
+	       BUFFERS_CACHE_LINE + sizeof(struct buffers_item) - 1, "on lines of their own");
 
 struct lock {
 	pthread_mutex_t mutex;		/* robust, where the arena is shared */
-} __attribute__((aligned(CACHE_LINE)));
+} __attribute__((aligned(BUFFERS_CACHE_LINE)));
 
 struct block {
 	struct buffers_locator locator;	/* first: items are found from it, and it from them */
@@ -45,8 +44,8 @@ struct block {
 } __attribute__((aligned(BUFFERS_LOCATOR_SIZE)));
 
 struct control {
-	struct lock lock;		/* of the arena; see also holder */
-	uint32_t holder;		/* the process that has locked an arena that is not shared */
+	struct lock lock;		/* of an arena that is shared */
+	uint32_t holder;		/* of another: the process that has locked it, or 0 */
 	uint32_t last;			/* all blocks before this are full */
 	uint32_t processes;		/* so many have used the arena */
 	struct buffers_crowd crowd;
@@ -55,14 +54,13 @@ struct control {
 
 /* All zero at first, and again in a forked child. */
 struct state {
-	uint32_t process;		/* counts in this generation only */
-	uint32_t generation;
+	uint32_t process;		/* its number */
 	uint32_t seats;
 	struct buffers_index index;	/* last: it uses the rest of the page */
 };
 
 struct buffers_arena {
-	uint64_t serial;		/* no two have the same, even at the same address */
+	uint64_t serial;		/* random: several copies of the library make arenas */
 	struct buffers_span window;
 	unsigned kind;
 	bool is_shared;
@@ -157,11 +155,9 @@ static void unlock(struct buffers_arena *arena)
 /* 0: it has not entered this arena yet. */
 static uint32_t own_process(const struct buffers_arena *arena)
 {
-	const struct state *state = arena->state;
-	uint32_t process = __atomic_load_n(&state->process, __ATOMIC_ACQUIRE);
+	uint32_t process = __atomic_load_n(&arena->state->process, __ATOMIC_ACQUIRE);
 
-	return __atomic_load_n(&state->generation, __ATOMIC_RELAXED) ==
-	       buffers_process_generation ? process : 0;
+	return process == buffers_process_number() ? process : 0;
 }
 
 static void mark(const struct buffers_arena *arena, struct buffers_item *item)
@@ -309,14 +305,13 @@ static int add(struct buffers_arena *arena, struct buffers_span span, struct buf
 	return 0;
 }
 
-/* What is left of the window, beginning where it is aligned; false: too little. */
+/* Where in what is left of the window an item would begin; false: there is too little. */
 static bool find_room(struct buffers_arena *arena, const struct buffers_window *wanted,
-		      uintptr_t *used, struct buffers_span *room)
+		      uintptr_t *place)
 {
-	*used = used_end(arena, last_block(arena));
-	*room = (struct buffers_span){ 0, arena->window.end };
-	return buffers_gap_lowest((struct buffers_span){ *used, arena->window.end }, wanted->size,
-				  wanted->alignment, &room->start);
+	struct buffers_span left = { used_end(arena, last_block(arena)), arena->window.end };
+
+	return buffers_gap_lowest(left, wanted->size, wanted->alignment, place);
 }
 
 static size_t min(size_t a, size_t b)
@@ -334,22 +329,22 @@ static int carve_locked(struct buffers_arena *arena, const struct buffers_window
 			struct buffers_item **item)
 {
 	size_t size = round_up(wanted->size, buffers_platform_granularity());
-	struct buffers_span room;
-	uintptr_t used, end;
+	uintptr_t used = used_end(arena, last_block(arena));
+	uintptr_t place, end;
 	int error = 0;
 
-	if (!find_room(arena, wanted, &used, &room) || size > largest_item())
+	if (!find_room(arena, wanted, &place) || size > largest_item())
 		return ENOSPC;
-	for (; used < room.start && !error; used = end) {
-		end = used + min(room.start - used, largest_item());
+	for (; used < place && !error; used = end) {
+		end = used + min(place - used, largest_item());
 		error = add(arena, (struct buffers_span){ used, end }, NULL);
 	}
 	if (error)
 		return error;
 	if (size < arena->chunk)
 		size = arena->chunk;
-	end = room.start + min(size, room.end - room.start);
-	return add(arena, (struct buffers_span){ room.start, end }, item);
+	end = place + min(size, arena->window.end - place);
+	return add(arena, (struct buffers_span){ place, end }, item);
 }
 
 /* Most calls that can have nothing need no lock to learn it. */
@@ -357,11 +352,10 @@ static int carve(const struct buffers_chain *chain, const struct buffers_window 
 		 struct buffers_item **item)
 {
 	struct buffers_arena *arena = chain->owner;
-	struct buffers_span room;
-	uintptr_t used;
+	uintptr_t place;
 	int error;
 
-	if (!find_room(arena, wanted, &used, &room))
+	if (!find_room(arena, wanted, &place))
 		return ENOSPC;
 	if (!lock(arena))
 		return ENOMEM;
@@ -391,8 +385,7 @@ static void enter_process(struct buffers_arena *arena)
 			      __atomic_load_n(&arena->index_pages, __ATOMIC_RELAXED));
 	__atomic_store_n(&state->seats, __atomic_fetch_add(&arena->control->processes, 1,
 							   __ATOMIC_RELAXED), __ATOMIC_RELAXED);
-	__atomic_store_n(&state->generation, buffers_process_generation, __ATOMIC_RELAXED);
-	__atomic_store_n(&state->process, buffers_platform_process(), __ATOMIC_RELEASE);
+	__atomic_store_n(&state->process, buffers_process_number(), __ATOMIC_RELEASE);
 }
 
 static int take_other(struct buffers_arena *arena, const struct buffers_window *wanted,
@@ -554,7 +547,7 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 	return error;
 }
 
-/* Whether a thread of this process is alive with it. */
+/* Whether a living thread of this process has it. */
 static bool is_held(struct buffers_arena *arena, struct buffers_item *item)
 {
 	pthread_mutex_t *mutex = lock_of(item);

@@ -127,7 +127,7 @@ static inline bool is_met(const struct buffers_request *request,
 	       (request->reserved[0] | request->reserved[1]) == 0;
 }
 
-static inline void mark(struct buffers_item *item, enum buffers_kind kind)
+static inline void mark_kind(struct buffers_item *item, enum buffers_kind kind)
 {
 	if (kind == BUFFERS_TEXT)
 		buffers_item_set_mark(item, BUFFERS_TAKEN | BUFFERS_TAKEN_TEXT);
@@ -146,7 +146,7 @@ static inline struct buffers_item *take_mine(const struct buffers_request *reque
 	position = buffers_item_position(item);
 	if (!is_met(request, item, position) || !buffers_item_take_at(item, position))
 		return NULL;
-	mark(item, kind);
+	mark_kind(item, kind);
 	return item;
 }
 
@@ -179,7 +179,7 @@ static int take_other(const struct buffers_window *window, struct buffers_item *
 		error = buffers_chain_get(&chain, window, item);
 	if (error)
 		return error;
-	mark(*item, window->kind);
+	mark_kind(*item, window->kind);
 	mine[window->kind].item = *item;
 	mine[window->kind].first = chain.first;
 	return 0;

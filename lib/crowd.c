@@ -4,12 +4,9 @@
 #include "config.h"
 #include "crowd.h"
 
-/* Of most processors; where lines are longer, some neighbours are not noticed. */
-#define CACHE_LINE 64
-
 static uintptr_t line_of(const void *byte)
 {
-	return (uintptr_t)byte / CACHE_LINE;
+	return (uintptr_t)byte / BUFFERS_CACHE_LINE;
 }
 
 static bool share_a_line(const struct buffers_item *a, const struct buffers_item *b)

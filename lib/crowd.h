@@ -16,6 +16,9 @@
 
 #define BUFFERS_CROWD_SEATS 8
 
+/* Of most processors; where lines are longer, some neighbours are not noticed. */
+#define BUFFERS_CACHE_LINE 64
+
 /* All zero at first. */
 struct buffers_crowd {
 	uint32_t time;			/* how often anybody sat down */

@@ -24,7 +24,6 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -155,8 +154,13 @@ static int write_copy(int file, const struct place *place)
 	unsigned permissions;
 	void *copy;
 
-	if (!buffers_platform_permissions(place->address, &permissions) || (permissions & SYS_MAP_SHARED))
+	if (!buffers_platform_permissions(place->address, &permissions) ||
+	    (permissions & SYS_MAP_SHARED))
 		return EACCES;
+	if (permissions & SYS_MAP_WRITE) {	/* whatever the caller was told */
+		buffers_store((void *)place->address, place->bytes, place->size);
+		return 0;
+	}
 	copy = sys_map(place->length,
 		       PROT_READ | (permissions & SYS_MAP_EXECUTE ? PROT_EXEC : 0),
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
@@ -181,9 +185,67 @@ static bool is_of_proc(int file)
 #endif
 }
 
+/*
+ * What is open while a child is forked
+ *
+ * leads from the child to the memory of its parent, so the child closes it.  The kernel
+ * copies descriptors before memory: it may have been closed here since.  So numbers are
+ * noted for good, and flags that nobody else opens such a file with tell what is ours.
+ */
+
+#define OUR_FLAGS (O_RDWR | O_NONBLOCK | O_DSYNC)
+
+enum { MOST_NOTED = 16, FAR_ENOUGH = 1024 };
+
+static struct {
+	bool is_opening;	/* one that is not noted yet may be open */
+	unsigned count;
+	int files[MOST_NOTED];
+} noted;
+
+static void note(int file)
+{
+	unsigned i = 0;
+
+	while (i < noted.count && i < MOST_NOTED && noted.files[i] != file)
+		i++;
+	if (i == noted.count || i == MOST_NOTED)
+		noted.files[noted.count++ % MOST_NOTED] = file;
+}
+
+/* One at a time: the caller of buffers_platform_write() sees to that. */
+static int open_memory(const char *name)
+{
+	int file;
+
+	__atomic_store_n(&noted.is_opening, true, __ATOMIC_SEQ_CST);
+	file = above_streams(sys_open(AT_FDCWD, name, OUR_FLAGS, 0));
+	if (file >= 0)
+		note(file);
+	__atomic_store_n(&noted.is_opening, false, __ATOMIC_SEQ_CST);
+	return file;
+}
+
+static void close_if_ours(int file)
+{
+	long flags = syscall(SYS_fcntl, file, F_GETFL);
+
+	if (flags >= 0 && (flags & (O_ACCMODE | OUR_FLAGS)) == OUR_FLAGS && is_of_proc(file))
+		sys_close(file);
+}
+
+void buffers_platform_write_restart(void)
+{
+	for (unsigned i = 0; i < noted.count && i < MOST_NOTED; i++)
+		close_if_ours(noted.files[i]);
+	for (int file = 0; noted.is_opening && file < FAR_ENOUGH; file++)
+		close_if_ours(file);
+	noted.is_opening = false;
+}
+
 static int write_by(const char *name, const struct place *place)
 {
-	int file = above_streams(sys_open(AT_FDCWD, name, O_RDWR, 0));
+	int file = open_memory(name);
 	int error = EACCES;
 
 	if (file < 0)
@@ -227,6 +289,19 @@ static void store_pieces(char *to, const struct place *place)
 	}
 }
 
+static bool overlaps(const struct place *place)
+{
+	uintptr_t from = (uintptr_t)place->bytes;
+
+	return from < place->address + place->size && place->address < from + place->size;
+}
+
+/* Before Linux 4.14 such a mapping of private memory is made, and shows nothing of it. */
+static bool has_arrived(const struct place *place)
+{
+	return overlaps(place) || memcmp((void *)place->address, place->bytes, place->size) == 0;
+}
+
 /* EINVAL: the memory is private. */
 static int write_by_view(const struct place *place)
 {
@@ -241,7 +316,7 @@ static int write_by_view(const struct place *place)
 	if (syscall(SYS_mprotect, view, place->length, PROT_READ | PROT_WRITE) != 0)
 		return unmap_after(failure(), view, place->length);
 	store_pieces(view + (place->address - place->start), place);
-	return unmap_after(0, view, place->length);
+	return unmap_after(has_arrived(place) ? 0 : EINVAL, view, place->length);
 }
 
 /*
@@ -258,6 +333,17 @@ static int make_file(void)
 	return above_streams(file);
 }
 
+/* A child that was forked before the file was sealed may have written to it. */
+static bool is_as_written(const char *copy, const struct place *place)
+{
+	size_t before = place->address - place->start;
+	size_t after = before + place->size;
+
+	return memcmp(copy, (const char *)place->start, before) == 0 &&
+	       memcmp(copy + before, place->bytes, place->size) == 0 &&
+	       memcmp(copy + after, (const char *)place->start + after, place->length - after) == 0;
+}
+
 static int map_file(int file, const struct place *place)
 {
 	void *copy;
@@ -267,7 +353,10 @@ static int map_file(int file, const struct place *place)
 	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
 		return failure();
 	copy = sys_map(place->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
-	return copy == MAP_FAILED ? failure() : put_copy(copy, place);
+	if (copy == MAP_FAILED)
+		return failure();
+	return is_as_written(copy, place) ? put_copy(copy, place) :
+					    unmap_after(EACCES, copy, place->length);
 }
 
 static int write_by_file(const struct place *place)
@@ -281,68 +370,6 @@ static int write_by_file(const struct place *place)
 		return failure();
 	error = map_file(file, place);
 	sys_close(file);
-	return error;
-}
-
-/*
- * Forking meanwhile
- *
- * What is open while one writes leads to this process's memory, and so it would from a
- * child.  The kernel copies descriptors before memory: nothing that the writer notes
- * could tell the child which to close.  So forks and writers wait for each other, and
- * no signal handler can fork in the middle.
- */
-
-static uint32_t writers, forks;
-
-static void begin_writing(void)
-{
-	__atomic_add_fetch(&writers, 1, __ATOMIC_SEQ_CST);
-	for (unsigned attempt = 0; __atomic_load_n(&forks, __ATOMIC_SEQ_CST); attempt++) {
-		__atomic_sub_fetch(&writers, 1, __ATOMIC_SEQ_CST);
-		buffers_platform_relax(attempt);
-		__atomic_add_fetch(&writers, 1, __ATOMIC_SEQ_CST);
-	}
-}
-
-static void end_writing(void)
-{
-	__atomic_sub_fetch(&writers, 1, __ATOMIC_SEQ_CST);
-}
-
-void buffers_platform_write_pause(void)
-{
-	__atomic_add_fetch(&forks, 1, __ATOMIC_SEQ_CST);
-	for (unsigned attempt = 0; __atomic_load_n(&writers, __ATOMIC_SEQ_CST); attempt++)
-		buffers_platform_relax(attempt);
-}
-
-void buffers_platform_write_resume(void)
-{
-	__atomic_sub_fetch(&forks, 1, __ATOMIC_SEQ_CST);
-}
-
-void buffers_platform_write_restart(void)
-{
-	writers = forks = 0;
-}
-
-/* As the kernel has it, with those that the C library keeps for itself. */
-struct signals {
-	unsigned char bits[_NSIG / 8];
-};
-
-static int write_private(const struct place *place, int (*write)(const struct place *place))
-{
-	struct signals all, before;
-	int error;
-
-	memset(&all, 0xff, sizeof(all));
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
-	begin_writing();
-	error = write(place);
-	end_writing();
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
 	return error;
 }
 
@@ -360,7 +387,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	int lacking = 0;
 
 	if (target != BUFFERS_FREE_SHARED) {
-		error = write_private(&place, write_by_proc);
+		error = write_by_proc(&place);
 		if (!error)
 			return 0;
 		lacking = error == ENOMEM ? ENOMEM : 0;
@@ -369,6 +396,6 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	if (target != BUFFERS_FREE_PRIVATE)
 		error = write_by_view(&place);
 	if (target == BUFFERS_FREE_PRIVATE || error == EINVAL)
-		error = write_private(&place, write_by_file);
+		error = write_by_file(&place);
 	return error == EACCES && lacking ? lacking : error;
 }

@@ -274,7 +274,8 @@ static void name_mapping(void *address, size_t size)
 int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
 {
 	/* Our own data is written at once. */
-	int populate = kind == BUFFERS_DATA ? MAP_POPULATE : 0;
+	int populate = kind == BUFFERS_DATA && size <= buffers_platform_granularity() ?
+		       MAP_POPULATE : 0;
 	void *got = mmap(NULL, size, protection_of(kind), flags_of(kind) | populate, -1, 0);
 
 	if (got == MAP_FAILED)	/* seccomp filters, systemd's for one, say EPERM */
@@ -688,7 +689,7 @@ static void go_on_in_child(void)
 void buffers_platform_at_fork(void (*child)(void))
 {
 	call_in_child = child;
-	pthread_atfork(buffers_platform_write_pause, buffers_platform_write_resume, go_on_in_child);
+	pthread_atfork(NULL, NULL, go_on_in_child);
 }
 
 uint32_t buffers_platform_process(void)

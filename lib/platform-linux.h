@@ -82,12 +82,7 @@ enum { SYS_MAP_READ = 1, SYS_MAP_WRITE = 2, SYS_MAP_EXECUTE = 4, SYS_MAP_SHARED 
 __attribute__((visibility("hidden")))
 bool buffers_platform_permissions(uintptr_t address, unsigned *permissions);
 
-/*
- * A forked child must not inherit what its parent is just writing memory with: before
- * fork nobody begins and who has begun gets done; afterwards in parent and child.
- */
-__attribute__((visibility("hidden"))) void buffers_platform_write_pause(void);
-__attribute__((visibility("hidden"))) void buffers_platform_write_resume(void);
+/* In a forked child: closes what its parent was just writing memory with. */
 __attribute__((visibility("hidden"))) void buffers_platform_write_restart(void);
 
 /* Of an open file, with the name "". */

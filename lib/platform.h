@@ -73,7 +73,7 @@ bool buffers_platform_may_grow_into(struct buffers_span span);
  */
 int buffers_platform_map(uintptr_t address, size_t size, unsigned kind);
 
-/* The same wherever the system likes; data is there at once, unless sparse.  ENOMEM, EACCES. */
+/* The same wherever the system likes; a page of data is there at once.  ENOMEM, EACCES. */
 int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
 
 /* EINVAL: there can be no such memory.  ENOMEM: the system refuses. */
@@ -206,8 +206,8 @@ void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned pl
 int buffers_platform_map_state(void **page);
 
 /*
- * Has `child` called in every child that fork(3) makes, before it goes on.  No child
- * is made while buffers_platform_write() has something open that leads to its parent.
+ * Has `child` called in every child that fork(3) makes, before it goes on, and
+ * after what led the child to its parent's memory is closed.  Once in a process.
  */
 void buffers_platform_at_fork(void (*child)(void));
 

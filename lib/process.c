@@ -5,7 +5,19 @@
 #include "process.h"
 
 struct buffers_process *buffers_process_pages[BUFFERS_KINDS];
-uint32_t buffers_process_generation;
+
+static uint32_t number;		/* 0: not asked for yet */
+
+uint32_t buffers_process_number(void)
+{
+	uint32_t known = __atomic_load_n(&number, __ATOMIC_RELAXED);
+
+	if (!known) {
+		known = buffers_platform_process();
+		__atomic_store_n(&number, known, __ATOMIC_RELAXED);
+	}
+	return known;
+}
 
 /*
  * The kernel has emptied the pages by now.  Where it does not, this does, but
@@ -13,7 +25,7 @@ uint32_t buffers_process_generation;
  */
 static void forget_parent(void)
 {
-	buffers_process_generation++;
+	number = 0;
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		struct buffers_process *process = buffers_process_pages[kind];
 

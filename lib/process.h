@@ -23,8 +23,11 @@ _Static_assert(sizeof(struct buffers_process) <= 1024, "most of the page is left
 
 extern struct buffers_process *buffers_process_pages[BUFFERS_KINDS];
 
-/* Another one in a forked child, for those whose pages the kernel may not have emptied. */
-extern uint32_t buffers_process_generation;
+/*
+ * The number of the process as this copy knows it: in a forked child not the parent's,
+ * even if the kernel has not emptied its pages.
+ */
+uint32_t buffers_process_number(void);
 
 /* NULL: nothing was made yet. */
 static inline struct buffers_process *buffers_process_known(enum buffers_kind kind)

@@ -23,7 +23,7 @@
  * - Sizes are in bytes.  Ranges of addresses are half open: a stretch lies in
  *   a range when min_address <= start and end <= max_address.
  * - Failure is NULL or -1 with errno set from this closed set; a call that
- *   fails changes nothing, a call that succeeds leaves errno alone.
+ *   fails changes nothing, unless it says so, a call that succeeds leaves errno alone.
  *
  *	EINVAL		an argument is NULL, or the request contradicts itself
  *	EADDRNOTAVAIL	the range holds no free stretch of that size
@@ -316,7 +316,8 @@ size_t buffers_size(const struct buffers_item *item);
  *
  * EINVAL: dst or src is NULL and size is not 0, or dst is no memory that can be
  * read.  With BUFFERS_WX also EACCES: every way round is closed, such as
- * /proc/self/mem, and ENOMEM: no memory, mapping or descriptor for it.
+ * /proc/self/mem, and ENOMEM: no memory, mapping or descriptor for it.  Bytes in
+ * several pages may then have changed in part.
  *
  * Thread-safe as far as the caller's users of dst are; signal-safe but with
  * BUFFERS_WX.  Since 0.1.
@@ -335,7 +336,7 @@ int buffers_overwrite(void *dst, const void *src, size_t size);
  * addresses from dst, and they are dst's only when this function returns.
  *
  * Returns 0.  EINVAL: dst or patch is NULL and size is not 0.  Else fails as
- * buffers_overwrite(); patch may have been called, and dst is unchanged.
+ * buffers_overwrite(), also when patch was called.
  *
  * As safe as patch is, else as buffers_overwrite().  Since 0.1.
  */
@@ -444,7 +445,7 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *window,
  * EINVAL: arena is NULL, size is 0, or alignment is no power of two.
  * ENOSPC: no item that nobody holds has so much room, nor has what is left of
  * the window.
- * ENOMEM: no page to note what was found.
+ * ENOMEM: the system refuses a lock.
  *
  * Thread-safe, not signal-safe; nor are buffers_append(), buffers_reserve() and
  * buffers_release() for items of a BUFFERS_ARENA_FORK_SHARED arena.  Since 0.1.
@@ -469,7 +470,7 @@ struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size,
 int buffers_arena_destroy(struct buffers_arena *arena);
 
 /*
- * buffers_walk(): visit every shared buffer of the process
+ * buffers_walk(): visit every shared buffer of the process, not those of arenas
  *
  * visit	called for each buffer; info is the library's and valid during
  *		that call; returns 0 to go on, anything else to stop

@@ -193,7 +193,7 @@ static bool is_of_proc(int file)
  * noted for good, and flags that nobody else opens such a file with tell what is ours.
  */
 
-#define OUR_FLAGS (O_RDWR | O_NONBLOCK | O_DSYNC)
+#define OUR_FLAGS (O_RDWR | O_NONBLOCK | O_DSYNC)	/* harmless for any file */
 
 enum { MOST_NOTED = 16, FAR_ENOUGH = 1024 };
 
@@ -219,7 +219,7 @@ static int open_memory(const char *name)
 	int file;
 
 	__atomic_store_n(&noted.is_opening, true, __ATOMIC_SEQ_CST);
-	file = above_streams(sys_open(AT_FDCWD, name, OUR_FLAGS, 0));
+	file = above_streams(sys_open(AT_FDCWD, name, OUR_FLAGS | O_NOCTTY, 0));
 	if (file >= 0)
 		note(file);
 	__atomic_store_n(&noted.is_opening, false, __ATOMIC_SEQ_CST);
@@ -289,17 +289,14 @@ static void store_pieces(char *to, const struct place *place)
 	}
 }
 
-static bool overlaps(const struct place *place)
+/*
+ * Before Linux 4.14 such a mapping of private memory is made, and is of other memory.
+ * Where another process writes at the same moment, both see what that wrote.
+ */
+static bool has_arrived(const struct place *place, const char *written)
 {
-	uintptr_t from = (uintptr_t)place->bytes;
-
-	return from < place->address + place->size && place->address < from + place->size;
-}
-
-/* Before Linux 4.14 such a mapping of private memory is made, and shows nothing of it. */
-static bool has_arrived(const struct place *place)
-{
-	return overlaps(place) || memcmp((void *)place->address, place->bytes, place->size) == 0;
+	return memcmp((const void *)place->address, written, place->size) == 0 ||
+	       memcmp(written, place->bytes, place->size) != 0;
 }
 
 /* EINVAL: the memory is private. */
@@ -308,6 +305,7 @@ static int write_by_view(const struct place *place)
 	/* From a length of 0 it is made anew, and the old one stays. */
 	char *view = (char *)syscall(SYS_mremap, place->start, 0L, place->length,
 				     MREMAP_MAYMOVE, 0L);
+	char *to;
 
 	if (view == MAP_FAILED)
 		return errno == EINVAL ? EINVAL : failure();
@@ -315,8 +313,9 @@ static int write_by_view(const struct place *place)
 	syscall(SYS_madvise, view, place->length, MADV_DONTFORK);
 	if (syscall(SYS_mprotect, view, place->length, PROT_READ | PROT_WRITE) != 0)
 		return unmap_after(failure(), view, place->length);
-	store_pieces(view + (place->address - place->start), place);
-	return unmap_after(has_arrived(place) ? 0 : EINVAL, view, place->length);
+	to = view + (place->address - place->start);
+	store_pieces(to, place);
+	return unmap_after(has_arrived(place, to) ? 0 : EACCES, view, place->length);
 }
 
 /*

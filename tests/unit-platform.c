@@ -3,27 +3,21 @@
 
 #include "config.h"
 #include "platform.h"
+#include "platform-linux.h"
+#include "policy.h"
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifndef PR_SET_MDWE
-# define PR_SET_MDWE		65
-# define PR_MDWE_REFUSE_EXEC_GAIN 1
-#endif
 
 #define MIB ((uintptr_t)1 << 20)
 #define GIB ((uintptr_t)1 << 30)
@@ -557,19 +551,11 @@ END_TEST
 
 static int peek_without_the_call(void *context)
 {
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
 	uintptr_t address = some_memory(2);
 	void *second = (void *)(address + page());
 
 	(void)context;
-	STEP(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	STEP(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	STEP(refuse(SYS_process_vm_readv, EPERM));
 	memset((void *)address, 0x5a, 2 * page());
 	STEP(is_readable(address, 2 * page()));
 	STEP(mprotect(second, page(), PROT_NONE) == 0);
@@ -587,6 +573,73 @@ static int peek_without_the_call(void *context)
 START_TEST(memory_is_peeked_at_where_a_filter_forbids_copying)
 {
 	run_child(peek_without_the_call, NULL);
+}
+END_TEST
+
+START_TEST(memory_that_can_be_read_is_told_from_other)
+{
+	uintptr_t start = some_memory(4);
+	uintptr_t end = start + 3 * page();
+
+	ck_assert_int_eq(munmap((void *)end, page()), 0);
+	ck_assert_int_eq(mprotect((void *)start, page(), PROT_READ | PROT_EXEC), 0);
+	ck_assert(buffers_platform_is_readable(start, 3 * page()));
+	ck_assert(buffers_platform_is_readable(end - 1, 1));
+	ck_assert(buffers_platform_is_readable(start + page() - 1, 2));
+	ck_assert(!buffers_platform_is_readable(end - 1, 2));
+	ck_assert(!buffers_platform_is_readable(end, 1));
+	ck_assert(!buffers_platform_is_readable(start, 4 * page()));
+	ck_assert_int_eq(mprotect((void *)(start + page()), page(), PROT_NONE), 0);
+	ck_assert(!buffers_platform_is_readable(start, 3 * page()));
+	ck_assert(!buffers_platform_is_readable(start + page() - 1, 2));
+	ck_assert(!buffers_platform_is_readable(1, 1));
+	ck_assert(!buffers_platform_is_readable(start, SIZE_MAX));
+	ck_assert(!buffers_platform_is_readable(UINTPTR_MAX, 1));
+}
+END_TEST
+
+static void check_permissions(int protection, int sharing, unsigned expected)
+{
+	unsigned permissions = 77;
+	char *start = mmap(NULL, 3 * page(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *middle = start + page();
+
+	ck_assert_ptr_ne(start, MAP_FAILED);
+	ck_assert_ptr_eq(mmap(middle, page(), protection, sharing | MAP_ANONYMOUS | MAP_FIXED,
+			      -1, 0), middle);
+	ck_assert(buffers_platform_permissions((uintptr_t)middle, &permissions));
+	ck_assert_uint_eq(permissions, expected);
+	ck_assert(buffers_platform_permissions((uintptr_t)middle + page() - 1, &permissions));
+	ck_assert_uint_eq(permissions, expected);
+	ck_assert(buffers_platform_permissions((uintptr_t)middle + page(), &permissions));
+	ck_assert_uint_eq(permissions, 0);
+	ck_assert_int_eq(munmap(middle, page()), 0);
+	ck_assert(!buffers_platform_permissions((uintptr_t)middle, &permissions));
+	munmap(start, 3 * page());
+}
+
+static int check_all_permissions(void *context)
+{
+	(void)context;
+	check_permissions(PROT_READ, MAP_PRIVATE, SYS_MAP_READ);
+	check_permissions(PROT_READ | PROT_WRITE, MAP_PRIVATE, SYS_MAP_READ | SYS_MAP_WRITE);
+	check_permissions(PROT_READ | PROT_EXEC, MAP_PRIVATE, SYS_MAP_READ | SYS_MAP_EXECUTE);
+	check_permissions(PROT_READ | PROT_EXEC, MAP_SHARED,
+			  SYS_MAP_READ | SYS_MAP_EXECUTE | SYS_MAP_SHARED);
+	return 0;
+}
+
+static int check_all_permissions_by_reading(void *context)
+{
+	STEP(refuse(SYS_ioctl, ENOTTY));
+	return check_all_permissions(context);
+}
+
+/* Before Linux 6.11 nobody can be asked. */
+START_TEST(permissions_are_those_of_the_mapping_by_question_and_by_reading)
+{
+	run_child(check_all_permissions, NULL);
+	run_child(check_all_permissions_by_reading, NULL);
 }
 END_TEST
 
@@ -731,6 +784,8 @@ int main(void)
 	tcase_add_test(process, state_is_zero_at_first_and_in_a_child);
 	tcase_add_test(process, memory_that_can_be_written_is_told_from_other);
 	tcase_add_test(process, memory_is_peeked_at_where_a_filter_forbids_copying);
+	tcase_add_test(process, memory_that_can_be_read_is_told_from_other);
+	tcase_add_test(process, permissions_are_those_of_the_mapping_by_question_and_by_reading);
 	tcase_add_test(process, addresses_that_cannot_be_are_not_writable);
 	tcase_add_test(process, asking_for_writable_memory_changes_nothing);
 	tcase_add_test(process, mapping_beyond_its_files_end_is_not_writable);

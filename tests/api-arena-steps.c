@@ -222,6 +222,7 @@ static void try_all(const struct scene *scene,
 
 START_TEST(process_killed_after_any_instruction_leaves_all_whole)
 {
+	SKIP_IF(is_tsan(), "its runtime takes a hundred instructions for each of ours");
 	try_all(&scenes[_i], kill_after);
 }
 END_TEST
@@ -291,6 +292,7 @@ static struct result fork_after(const struct scene *scene, unsigned steps)
 
 START_TEST(child_forked_after_any_instruction_goes_on_with_its_copy)
 {
+	SKIP_IF(is_tsan(), "its runtime takes a hundred instructions for each of ours");
 	signal(SIGUSR1, fork_and_leave);
 	try_all(&scenes[_i], fork_after);
 }

@@ -62,8 +62,9 @@ else
 fi
 
 if [ -f "$static" ]; then
-	$NM -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | grep -v '^buffers_' \
-		>"$dir/strays"
+	# __odr_asan.NAME is what the address sanitizer adds for each NAME.
+	$NM -g --defined-only "$static" | awk 'NF == 3 { print $3 }' |
+		grep -v '^\(__odr_asan\.\)\{0,1\}buffers_' >"$dir/strays"
 	none "the static archive defines no global name without our prefix" "$dir/strays"
 	$NM -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | sort >"$dir/all"
 	comm -23 "$dir/map" "$dir/all" >"$dir/lacking"

@@ -350,7 +350,7 @@ static double time_children(unsigned children, unsigned count)
 /* Millions of get, append 16, release a second, by 8 processes; the limit is by one. */
 static struct sample measure_arena_fork8(const struct row *row)
 {
-	enum { COUNT = 20000 };
+	enum { COUNT = 100000 };
 
 	(void)row;
 	return (struct sample){

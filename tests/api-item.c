@@ -328,7 +328,7 @@ START_TEST(aligned_eight_bytes_change_as_a_whole)
 
 	ck_assert_int_eq(buffers_overwrite(swap.code, one, 8), 0);
 	ck_assert_int_eq(pthread_create(&thread, NULL, execute, &swap), 0);
-	for (unsigned i = 0; i < 2000; i++)	/* each asks the kernel: long below valgrind */
+	for (unsigned i = 0; i < how_many(2000, 100000); i++)
 		ck_assert_int_eq(buffers_overwrite(swap.code, i % 2 ? one : two, 8), 0);
 	__atomic_store_n(&swap.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);

@@ -620,11 +620,11 @@ static bool search_init(struct search *search, const struct buffers_window *wind
 
 	if (window->size > length(range))
 		return false;
-	range.start = (range.start + page - 1) & ~(page - 1);
-	range.end &= ~(page - 1);
+	range.start = buffers_page_up(range.start);
+	range.end = buffers_page_down(range.end);
 	*search = (struct search){
 		.range = range,
-		.size = (window->size + page - 1) & ~(page - 1),
+		.size = buffers_page_up(window->size),
 		.alignment = max(window->alignment, page),
 		.kind = window->kind,
 		.is_aimed = window->target != 0,

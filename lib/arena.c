@@ -72,11 +72,6 @@ struct buffers_arena {
 	uintptr_t index_pages;		/* of the state's index, for children to unmap */
 };
 
-static size_t round_up(size_t size, size_t multiple)
-{
-	return (size + multiple - 1) / multiple * multiple;
-}
-
 /*
  * Locks
  */
@@ -328,7 +323,7 @@ static size_t largest_item(void)
 static int carve_locked(struct buffers_arena *arena, const struct buffers_window *wanted,
 			struct buffers_item **item)
 {
-	size_t size = round_up(wanted->size, buffers_platform_granularity());
+	size_t size = buffers_page_up(wanted->size);
 	uintptr_t used = used_end(arena, last_block(arena));
 	uintptr_t place, end;
 	int error = 0;
@@ -441,12 +436,12 @@ static void measure(struct buffers_arena *arena)
 	size_t page = buffers_platform_granularity();
 	size_t size = arena->window.end - arena->window.start;
 
-	arena->chunk = min(round_up(size / CHUNKS, page), CHUNK_MOST);
+	arena->chunk = min(buffers_page_up(size / CHUNKS), CHUNK_MOST);
 	if (arena->chunk < page)
 		arena->chunk = page;
 	arena->block_count = (uint32_t)(2 * (size / arena->chunk + 1) / SLOTS + 1);
-	arena->control_size = round_up(sizeof(struct control) +
-				       arena->block_count * sizeof(struct block), page);
+	arena->control_size = buffers_page_up(sizeof(struct control) +
+					      arena->block_count * sizeof(struct block));
 }
 
 static unsigned sharing_of(const struct buffers_arena *arena)

@@ -398,8 +398,7 @@ static int overwrite_by_copy(void *dst, size_t size, void *copy, const struct pa
 
 static int overwrite_by_pages(void *dst, size_t size, const struct patch *patch)
 {
-	size_t page = buffers_platform_granularity();
-	size_t length = (size + page - 1) & ~(page - 1);
+	size_t length = buffers_page_up(size);
 	uintptr_t copy;
 	int error = buffers_platform_map_anywhere(length, BUFFERS_DATA, &copy);
 

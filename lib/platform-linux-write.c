@@ -375,12 +375,11 @@ static int write_by_file(const struct place *place)
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_target target)
 {
-	size_t page = buffers_platform_granularity();
-	uintptr_t start = address & ~(page - 1);
+	uintptr_t start = buffers_page_down(address);
 	struct place place = {
 		.address = address, .bytes = bytes, .size = size,
 		.is_whole = target == BUFFERS_IN_USE && buffers_is_whole(address, size),
-		.start = start, .length = (address + size - start + page - 1) & ~(page - 1),
+		.start = start, .length = buffers_page_up(address + size) - start,
 	};
 	int error = EINVAL;
 	int lacking = 0;

@@ -51,13 +51,6 @@ _Static_assert(sizeof(struct map_query) == 104, "the kernel's number of the call
 
 static const char mapping_name[] = "reloaded-buffers";
 
-static uintptr_t page_up(uintptr_t address)
-{
-	uintptr_t mask = buffers_platform_granularity() - 1;
-
-	return (address + mask) & ~mask;
-}
-
 size_t buffers_platform_granularity(void)
 {
 	return (size_t)getpagesize();
@@ -81,7 +74,7 @@ static uintptr_t protected_end(void)
 	sys_close(descriptor);
 	for (ssize_t i = 0; i < got && digits[i] >= '0' && digits[i] <= '9'; i++)
 		end = end * 10 + (uintptr_t)(digits[i] - '0');
-	return page_up(end);
+	return buffers_page_up(end);
 }
 
 /* The kernel puts these 16 bytes on the main stack, above all its frames. */
@@ -153,7 +146,7 @@ static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
 struct buffers_span buffers_platform_heap_growth(void)
 {
 	/* brk(2) of the kernel returns the break; the C library's hides it. */
-	return heap_from(page_up((uintptr_t)syscall(SYS_brk, 0L)), growth_most());
+	return heap_from(buffers_page_up((uintptr_t)syscall(SYS_brk, 0L)), growth_most());
 }
 
 /* The number of a field behind the name, which may hold anything; 0: none. */
@@ -209,7 +202,7 @@ static bool may_be_heap(struct buffers_span span)
 /* So much of what lies below it as the stack may come to use. */
 static struct buffers_span stack_down(uintptr_t room)
 {
-	uintptr_t end = page_up(stack_top());
+	uintptr_t end = buffers_page_up(stack_top());
 	uintptr_t guard = 256 * buffers_platform_granularity();	/* stack_guard_gap */
 	uintptr_t start = end - room - guard;
 	uintptr_t interpreter = getauxval(AT_BASE);
@@ -228,7 +221,7 @@ struct buffers_span buffers_platform_stack_growth(void)
 
 	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur > least)
 		room = limit.rlim_cur < growth_most() ?
-		       page_up((uintptr_t)limit.rlim_cur) : growth_most();
+		       buffers_page_up((uintptr_t)limit.rlim_cur) : growth_most();
 	return stack_down(room);
 }
 
@@ -633,7 +626,7 @@ bool buffers_platform_is_readable(uintptr_t address, size_t size)
 
 	if (address > UINTPTR_MAX - size)
 		return false;
-	for (uintptr_t at = address & ~(page - 1); at < address + size; at += page)
+	for (uintptr_t at = buffers_page_down(address); at < address + size; at += page)
 		if (buffers_platform_peek(at, &word, sizeof(word)) != 0)
 			return false;
 	return true;

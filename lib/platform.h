@@ -46,6 +46,17 @@ enum {
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
 size_t buffers_platform_granularity(void);
 
+/* To whole pages. */
+static inline uintptr_t buffers_page_down(uintptr_t address)
+{
+	return address & ~(uintptr_t)(buffers_platform_granularity() - 1);
+}
+
+static inline uintptr_t buffers_page_up(uintptr_t address)
+{
+	return buffers_page_down(address + buffers_platform_granularity() - 1);
+}
+
 /*
  * The part of a range where the library may map at all: from above what the
  * system protects (and at least 64 KiB) to the end of the user's half of the

@@ -440,15 +440,6 @@ static pid_t stop_at_instruction(struct place *place, unsigned n)
 	}
 }
 
-static bool can_trace(void)
-{
-	pid_t child = fork();
-
-	if (child == 0)
-		_exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0);
-	return exits_well(child);
-}
-
 /*
  * One who wants new items, too, and waits when another holds the arena's lock.  Not so
  * many that who is led step by step never comes to the end of them.

@@ -607,15 +607,6 @@ static pid_t stop_at_system_call(unsigned n)
 	}
 }
 
-static bool can_trace(void)
-{
-	pid_t child = fork();
-
-	if (child == 0)
-		_exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0);
-	return exits_well(child);
-}
-
 START_TEST(child_killed_at_any_system_call_leaves_the_parent_well)
 {
 	unsigned n;

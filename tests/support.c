@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,6 +107,17 @@ void finish_child(struct child child)
 void run_child(int (*body)(void *context), void *context)
 {
 	finish_child(start_child(body, context));
+}
+
+bool can_trace(void)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0)
+		_exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0);
+	return waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 0;
 }
 
 uint64_t seed_random(void)

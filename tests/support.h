@@ -75,6 +75,9 @@ struct child {
 struct child start_child(int (*body)(void *context), void *context);
 void finish_child(struct child child);
 
+/* Whether a process may lead another by ptrace(2) here. */
+bool can_trace(void);
+
 /* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
 uint64_t seed_random(void);
 uint64_t next_random(uint64_t *state);

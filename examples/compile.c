@@ -6,7 +6,6 @@
  * completed with whatever is there.
  */
 
-#include "config.h"
 #include "compile.h"
 
 #include <assert.h>

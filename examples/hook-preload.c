@@ -19,8 +19,7 @@
  * many a function is shorter than that, or has a loop begin there.
  */
 
-#include "config.h"
-#include "reloaded/buffers.h"
+#define _GNU_SOURCE
 
 #ifndef __x86_64__
 # error "this example moves instructions of x86-64 only"
@@ -39,6 +38,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <reloaded/buffers.h>
 #include <Zydis/Zydis.h>
 
 enum {

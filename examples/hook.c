@@ -11,7 +11,7 @@
  * for a program that is linked statically or runs as another user.
  */
 
-#include "config.h"
+#define _GNU_SOURCE
 
 #ifndef __x86_64__
 # error "this example moves instructions of x86-64 only"

@@ -10,9 +10,7 @@
  * compile.h says what an expression is.
  */
 
-#include "config.h"
 #include "compile.h"
-#include "reloaded/buffers.h"
 
 #ifndef __x86_64__
 # error "this example makes code for x86-64 only"
@@ -24,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <reloaded/buffers.h>
 
 /* Of each size the most that is possible. */
 #define ROOM (MOST_CODE + MOST_NUMBERS * sizeof(int64_t))

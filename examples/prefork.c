@@ -20,9 +20,7 @@
  * code.  What finds none is told so; what was compiled goes on.
  */
 
-#include "config.h"
 #include "compile.h"
-#include "reloaded/buffers.h"
 #include "turns.h"
 
 #ifndef __x86_64__
@@ -36,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <reloaded/buffers.h>
 
 enum { MOST_EXPRESSIONS = 1000, ARENA_SIZE = 64 << 20 };
 

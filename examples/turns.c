@@ -7,7 +7,6 @@
  * again; the parent knows its number and leaves the second answer out.
  */
 
-#include "config.h"
 #include "turns.h"
 
 #include <errno.h>

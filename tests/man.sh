@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # man.sh: the manual pages lint clean, agree with the header and the export
-# list, and their examples work
+# list, and their examples work; every function has a page or a link to one
 #
 # Runs in the build directory.  From the environment: top_srcdir, CC, and
 # MANDOC and NM where there are any.
@@ -75,6 +75,14 @@ exported()
 	/global:/ { inside = 1 }
 	/local:/ { inside = 0 }
 	inside && /^[ \t]*[a-z_0-9]+;/ { gsub(/[ \t;]/, ""); print }' "$map"
+}
+
+# The macros and structures that the header gives to its users
+offered()
+{
+	sed -n -e 's/^#define \(BUFFERS_[A-Z_]*\)[	 ].*/\1/p' -e 's/^#[ ]*define \(BUFFERS_REACH_[A-Z_]*\).*/\1/p' \
+		-e 's/^struct \(buffers_[a-z]*\)[; ].*/\1/p' "$header" |
+		grep -v -x -E 'BUFFERS_(CHECK_RESULT|NONNULL|READS|FRESH)' | sort -u
 }
 
 # "NAME PROTOTYPE" of every function that the header declares
@@ -185,6 +193,20 @@ is_named_once()
 	END { print "pages: " count + 0; exit count != 1 }' "$dir/named"
 }
 
+# has_page FUNCTION: a page of its own, or a link to the one that names it
+has_page()
+{
+	page=$(awk -v name="$1" '$1 == name { print $2 }' "$dir/named")
+	[ "$page" = "$1.3" ] && return
+	echo ".so man3/$page" | diff - "$top_srcdir/man/$1.3"
+}
+
+# is_explained NAME: a page has it as a word of its own
+is_explained()
+{
+	grep -q -w -e "$1" $pages
+}
+
 has_prototype()
 {
 	grep "^$1 " "$dir/declared" >"$dir/wanted" || echo "not in the header"
@@ -255,11 +277,15 @@ obstacle()
 
 # ------------------------------------------------------------------------------
 
+# Not those that link to others.
+pages=$(grep -L '^\.so ' "$top_srcdir"/man/*.[1-9])
+
 exported >"$dir/exported"
+offered >"$dir/offered"
 declared >"$dir/declared"
 : >"$dir/named"
 : >"$dir/synopsis"
-for page in "$top_srcdir"/man/*.[1-9]; do
+for page in $pages; do
 	named "$page" | sed "s/\$/ ${page##*/}/" >>"$dir/named"
 	synopsis "$page" >"$dir/shown"
 	# only what the page that names the function says counts
@@ -271,7 +297,7 @@ check "there are exports" test -s "$dir/exported"
 check "there are pages" test -s "$dir/named"
 
 if [ -n "$MANDOC" ]; then
-	for page in "$top_srcdir"/man/*.[1-9]; do
+	for page in $pages; do
 		check "${page##*/} lints clean" lints_clean "$page"
 	done
 else
@@ -280,12 +306,17 @@ fi
 
 while read -r name; do
 	check "$name is named in one page" is_named_once "$name"
+	check "$name has a page or a link" has_page "$name"
 	check "$name has the prototype of the header" has_prototype "$name"
 done <"$dir/exported"
+check "there are macros and structures" test -s "$dir/offered"
+while read -r name; do
+	check "a page tells of $name" is_explained "$name"
+done <"$dir/offered"
 
 why=$(obstacle)
 [ -z "$why" ] || skip "running the examples: $why"
-for page in "$top_srcdir"/man/*.[1-9]; do
+for page in $pages; do
 	base=${page##*/}
 	check "$base lists known errors" lists_known_errors "$page"
 	examples "$page" "$dir/$base"

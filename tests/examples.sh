@@ -512,6 +512,7 @@ prefork_random() {
 begin() {
 	rm -f "$scratch/in"
 	mkfifo "$scratch/in"
+	: >"$scratch/unsorted"	# await() may look before the background has begun
 	timeout 100 $prefork "$@" <"$scratch/in" >"$scratch/unsorted" 2>"$scratch/err" &
 	served=$!
 	exec 3>"$scratch/in"

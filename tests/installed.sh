@@ -172,8 +172,10 @@ examples() {
 		return
 		;;
 	esac
-	check "an example is built from its installed source" make -C "$dir/examples" low2g prefork
-	check "and works" low2g
+	check "examples are built from their installed sources" \
+		make -C "$dir/examples" low2g prefork
+	check "low2g works" low2g
+	check "prefork works" prefork
 	if echo '#include <Zydis/Zydis.h>' | $CC -E - >/dev/null 2>&1; then
 		check "so is hook" make -C "$dir/examples" hook
 		check "it shows what an unmodified program calls" hook
@@ -184,6 +186,11 @@ examples() {
 
 low2g() {
 	"$dir/examples/low2g" '(x+3)*7' x=5 >"$dir/out" && grep -q -x '= 56' "$dir/out"
+}
+
+prefork() {
+	echo '(x+3)*7 x=5' | "$dir/examples/prefork" >"$dir/out" &&
+		grep -q '^1: (x+3)\*7 x=5 = 56 ([0-9]* compiled)$' "$dir/out"
 }
 
 hook() {

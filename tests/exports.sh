@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: MIT
 # lib/libreloaded-buffers.map is the only list of exports: the shared object,
 # the static archive and the header are held against it, and what the library
-# calls against what it may call.
+# calls against what it may call.  LIBRARY_DIR has the two files, HEADER is the
+# option with which the header is found.
 set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failed=0
-shared=.libs/libreloaded-buffers.so
-static=.libs/libreloaded-buffers.a
-header=$top_srcdir/include/reloaded/buffers.h
+shared=$LIBRARY_DIR/libreloaded-buffers.so
+static=$LIBRARY_DIR/libreloaded-buffers.a
+header=$(echo '#include <reloaded/buffers.h>' | $CC $HEADER -E - |
+	sed -n 's|^# 1 "\(.*/reloaded/buffers\.h\)".*|\1|p')
 
 sed -n 's/^	\(buffers_[a-z0-9_]*\);$/\1/p' "$top_srcdir/lib/libreloaded-buffers.map" |
 	sort >"$dir/map"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # The public header compiles alone, first and twice, in every standard of C and
-# C++ that the compilers know, and its attributes catch misuse.
+# C++ that the compilers know, and its attributes catch misuse.  HEADER is the
+# option with which it is found.
 set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -28,7 +29,7 @@ check() {
 		echo 'int x;' >"$dir/known.${file##*.}"
 		$compiler -std="$standard" -fsyntax-only "$dir/known.${file##*.}" 2>/dev/null ||
 			continue
-		if $compiler -std="$standard" $warnings -I"$top_srcdir/include" -fsyntax-only \
+		if $compiler -std="$standard" $warnings $HEADER -fsyntax-only \
 			"$dir/$file" 2>"$dir/log"; then
 			echo "ok - $compiler -std=$standard"
 		else
@@ -60,7 +61,7 @@ void misuse(struct buffers_item *item, struct buffers_request *request)
 	$2;
 }
 END
-	if $CC -std=c99 -O2 -Wall -Wextra -I"$top_srcdir/include" -c -o "$dir/misuse.o" \
+	if $CC -std=c99 -O2 -Wall -Wextra $HEADER -c -o "$dir/misuse.o" \
 		"$dir/misuse.c" 2>"$dir/log" && grep -q -e "$1" "$dir/log"; then
 		echo "ok - $1: $2"
 	else

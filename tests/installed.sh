@@ -16,6 +16,7 @@ set -u
 : "${CC:=cc}" "${CXX:=c++}" "${PKG_CONFIG:=pkg-config}" "${DESTDIR:=}"
 : "${pkgconfigdir:=}" "${mandir:=}" "${exampledir:=}"
 export LC_ALL=C
+[ -z "$DESTDIR" ] || DESTDIR=$(cd "$DESTDIR" && pwd) || exit 1
 source=$(dirname "$0")
 warnings='-O2 -Wall -Wextra -Wpedantic -Werror'
 failed=0

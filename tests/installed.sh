@@ -141,8 +141,10 @@ functions() {
 		tr -s ' ' '\n' | sed -n 's/^\**\(buffers_[a-z_]*\)(.*/\1/p' | sort -u
 }
 
-# page SECTION NAME: man(1) shows a page with that name on it
+# page SECTION NAME: man(1) shows a page with that name on it, and not only since its
+# index knows what other pages name
 page() {
+	ls "$DESTDIR${mandir:-/usr/share/man}/man$1/$2.$1"* || return
 	MANWIDTH=80 man ${mandir:+-M "$DESTDIR$mandir"} "$1" "$2" >"$dir/page" || return
 	sed "s/.$(printf '\b')//g" "$dir/page" | grep -q -w -e "$2"
 }

@@ -29,3 +29,23 @@ AC_LINK_IFELSE([AC_LANG_SOURCE([int buffers_get(void); int buffers_get(void) { r
   [$1=yes], [$1=no])
 LDFLAGS=$buffers_saved
 AC_MSG_RESULT([$$1])])
+
+# BUFFERS_PC_DIRECTORIES: sets pc_prefix, pc_includedir and pc_libdir for buffers.pc
+#
+# What lies below the prefix is said to, so that pkg-config --define-prefix moves it.
+# Blanks are escaped, for what follows one is another option.
+AC_DEFUN([BUFFERS_PC_DIRECTORIES],
+[buffers_prefix=$prefix
+test "$prefix" != NONE || buffers_prefix=$ac_default_prefix
+buffers_escape () { AS_ECHO(["$[]1"]) | sed 's/ /\\ /g'; }
+for buffers_dir in includedir libdir; do
+  AS_VAR_COPY([buffers_value], [$buffers_dir])
+  AS_CASE([$buffers_value],
+    ["$buffers_prefix"/*],
+    [buffers_value="\${prefix}${buffers_value@%:@"$buffers_prefix"}"])
+  AS_VAR_SET([pc_$buffers_dir], [`buffers_escape "$buffers_value"`])
+done
+pc_prefix=`buffers_escape "$buffers_prefix"`
+AC_SUBST([pc_prefix])
+AC_SUBST([pc_includedir])
+AC_SUBST([pc_libdir])])

@@ -105,6 +105,25 @@ program() {
 	fi
 }
 
+# What a plugin has inside must not be unloaded: buffers.7 has it of pkg-config --static.
+plugin() {
+	if [ ! -f "$libdir/libreloaded-buffers.a" ]; then
+		skip "there is no static library"
+		return
+	fi
+	mkdir "$dir/archive"
+	cp "$libdir/libreloaded-buffers.a" "$dir/archive" || failed=1
+	check "a plugin is linked with the static library" \
+		build "$CC" "$dir/plugin.so" --static -L"$dir/archive" -shared -fPIC \
+		"$source/installed.c"
+	check "it needs no shared one" needs_no_library "$dir/plugin.so"
+	check "it will stay loaded" is_nodelete "$dir/plugin.so"
+}
+
+is_nodelete() {
+	${READELF:-readelf} -d "$1" | grep FLAGS_1.*NODELETE
+}
+
 # A whole tree that was installed below a prefix is moved elsewhere.
 relocate() {
 	prefix=$(variable prefix)
@@ -215,6 +234,7 @@ if command -v "$CXX" >/dev/null; then
 else
 	skip "there is no C++ compiler"
 fi
+plugin
 pages
 examples
 [ -z "$pkgconfigdir" ] || relocate

@@ -201,6 +201,13 @@ has_page()
 	echo ".so man3/$page" | diff - "$top_srcdir/man/$1.3"
 }
 
+# Pages that only lead to others are for functions that there are.
+links_are_exports()
+{
+	grep -l '^\.so ' "$top_srcdir"/man/*.3 | sed 's|.*/||; s|\.3$||' >"$dir/words"
+	! grep -v -x -F -f "$dir/exported" "$dir/words"
+}
+
 # is_explained NAME: a page has it as a word of its own
 is_explained()
 {
@@ -309,6 +316,7 @@ while read -r name; do
 	check "$name has a page or a link" has_page "$name"
 	check "$name has the prototype of the header" has_prototype "$name"
 done <"$dir/exported"
+check "all links are for exports" links_are_exports
 check "there are macros and structures" test -s "$dir/offered"
 while read -r name; do
 	check "a page tells of $name" is_explained "$name"
@@ -323,9 +331,9 @@ for page in $pages; do
 	case $page in
 	*.3)
 		check "$base names exports" names_exports "$page"
-		check "$base has an example" test -f "$dir/$base-1.c"
 		;;
 	esac
+	check "$base has an example" test -f "$dir/$base-1.c"
 	for program in "$dir/$base"-*.c; do
 		[ -f "$program" ] || continue
 		program=${program%.c}

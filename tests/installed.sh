@@ -133,8 +133,8 @@ relocate() {
 	fi
 	moved="$dir/moved to"
 	lib=${libdir##*/}
-	mkdir -p "$moved/$lib"
-	cp -R "$prefix/include" "$moved" || failed=1
+	mkdir -p "$moved/$lib" "$moved/include"
+	cp -R "$prefix/include/reloaded" "$moved/include" || failed=1
 	cp -R "$libdir"/libreloaded-buffers.* "$libdir/pkgconfig" "$moved/$lib" || failed=1
 	PKG_CONFIG_PATH="$moved/$lib/pkgconfig"
 	unset PKG_CONFIG_SYSROOT_DIR

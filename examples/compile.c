@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compile.c: scanner, parser, and a generator of x86-64 code
+ * compile.c: scanner, parser, and the order of the code's steps
  *
  * After a complaint the text counts as at its end, and what was begun is
  * completed with whatever is there.
  */
 
 #include "compile.h"
+#include "target.h"
 
-#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -277,73 +277,16 @@ static struct node *parse(struct compiler *compiler, const char *text)
  * Generating code
  */
 
-/* Up to the byte that says how the number is addressed, for now ABSOLUTE. */
-#define LOAD		"\x48\x8b\x04"		/* mov rax, number */
-#define STORE		"\x48\x89\x04"		/* mov number, rax */
-#define ADD		"\x48\x03\x04"		/* add rax, number */
-#define SUBTRACT	"\x48\x2b\x04"		/* sub rax, number */
-#define MULTIPLY	"\x48\x0f\xaf\x04"	/* imul rax, number */
-#define DIVIDE		"\x48\xf7\x3c"		/* idiv number */
-#define COMPARE		"\x48\x83\x3c"		/* cmp number, the byte that follows */
-
-/* What comes before the 32 bits of a distance. */
-#define IF_OVERFLOW	"\x0f\x80"		/* jo */
-#define IF_EQUAL	"\x0f\x84"		/* je */
-
-static void emit(struct code *code, const void *bytes, size_t size)
-{
-	assert(size <= sizeof(code->bytes) - code->size);
-	memcpy(code->bytes + code->size, bytes, size);
-	code->size += size;
-}
-
-static void emit_text(struct code *code, const char *bytes)
-{
-	emit(code, bytes, strlen(bytes));
-}
-
-static void emit_byte(struct code *code, uint8_t byte)
-{
-	emit(code, &byte, sizeof(byte));
-}
-
-static void emit_word(struct code *code, uint32_t word)
-{
-	emit(code, &word, sizeof(word));
-}
-
-static void emit_with(struct compiler *compiler, const char *instruction, uint32_t number)
-{
-	struct code *code = &compiler->code;
-
-	emit_text(code, instruction);
-	if (compiler->addressing == FROM_ARGUMENT) {
-		code->bytes[code->size - 1] |= 0x80;
-		emit_byte(code, 0x27);		/* [rdi + number] */
-	} else {
-		emit_byte(code, 0x25);		/* [number] */
-	}
-	emit_word(code, number);
-}
-
-/* Until it is known how far it goes, a jump holds where the one before it ends. */
-static void emit_jump(struct code *code, const char *jump, enum failure failure)
-{
-	emit_text(code, jump);
-	emit_word(code, (uint32_t)code->last_jump[failure]);
-	code->last_jump[failure] = code->size;
-}
-
 void compile_jumps(struct code *code, enum failure failure, ptrdiff_t distance)
 {
 	uint32_t end = (uint32_t)code->last_jump[failure];
 
 	while (end) {
-		uint8_t *field = code->bytes + end - sizeof(end);
-		uint32_t rest = (uint32_t)distance - end;
+		uint32_t before;
 
-		memcpy(&end, field, sizeof(end));
-		memcpy(field, &rest, sizeof(rest));
+		memcpy(&before, code->bytes + end - sizeof(before), sizeof(before));
+		target_link(code, end, distance);
+		end = before;
 	}
 }
 
@@ -352,65 +295,30 @@ void compile_return(struct code *code, enum failure failure)
 	if (!code->last_jump[failure])
 		return;
 	compile_jumps(code, failure, (ptrdiff_t)code->size);
-	emit_text(code, "\xba");		/* mov edx, failure */
-	emit_word(code, failure);
-	emit_text(code, "\xc3");		/* ret */
+	target_return(code, failure);
 }
 
-/* idiv traps where the divisor is 0, and where it is -1 and rax the lowest number. */
-static void emit_division(struct compiler *compiler, uint32_t divisor)
-{
-	struct code *code = &compiler->code;
-
-	emit_with(compiler, COMPARE, divisor);
-	emit_byte(code, 0);
-	emit_jump(code, IF_EQUAL, DIVIDED_BY_ZERO);
-	emit_with(compiler, COMPARE, divisor);
-	emit_byte(code, 0xff);
-	emit_text(code, "\x75\x0c"		/* jne past the next three */
-			"\x48\x89\xc2"		/* mov rdx, rax */
-			"\x48\xf7\xda");	/* neg rdx */
-	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
-	emit_text(code, "\x48\x99");		/* cqo */
-	emit_with(compiler, DIVIDE, divisor);
-}
-
-static void emit_operation(struct compiler *compiler, char operation, uint32_t right)
-{
-	struct code *code = &compiler->code;
-
-	if (operation == '/' || operation == '%') {
-		emit_division(compiler, right);
-		if (operation == '%')
-			emit_text(code, "\x48\x89\xd0");	/* mov rax, rdx */
-		return;
-	}
-	emit_with(compiler, operation == '+' ? ADD : operation == '-' ? SUBTRACT : MULTIPLY, right);
-	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
-}
-
-/* Code that leaves the node's value in rax. */
+/* Code that leaves the node's value in the accumulator. */
 static void generate(struct compiler *compiler, const struct node *node)
 {
 	struct code *code = &compiler->code;
 
 	if (!node->operation) {
-		emit_with(compiler, LOAD, node->number);
+		target_load(code, node->number);
 		return;
 	}
 	if (node->operation == 'm') {
 		generate(compiler, node->left);
-		emit_text(code, "\x48\xf7\xd8");	/* neg rax */
-		emit_jump(code, IF_OVERFLOW, OVERFLOWED);
+		target_negate(code);
 		return;
 	}
 	if (node->right->operation) {
 		generate(compiler, node->right);
 		node->right->number = compiler->place(compiler->context, 0);
-		emit_with(compiler, STORE, node->right->number);
+		target_store(code, node->right->number);
 	}
 	generate(compiler, node->left);
-	emit_operation(compiler, node->operation, node->right->number);
+	target_operate(code, node->operation, node->right->number);
 }
 
 bool compile_expression(struct compiler *compiler, const char *text)
@@ -423,7 +331,6 @@ bool compile_expression(struct compiler *compiler, const char *text)
 	if (*compiler->complaint)
 		return false;
 	generate(compiler, root);
-	emit_text(&compiler->code, "\x31\xd2"		/* xor edx, edx */
-				   "\xc3");		/* ret */
+	target_return(&compiler->code, NONE);
 	return true;
 }

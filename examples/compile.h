@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compile.h: from arithmetic expressions to x86-64 code
+ * compile.h: from arithmetic expressions to machine code
  *
  * Numbers are signed, of 64 bits, decimal or with 0x hexadecimal.  Operators
  * are + - * / % and unary minus, they bind and divide as in C, but an overflow
@@ -29,22 +29,23 @@ enum {
 
 enum failure { NONE, OVERFLOWED, DIVIDED_BY_ZERO };
 
-/* What the code returns, in rax and rdx. */
+/* What the code returns. */
 struct outcome {
 	int64_t value;
 	int64_t failure;
-};
-
-struct code {
-	uint8_t bytes[MOST_CODE];
-	size_t size;
-	size_t last_jump[DIVIDED_BY_ZERO + 1];	/* end of the last jump there; 0: none */
 };
 
 /* How the code finds its numbers. */
 enum addressing {
 	ABSOLUTE,	/* by 32 bits of address, which is below 2 GiB */
 	FROM_ARGUMENT,	/* by a distance from the code's only argument, a pointer */
+};
+
+struct code {
+	enum addressing addressing;
+	uint8_t bytes[MOST_CODE];
+	size_t size;
+	size_t last_jump[DIVIDED_BY_ZERO + 1];	/* end of the last jump there; 0: none */
 };
 
 struct variable {
@@ -60,9 +61,8 @@ struct node {
 	struct node *right;
 };
 
-/* Zero but for the first three members. */
+/* Zero but for the first two members, and how the code finds its numbers. */
 struct compiler {
-	enum addressing addressing;
 	uint32_t (*place)(void *context, int64_t value);	/* returns where it put it */
 	void *context;
 	struct code code;

@@ -100,7 +100,9 @@ static void print(char **arguments, int64_t value, const void *address, const st
 
 static const struct code *compile(struct buffers_item *item, char **arguments)
 {
-	static struct compiler compiler = { .addressing = ABSOLUTE, .place = place_number };
+	static struct compiler compiler = {
+		.place = place_number, .code.addressing = ABSOLUTE,
+	};
 
 	compiler.context = item;
 	for (char **argument = arguments + 1; *argument; argument++)

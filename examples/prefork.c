@@ -150,7 +150,9 @@ static const char *prepare(const char *line)
 	if (strlen(line) == TURNS_MOST_LINE)
 		return "the line is too long";
 	job.num_numbers = 0;
-	job.compiler = (struct compiler){ .addressing = FROM_ARGUMENT, .place = place_number };
+	job.compiler = (struct compiler){
+		.place = place_number, .code.addressing = FROM_ARGUMENT,
+	};
 	while ((word = strtok_r(rest, " \t", &rest))) {
 		if (!compile_definition(&job.compiler, word))
 			return job.compiler.complaint;

@@ -23,8 +23,9 @@ enum {
 	MOST_NESTED = 100,
 	MOST_VARIABLES = 32,
 	MOST_NUMBERS = MOST_NODES + MOST_VARIABLES,
-	MOST_CODE = 60 * MOST_NODES + 16,	/* a remainder takes 59 bytes */
+	MOST_CODE = 80 * MOST_NODES + 100,	/* a remainder takes 68 bytes for POWER */
 	MOST_COMPLAINT = 2000,
+	CODE_ALIGNMENT = 4,		/* bytes that an instruction of any processor asks for */
 };
 
 enum failure { NONE, OVERFLOWED, DIVIDED_BY_ZERO };

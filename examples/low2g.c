@@ -5,16 +5,14 @@
  *	low2g EXPRESSION [NAME=NUMBER ...]
  *
  * An x86-64 instruction can name the address of its operand in 32 bits, with
- * no register and wherever it lies itself, if that address is below 2 GiB.  So
- * every number that the code here works on lies there, and so does the code.
+ * no register and wherever it lies itself, if that address is below 2 GiB.  Other
+ * processors make such an address in one or two instructions, and another one in
+ * more.  So every number that the code here works on lies there, and so does the
+ * code.
  * compile.h says what an expression is.
  */
 
 #include "compile.h"
-
-#ifndef __x86_64__
-# error "this example makes code for x86-64 only"
-#endif
 
 #include <errno.h>
 #include <inttypes.h>
@@ -57,6 +55,7 @@ static uint32_t place_number(void *item, int64_t value)
 	return (uint32_t)(uintptr_t)number;
 }
 
+/* It comes after a number, so it begins at a multiple of CODE_ALIGNMENT. */
 static void *place_code(struct buffers_item *item, const struct code *code)
 {
 	void *address = buffers_append_code(item, code->bytes, code->size);

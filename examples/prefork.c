@@ -17,15 +17,12 @@
  * arena is never writable and executable at once.
  *
  * There is room for 1000 expressions, those with errors included, and 64 MiB of
- * code.  What finds none is told so; what was compiled goes on.
+ * code, or less where branches do not reach far.  What finds none is told so; what
+ * was compiled goes on.
  */
 
 #include "compile.h"
 #include "turns.h"
-
-#ifndef __x86_64__
-# error "this example makes code for x86-64 only"
-#endif
 
 #include <ctype.h>
 #include <errno.h>
@@ -36,7 +33,7 @@
 #include <unistd.h>
 #include <reloaded/buffers.h>
 
-enum { MOST_EXPRESSIONS = 1000, ARENA_SIZE = 64 << 20 };
+enum { MOST_EXPRESSIONS = 1000, MOST_ARENA = 64 << 20 };
 
 typedef struct outcome function(int64_t *numbers);
 
@@ -83,11 +80,15 @@ static struct outcome divided_by_zero(void)
 	return (struct outcome){ .failure = DIVIDED_BY_ZERO };
 }
 
-/* Half the reach of a branch leaves the rest of the program in reach, too. */
+/*
+ * Half the reach of a branch leaves the rest of the program in reach, too.  An eighth
+ * of it finds a place between what else is there.
+ */
 static void make_arena(unsigned kind)
 {
+	size_t size = BUFFERS_REACH_BRANCH / 8 < MOST_ARENA ? BUFFERS_REACH_BRANCH / 8 : MOST_ARENA;
 	struct buffers_request window = buffers_request_near(
-		(const void *)(uintptr_t)overflowed, BUFFERS_REACH_BRANCH / 2, ARENA_SIZE);
+		(const void *)(uintptr_t)overflowed, BUFFERS_REACH_BRANCH / 2, size);
 
 	arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED | kind);
 	if (!arena)
@@ -102,7 +103,7 @@ static ptrdiff_t distance(const void *from, struct outcome (*to)(void))
 /* The code is made elsewhere, for here it might not be writable. */
 static function *place_code(struct code *code)
 {
-	struct buffers_item *item = buffers_arena_get(arena, code->size, 1);
+	struct buffers_item *item = buffers_arena_get(arena, code->size, CODE_ALIGNMENT);
 	void *address;
 
 	if (!item)
@@ -273,7 +274,7 @@ int main(int argc, char **argv)
 	}
 	if (optind < argc || num_workers < 1 || num_workers > TURNS_MOST_WORKERS)
 		return usage();
+	make_arena(kind);	/* before other memory takes the places near the program */
 	make_table();
-	make_arena(kind);
 	return turns_serve(num_workers, work);
 }

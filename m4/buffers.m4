@@ -49,3 +49,12 @@ pc_prefix=`buffers_escape "$buffers_prefix"`
 AC_SUBST([pc_prefix])
 AC_SUBST([pc_includedir])
 AC_SUBST([pc_libdir])])
+
+# BUFFERS_TARGET(VARIABLE): yes or no, whether low2g and prefork know the processor
+AC_DEFUN([BUFFERS_TARGET],
+[AC_MSG_CHECKING([whether examples/target.c makes code for the processor])
+buffers_saved=$CPPFLAGS
+CPPFLAGS="$CPPFLAGS -I$srcdir"
+AC_COMPILE_IFELSE([AC_LANG_SOURCE([[#include "examples/target.c"]])], [$1=yes], [$1=no])
+CPPFLAGS=$buffers_saved
+AC_MSG_RESULT([$$1])])

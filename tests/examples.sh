@@ -1181,14 +1181,14 @@ test_hook() {
 }
 
 if [ ! -e $low2g ] && [ ! -e $hook ]; then
-	skip "no example was built: they are for x86-64, without a sanitizer"
+	skip "no example was built: they know some processors, and no sanitizer"
 	exit 77
 fi
 if [ -e $low2g ]; then
 	test_low2g
 	test_prefork
 else
-	skip "low2g and prefork were not built: they are for x86-64, without a sanitizer"
+	skip "low2g and prefork were not built: they know some processors, and no sanitizer"
 fi
 if [ -e $hook ]; then
 	test_hook

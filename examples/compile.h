@@ -23,7 +23,7 @@ enum {
 	MOST_NESTED = 100,
 	MOST_VARIABLES = 32,
 	MOST_NUMBERS = MOST_NODES + MOST_VARIABLES,
-	MOST_CODE = 80 * MOST_NODES + 100,	/* a remainder takes 68 bytes for POWER */
+	MOST_CODE = 80 * MOST_NODES + 100,	/* a remainder takes 76 bytes for Arm */
 	MOST_COMPLAINT = 2000,
 	CODE_ALIGNMENT = 4,		/* bytes that an instruction of any processor asks for */
 };

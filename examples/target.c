@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 # include "target-x86-64.c"
+#elif defined(__i386__)
+# include "target-i386.c"
+#elif defined(__ARMEL__) && __ARM_ARCH >= 7
+# include "target-arm.c"
 #elif defined(__AARCH64EL__)
 # include "target-arm64.c"
 #elif defined(__riscv) && __riscv_xlen == 64

@@ -293,7 +293,7 @@ static int append_functions(struct team *team, unsigned writer)
 	uint64_t random = random_of(team, writer);
 
 	for (unsigned i = 0; i < team->functions; i++) {
-		struct buffers_item *item = buffers_arena_get(team->arena, 6, 1);
+		struct buffers_item *item = buffers_arena_get(team->arena, RECORD_CODE_MOST, 1);
 
 		STEP(item);
 		STEP(record_append_code(team->log, item, writer));

@@ -25,18 +25,18 @@
 START_TEST(code_is_appended_called_and_changed)
 {
 	struct buffers_item *item;
-	uint32_t number = 7;
+	uint32_t word = word_of_code(7);
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(kind_of(_i)->permissions[2] != 'x', "nothing to execute");
 	item = get_kind(kind_of(_i), 64 * KIB);
 	for (unsigned i = 0; i < 3000; i++) {
 		struct code code = code_of(i);
-		unsigned char *copy = buffers_append_code(item, code.bytes, 6);
+		unsigned char *copy = buffers_append_code(item, code.bytes, CODE_LEAST);
 
 		ck_assert_ptr_nonnull(copy);
 		ck_assert_uint_eq(call_code(copy), i);
-		ck_assert_int_eq(buffers_overwrite(copy + 1, &number, 4), 0);
+		ck_assert_int_eq(buffers_overwrite(copy + CODE_WORD, &word, 4), 0);
 		ck_assert_uint_eq(call_code(copy), 7);
 	}
 }
@@ -53,7 +53,7 @@ struct change {
 	unsigned char *place;
 	size_t size;
 	uint64_t values[2];
-	bool is_code;		/* from place on, or from the byte before */
+	bool is_code;		/* from place on, or place is its word */
 	pthread_barrier_t start;
 	bool stop;
 	uint64_t torn;
@@ -124,54 +124,53 @@ static uint64_t read_whole(const struct change *change)
 static void *look_on(void *context)
 {
 	struct change *change = context;
-	const void *code = change->place - (change->size == 4);
+	const void *code = change->place - (change->size == 4 ? CODE_WORD : 0);
 
 	pthread_barrier_wait(&change->start);
 	while (!__atomic_load_n(&change->stop, __ATOMIC_RELAXED)) {
 		uint64_t value = read_whole(change);
-		uint32_t number = change->is_code ? call_code(code) : 0x11223344;
+		uint32_t number = change->is_code ? call_code(code) : CODE_ONE;
 
 		if (value != change->values[0] && value != change->values[1])
 			change->torn = value;
-		change->torn_calls += number != 0x11223344 && number != 0x55667788;
+		change->torn_calls += number != CODE_ONE && number != CODE_TWO;
 	}
 	return NULL;
 }
 
 static void set_values(struct change *change)
 {
-	static const uint32_t numbers[2] = { 0x11223344, 0x55667788 };
+	struct code codes[2] = { code_of(CODE_ONE), other_code_of(CODE_TWO) };
+	uint32_t words[2] = { word_of_code(CODE_ONE), word_of_code(CODE_TWO) };
 
 	for (unsigned i = 0; i < 2; i++) {
-		struct code code = code_of(numbers[i]);
-
-		if (i)
-			memset(code.bytes + 6, 0xcc, 2);
-		change->values[i] = numbers[i];
+		change->values[i] = words[i];
 		if (change->size == 8)
-			memcpy(&change->values[i], code.bytes, 8);
+			memcpy(&change->values[i], codes[i].bytes, 8);
 	}
 }
 
 /* What stands around it makes it a function; the first change is not yet watched. */
 static void prepare(struct change *change)
 {
+	struct code code = code_of(CODE_ONE);
+
 	set_values(change);
 	change->torn = change->values[0];
-	if (change->size == 4) {
-		ck_assert_int_eq(buffers_overwrite(change->place - 1, "\xb8", 1), 0);
-		ck_assert_int_eq(buffers_overwrite(change->place + 4, "\xc3", 1), 0);
-	}
-	ck_assert_int_eq(buffers_overwrite(change->place, &change->values[0], change->size), 0);
+	if (change->size == 4)
+		ck_assert_int_eq(buffers_overwrite(change->place - CODE_WORD, code.bytes, CODE_SIZE), 0);
+	else
+		ck_assert_int_eq(buffers_overwrite(change->place, &change->values[0], 8), 0);
 }
 
 static void change_often(unsigned char *place, size_t size, bool is_code)
 {
-	struct change change = { .place = place, .size = size, .is_code = is_code };
+	struct change change = { .place = place, .size = size };
 	pthread_t thread;
 	unsigned changes = size == 8 ? CHANGES_OF_8 : CHANGES_OF_4;
 	int failed = 0;
 
+	change.is_code = is_code && CODE_IS_COHERENT;
 	prepare(&change);
 	ck_assert_int_eq(pthread_barrier_init(&change.start, NULL, 2), 0);
 	ck_assert_int_eq(pthread_create(&thread, NULL, look_on, &change), 0);

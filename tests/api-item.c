@@ -4,6 +4,7 @@
 #include "config.h"
 #define BUFFERS_BUILD	/* to pass NULL, see there */
 #include "reloaded/buffers.h"
+#include "code.h"
 #include "support.h"
 
 #include <errno.h>
@@ -234,71 +235,64 @@ END_TEST
  * Code
  */
 
-#if defined(__x86_64__) || defined(__i386__)
-/* mov $n, %eax; ret */
-static const unsigned char returns_42[] = { 0xb8, 42, 0, 0, 0, 0xc3 };
-static const unsigned char returns_77[] = { 0xb8, 77, 0, 0, 0, 0xc3, 0x90, 0x90 };
-# define HAVE_CODE 1
-
-static int call(void *code)
-{
-	int (*function)(void);
-
-	memcpy(&function, &code, sizeof(function));
-	return function();
-}
-
+#ifdef HAVE_CODE
 START_TEST(appended_code_runs)
 {
 	struct buffers_item *item = new_item();
-	void *code = buffers_append_code(item, returns_42, sizeof(returns_42));
+	struct code code = code_of(42);
+	void *copy = buffers_append_code(item, code.bytes, CODE_SIZE);
 
 	buffers_release(item);
-	ck_assert_ptr_nonnull(code);
-	ck_assert_int_eq(call(code), 42);
+	ck_assert_ptr_nonnull(copy);
+	ck_assert_uint_eq(call_code(copy), 42);
 }
 END_TEST
 
 START_TEST(reserved_room_takes_code)
 {
 	struct buffers_item *item = new_item();
-	void *code = buffers_reserve(item, sizeof(returns_42), 16);
+	struct code code = code_of(42);
+	void *copy = buffers_reserve(item, CODE_SIZE, 16);
 
-	ck_assert_int_eq(buffers_overwrite(code, returns_42, sizeof(returns_42)), 0);
-	ck_assert_int_eq(call(code), 42);
+	ck_assert_int_eq(buffers_overwrite(copy, code.bytes, CODE_SIZE), 0);
+	ck_assert_uint_eq(call_code(copy), 42);
 }
 END_TEST
 
 static void set_result(void *bytes, size_t size, void *context)
 {
-	ck_assert_uint_eq(size, sizeof(returns_42));
-	ck_assert_mem_eq(bytes, returns_42, size);
-	((unsigned char *)bytes)[1] = *(unsigned char *)context;
+	struct code before = code_of(42), after = code_of(*(uint32_t *)context);
+
+	ck_assert_uint_eq(size, CODE_SIZE);
+	ck_assert_mem_eq(bytes, before.bytes, size);
+	memcpy(bytes, after.bytes, size);
 }
 
 START_TEST(code_that_was_handed_out_can_be_changed)
 {
 	struct buffers_item *item = new_item();
-	void *code = buffers_append_code(item, returns_42, sizeof(returns_42));
-	unsigned char seven = 7;
-	uint32_t four = 9;
+	struct code code = code_of(42), other = other_code_of(77);
+	char *copy = buffers_append_code(item, code.bytes, CODE_SIZE);
+	uint32_t seven = 7, nine = word_of_code(9);
 
 	buffers_release(item);
 	errno = 1234;
-	ck_assert_int_eq(buffers_overwrite_with(code, sizeof(returns_42), set_result, &seven), 0);
-	ck_assert_int_eq(call(code), 7);
-	ck_assert_int_eq(buffers_overwrite((char *)code + 1, &four, 4), 0);
-	ck_assert_int_eq(call(code), 9);
-	memcpy(&four, returns_42, 4);
-	ck_assert_int_eq(buffers_overwrite(code, &four, 4), 0);
-	ck_assert_int_eq(call(code), 42);
-	ck_assert_int_eq(buffers_overwrite(code, returns_77, sizeof(returns_77)), 0);
-	ck_assert_int_eq(call(code), 77);
-	ck_assert_int_eq(buffers_overwrite((char *)code + 4, "", 1), 0);
+	ck_assert_int_eq(buffers_overwrite_with(copy, CODE_SIZE, set_result, &seven), 0);
+	ck_assert_uint_eq(call_code(copy), 7);
+	ck_assert_int_eq(buffers_overwrite(copy + CODE_WORD, &nine, 4), 0);
+	ck_assert_uint_eq(call_code(copy), 9);
+	ck_assert_int_eq(buffers_overwrite(copy, code.bytes, 4), 0);
+	ck_assert_uint_eq(call_code(copy), 42);
+	ck_assert_int_eq(buffers_overwrite(copy, other.bytes, CODE_SIZE), 0);
+	ck_assert_uint_eq(call_code(copy), 77);
+	ck_assert_int_eq(buffers_overwrite(copy + 4, other.bytes + 4, 1), 0);
+	ck_assert_uint_eq(call_code(copy), 77);
 	ck_assert_int_eq(errno, 1234);
 }
 END_TEST
+#endif
 
+#if CODE_IS_COHERENT
 /* Eight aligned bytes change as a whole: whoever executes them sees either. */
 struct swap {
 	void *code;
@@ -311,25 +305,24 @@ static void *execute(void *context)
 	struct swap *swap = context;
 
 	while (!__atomic_load_n(&swap->stop, __ATOMIC_RELAXED)) {
-		int result = call(swap->code);
+		uint32_t result = call_code(swap->code);
 
-		swap->torn += result != 0x11223344 && result != 0x55667788;
+		swap->torn += result != CODE_ONE && result != CODE_TWO;
 	}
 	return NULL;
 }
 
 START_TEST(aligned_eight_bytes_change_as_a_whole)
 {
-	static const unsigned char one[8] = { 0xb8, 0x44, 0x33, 0x22, 0x11, 0xc3, 0x90, 0x90 };
-	static const unsigned char two[8] = { 0xb8, 0x88, 0x77, 0x66, 0x55, 0xc3, 0xcc, 0xcc };
+	struct code one = code_of(CODE_ONE), two = other_code_of(CODE_TWO);
 	struct buffers_item *item = new_item();
 	struct swap swap = { .code = buffers_reserve(item, 8, 8) };
 	pthread_t thread;
 
-	ck_assert_int_eq(buffers_overwrite(swap.code, one, 8), 0);
+	ck_assert_int_eq(buffers_overwrite(swap.code, one.bytes, 8), 0);
 	ck_assert_int_eq(pthread_create(&thread, NULL, execute, &swap), 0);
 	for (unsigned i = 0; i < how_many(2000, 100000); i++)
-		ck_assert_int_eq(buffers_overwrite(swap.code, i % 2 ? one : two, 8), 0);
+		ck_assert_int_eq(buffers_overwrite(swap.code, (i % 2 ? &one : &two)->bytes, 8), 0);
 	__atomic_store_n(&swap.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	ck_assert_uint_eq(swap.torn, 0);
@@ -358,7 +351,9 @@ int main(void)
 	tcase_add_test(code, appended_code_runs);
 	tcase_add_test(code, reserved_room_takes_code);
 	tcase_add_test(code, code_that_was_handed_out_can_be_changed);
+#if CODE_IS_COHERENT
 	tcase_add_test(code, aligned_eight_bytes_change_as_a_whole);
+#endif
 	suite_add_tcase(suite, code);
 #endif
 	return run_suite(suite);

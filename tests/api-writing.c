@@ -523,17 +523,17 @@ END_TEST
 
 #ifdef HAVE_CODE
 uint32_t own_function(void);
-__asm__(".text\n.balign 64\n.globl own_function\n.type own_function, @function\nown_function:\n"
-	"mov $42, %eax\nret\nnop\nnop\n.size own_function, . - own_function\n.balign 64\n");
+__asm__(".text\n.balign 64\n.globl own_function\n.type own_function, %function\nown_function:\n"
+	CODE_ASM ".size own_function, . - own_function\n.balign 64\n");
 
 static int overwrite_own_code(void *context)
 {
 	void *code = (void *)(uintptr_t)own_function;
-	struct code before, after = code_of(77);
+	struct code before = code_of(42), after = code_of(77);
 	int result;
 
 	(void)context;
-	memcpy(before.bytes, code, CODE_SIZE);
+	STEP(memcmp(code, before.bytes, CODE_SIZE) == 0);
 	errno = 0;
 	result = buffers_overwrite(code, after.bytes, CODE_SIZE);
 	if (result == 0) {

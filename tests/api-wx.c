@@ -277,6 +277,7 @@ static int edit_at(const struct scene *scene, struct place *place, size_t at, si
 static int call_at(const struct scene *scene, struct place *place, size_t at, uint32_t number)
 {
 	struct code code = code_of(number);
+	uint32_t word;
 
 	STEP(overwrite_at(scene, place, at, code.bytes, CODE_SIZE) == 0);
 	if (memcmp(place->start + at, code.bytes, CODE_SIZE) != 0 ||
@@ -284,7 +285,8 @@ static int call_at(const struct scene *scene, struct place *place, size_t at, ui
 		return 0;
 	STEP(call_code(place->start + at) == number);
 	number++;
-	STEP(overwrite_at(scene, place, at + 1, &number, 4) == 0);
+	word = word_of_code(number);
+	STEP(overwrite_at(scene, place, at + CODE_WORD, &word, 4) == 0);
 	STEP(read_code(place->start + at) != number || call_code(place->start + at) == number);
 	return 0;
 }

@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "arena-records.h"
+#include "code.h"
 #include "support.h"
 
 #include <errno.h>
@@ -17,9 +18,6 @@ struct header {
 	uint32_t sum;		/* of the others, and the seed of the bytes that follow */
 };
 _Static_assert(sizeof(struct header) == RECORD_LEAST, "the least record is its header");
-
-/* mov $sequence, %eax; ret */
-enum { CODE_SIZE = 6 };
 
 void *new_memory(size_t size, bool is_shared)
 {
@@ -97,17 +95,14 @@ static void make_bytes(unsigned char *bytes, uint32_t sequence, const struct rec
 	}
 }
 
-static void make_code(unsigned char code[CODE_SIZE], uint32_t sequence)
+static struct code make_code(uint32_t sequence)
 {
-	code[0] = 0xb8;
-	for (unsigned i = 0; i < 4; i++)
-		code[1 + i] = (unsigned char)(sequence >> 8 * i);
-	code[5] = 0xc3;
+	return code_of(sequence % CODE_NUMBERS);
 }
 
 bool record_has_code(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef HAVE_CODE
 	return true;
 #else
 	return false;
@@ -157,13 +152,18 @@ void *record_append(struct record_log *log, struct buffers_item *item, unsigned 
 
 void *record_append_code(struct record_log *log, struct buffers_item *item, unsigned writer)
 {
-	struct record_entry *entry = begin(log, RECORD_CODE, writer, CODE_SIZE);
-	unsigned char code[CODE_SIZE];
+	uintptr_t next = (uintptr_t)buffers_next(item);
+	size_t skipped = -next % CODE_ALIGNMENT;
+	struct record_entry *entry;
+	struct code code;
 
+	if (skipped && !record_reserve(log, item, writer, skipped))
+		return NULL;
+	entry = begin(log, RECORD_CODE, writer, CODE_LEAST);
 	if (!entry)
 		return NULL;
-	make_code(code, (uint32_t)(entry - log->entries));
-	return finish(entry, record_has_code() ? buffers_append_code(item, code, sizeof(code)) :
+	code = make_code((uint32_t)(entry - log->entries));
+	return finish(entry, record_has_code() ? buffers_append_code(item, code.bytes, CODE_LEAST) :
 		      NULL);
 }
 
@@ -183,12 +183,10 @@ static uintptr_t address_of(const struct record_entry *entry)
 bool record_call(const struct record_log *log, size_t sequence)
 {
 	uintptr_t address = address_of(&log->entries[sequence]);
-	unsigned (*function)(void);
 
 	if (!record_has_code() || log->entries[sequence].kind != RECORD_CODE || !address)
 		return false;
-	memcpy(&function, &address, sizeof(function));
-	return function() == (uint32_t)sequence;
+	return call_code((const void *)address) == sequence % CODE_NUMBERS;
 }
 
 static bool reserve_all_by(struct record_log *log, struct buffers_arena *arena, size_t size)
@@ -224,13 +222,15 @@ static bool is_whole(const struct record_log *log, const struct record_entry *en
 {
 	uint32_t sequence = (uint32_t)(entry - log->entries);
 	unsigned char bytes[RECORD_MOST];
+	struct code code;
 
 	if (entry->kind == RECORD_ROOM)
 		return true;
-	if (entry->kind == RECORD_CODE)
-		make_code(bytes, sequence);
-	else
-		make_bytes(bytes, sequence, entry);
+	if (entry->kind == RECORD_CODE) {
+		code = make_code(sequence);
+		return memcmp((const void *)address, code.bytes, entry->size) == 0;
+	}
+	make_bytes(bytes, sequence, entry);
 	return memcmp((const void *)address, bytes, entry->size) == 0;
 }
 
@@ -317,10 +317,11 @@ static size_t unfinished_size(const struct record_log *log, uintptr_t address, s
 	const unsigned char *bytes = (const unsigned char *)address;
 	uint32_t sequence;
 
-	if (room >= CODE_SIZE) {
-		memcpy(&sequence, bytes + 1, sizeof(sequence));
-		if (is_unfinished(log, sequence, RECORD_CODE, address, room))
-			return CODE_SIZE;
+	if (room >= CODE_LEAST) {
+		sequence = read_code(bytes);
+		for (; sequence < count_entries(log); sequence += CODE_NUMBERS)
+			if (is_unfinished(log, sequence, RECORD_CODE, address, room))
+				return CODE_LEAST;
 	}
 	if (room >= sizeof(struct header)) {
 		memcpy(&sequence, bytes, sizeof(sequence));

@@ -49,9 +49,11 @@ void *record_append(struct record_log *log, struct buffers_item *item, unsigned 
 		    size_t size);
 
 /*
- * A function that returns its sequence number; NULL also where the tests know no
- * code for this machine.  record_call() calls one that is in a log.
+ * A function that returns its sequence number, as far as code.h can; NULL also where the
+ * tests know no code for this machine.  It takes up to RECORD_CODE_MOST bytes, for it is
+ * aligned.  record_call() calls one that is in a log.
  */
+enum { RECORD_CODE_MOST = 8 + 3 };
 bool record_has_code(void);
 void *record_append_code(struct record_log *log, struct buffers_item *item, unsigned writer);
 bool record_call(const struct record_log *log, size_t sequence);

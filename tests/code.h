@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* code.h: functions that return a number, and how to call them */
+/*
+ * code.h: functions that return a number, and how to call them
+ *
+ * One instruction has the number.  It is all or a part of the four bytes that lie
+ * CODE_WORD bytes from the start; so who changes these changes the number, and an
+ * aligned word changes as a whole.  A function begins at a multiple of CODE_ALIGNMENT,
+ * and only its first CODE_LEAST bytes are executed.
+ * HAVE_CODE: they are known for this processor; CODE_ASM is assembly of code_of(42).
+ * CODE_IS_COHERENT: who executes them while they change needs to do nothing about it.
+ *
+ * For installed.c this is C99 and C++, too.
+ */
 #ifndef TESTS_CODE_H
 #define TESTS_CODE_H
 
@@ -9,42 +20,133 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 # define HAVE_CODE 1
+# define CODE_IS_COHERENT 1
+# define CODE_ASM "mov $42, %eax\n ret\n nop\n nop\n"
+# define CODE_BYTES	{ 0xb8, 0, 0, 0, 0, 0xc3, 0x90, 0x90 }
+# define CODE_OTHER	{ 0xb8, 0, 0, 0, 0, 0xc3, 0xcc, 0xcc }
+enum { CODE_LEAST = 6, CODE_WORD = 1, CODE_ALIGNMENT = 1, CODE_ONE = 0x11223344, CODE_TWO = 0x55667788 };
+#else
+enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, CODE_TWO = 0x5566 };
 #endif
 
-enum { CODE_SIZE = 8 };
+#if defined(__AARCH64EL__)
+# define HAVE_CODE 1
+# define CODE_ASM "mov w0, 42\n ret\n"
+# define CODE_BYTES	{ 0, 0, 0, 0, 0xc0, 0x03, 0x5f, 0xd6 }
+# define CODE_OTHER	{ 0, 0, 0, 0, 0xc0, 0x03, 0x1f, 0xd6 }	/* br x30 */
+#elif defined(__ARMEL__) && __ARM_ARCH >= 7
+# define HAVE_CODE 1
+# define CODE_ASM ".arm\n movw r0, 42\n bx lr\n"
+# define CODE_BYTES	{ 0, 0, 0, 0, 0x1e, 0xff, 0x2f, 0xe1 }
+# define CODE_OTHER	{ 0, 0, 0, 0, 0x0e, 0xf0, 0xa0, 0xe1 }	/* mov pc, lr */
+#elif defined(__riscv_compressed)
+# define HAVE_CODE 1
+# define CODE_ASM "lui a0, 42\n c.srli a0, 12\n c.jr ra\n"
+# define CODE_BYTES	{ 0, 0, 0, 0, 0x31, 0x81, 0x82, 0x80 }
+# define CODE_OTHER	{ 0, 0, 0, 0, 0x31, 0x85, 0x82, 0x80 }	/* c.srai a0, 12 */
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+# define HAVE_CODE 1
+# define CODE_ASM "li 3, 42\n blr\n"
+# define CODE_BYTES	{ 0, 0, 0, 0, 0x20, 0x00, 0x80, 0x4e }
+# define CODE_OTHER	{ 0, 0, 0, 0, 0x20, 0x08, 0x80, 0x4e }	/* blr, with another hint */
+#elif defined(__s390x__)
+# define HAVE_CODE 1
+# define CODE_ASM "lghi %r2, 42\n br %r14\n nopr %r7\n"
+# define CODE_BYTES	{ 0, 0, 0, 0, 0x07, 0xfe, 0x07, 0x07 }
+# define CODE_OTHER	{ 0, 0, 0, 0, 0x07, 0xfe, 0x00, 0x00 }
+#elif !defined(HAVE_CODE)
+# define CODE_BYTES	{ 0, 0, 0, 0, 1, 1, 1, 1 }
+# define CODE_OTHER	{ 0, 0, 0, 0, 2, 2, 2, 2 }
+#endif
 
-/* x86: mov $number, %eax; ret; nop; nop */
+#ifndef CODE_IS_COHERENT
+# define CODE_IS_COHERENT 0
+#endif
+
+enum {
+	CODE_SIZE = 8,
+	CODE_NUMBERS = 0x8000,		/* all below it are possible everywhere */
+};
+
 struct code {
 	unsigned char bytes[CODE_SIZE];
 };
 
+static inline uint32_t word_of_code(uint32_t number)
+{
+#if defined(__AARCH64EL__)
+	return 0x52800000 | number << 5;	/* movz w0, number */
+#elif defined(__ARMEL__)
+	return 0xe3000000 | (number & 0xf000) << 4 | (number & 0xfff);	/* movw r0, number */
+#elif defined(__riscv)
+	return 0x00000537 | number << 12;	/* lui a0, number: to be shifted back */
+#elif defined(__powerpc64__)
+	return 0x38600000 | number;		/* li r3, number */
+#elif defined(__s390x__)
+	return 0xa7290000 | number;		/* lghi r2, number */
+#else
+	return number;
+#endif
+}
+
+static inline uint32_t number_in_word(uint32_t word)
+{
+#if defined(__AARCH64EL__)
+	return word >> 5 & 0x7fff;
+#elif defined(__ARMEL__)
+	return (word >> 4 & 0xf000) | (word & 0xfff);
+#elif defined(__riscv)
+	return word >> 12 & 0x7fff;
+#elif defined(__powerpc64__) || defined(__s390x__)
+	return word & 0x7fff;
+#else
+	return word;
+#endif
+}
+
+static inline struct code put_number(struct code code, uint32_t number)
+{
+	uint32_t word = word_of_code(number);
+
+	memcpy(&code.bytes[CODE_WORD], &word, sizeof(word));
+	return code;
+}
+
 static inline struct code code_of(uint32_t number)
 {
-	struct code code = { { 0xb8, 0, 0, 0, 0, 0xc3, 0x90, 0x90 } };
+	struct code code = { CODE_BYTES };
 
-	memcpy(&code.bytes[1], &number, sizeof(number));
-	return code;
+	return put_number(code, number);
+}
+
+/* The same function, but with other bytes in its second half. */
+static inline struct code other_code_of(uint32_t number)
+{
+	struct code code = { CODE_OTHER };
+
+	return put_number(code, number);
 }
 
 /* The number in the code, without executing it. */
 static inline uint32_t read_code(const void *code)
 {
-	uint32_t number;
+	uint32_t word;
 
-	memcpy(&number, (const char *)code + 1, sizeof(number));
-	return number;
+	memcpy(&word, (const char *)code + CODE_WORD, sizeof(word));
+	return number_in_word(word);
 }
 
+/* What the processor cannot execute there is only read. */
 static inline uint32_t call_code(const void *code)
 {
 #ifdef HAVE_CODE
 	uint32_t (*function)(void);
 
 	memcpy(&function, &code, sizeof(function));
-	return function();
-#else
-	return read_code(code);
+	if ((uintptr_t)code % CODE_ALIGNMENT == 0)
+		return function();
 #endif
+	return read_code(code);
 }
 
 #endif

@@ -12,6 +12,8 @@
 
 #include <reloaded/buffers.h>
 
+#include "code.h"
+
 static int failures;
 
 static void check(int holds, const char *fact)
@@ -46,17 +48,12 @@ static int is_within(const void *address, const void *target, uintptr_t reach)
 /* What is executed has to be code of the processor, so elsewhere it is data only. */
 static void execute(struct buffers_item *item)
 {
-#if defined(__x86_64__) || defined(__i386__)
-	static const unsigned char code[] = { 0xb8, 42, 0, 0, 0, 0xc3 };	/* mov $42, %eax; ret */
-	static const unsigned char more[] = { 0xb8, 43, 0, 0, 0, 0xc3 };
-	void *copy = buffers_append_code(item, code, sizeof(code));
+	struct code code = code_of(42), more = code_of(43);
+	void *copy = buffers_append_code(item, code.bytes, sizeof(code.bytes));
 
-	check(copy && ((int (*)(void))(uintptr_t)copy)() == 42, "appended code is called");
-	check(copy && buffers_overwrite(copy, more, sizeof(more)) == 0 &&
-	      ((int (*)(void))(uintptr_t)copy)() == 43, "what overwrote it, too");
-#else
-	check(buffers_append_code(item, "data", 4) != NULL, "code is appended");
-#endif
+	check(copy && call_code(copy) == 42, "appended code is called");
+	check(copy && buffers_overwrite(copy, more.bytes, sizeof(more.bytes)) == 0 &&
+	      call_code(copy) == 43, "what overwrote it, too");
 }
 
 static void use_buffer(void)

@@ -136,11 +136,15 @@ static bool meet(struct buffers_span a, struct buffers_span b)
 	return a.start < b.end && b.start < a.end;
 }
 
+/* It cannot pass what was mapped above it at exec, as emulators have it. */
 static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
 {
-	uintptr_t rest = space_mask() - start;
+	const uintptr_t above[] = { space_mask(), stack_top(), getauxval(AT_BASE) };
 
-	return (struct buffers_span){ start, start + (rest < size ? rest : size) };
+	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++)
+		if (above[i] > start && above[i] - start < size)
+			size = buffers_page_down(above[i]) - start;
+	return (struct buffers_span){ start, start + size };
 }
 
 struct buffers_span buffers_platform_heap_growth(void)

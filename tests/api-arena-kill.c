@@ -195,8 +195,8 @@ static pid_t start_worker(struct place *place)
 /* From at once, before its first call, to well within its work. */
 static void wait_a_moment(uint64_t *random)
 {
-	long longest = random_below(random, 4) ? 300000 : 3000000;
-	struct timespec moment = { .tv_nsec = (long)random_below(random, (uint64_t)longest) };
+	size_t longest = random_below(random, 4) ? 300000 : 3000000;
+	struct timespec moment = { .tv_nsec = (long)random_below(random, longest) };
 
 	nanosleep(&moment, NULL);
 }
@@ -533,6 +533,8 @@ int main(void)
 	TCase *instants = add_case(suite, "instants");
 	TCase *holders = add_case(suite, "holders");
 
+	if (!can_tell_the_dead())
+		skip_all(NO_DEAD);
 	tcase_add_loop_test(instants,
 			    killed_at_random_instants_lose_nothing_but_what_they_were_appending,
 			    0, WINDOW_SIZES * SHARED_KINDS);

@@ -125,6 +125,7 @@ START_TEST(closed_during_calls)
 	unsigned count = how_many(50, 1000);
 
 	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime has descriptors of its own");
+	SKIP_IF(is_emulated(), "the emulator has descriptors of its own");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (unsigned i = 0; i < count; i++)
 		run_child(close_during_calls, NULL);

@@ -147,9 +147,10 @@ START_TEST(child_of_a_raw_clone_starts_without_buffers)
 	int status;
 	long child;
 
+	SKIP_IF(!can_wipe_on_fork(), NO_WIPE);
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert_ptr_nonnull(item);
-	child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	child = fork_without_handlers();
 	ck_assert_int_ge(child, 0);
 	if (child == 0)
 		_exit(start_afresh(item) != 0);
@@ -197,6 +198,7 @@ static int find_what_the_early_handler_made(void *context)
 
 START_TEST(fork_handlers_of_others_can_use_the_library)
 {
+	SKIP_IF(!can_wipe_on_fork(), NO_WIPE);
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert_ptr_nonnull(buffers_get(&request));
 	early_handler_is_active = true;
@@ -422,7 +424,7 @@ END_TEST
 
 static long raw_clone(void)
 {
-	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	return fork_without_handlers();
 }
 
 static long raw_clone3(void)
@@ -442,6 +444,7 @@ START_TEST(clone_while_threads_are_in_calls_leaves_the_child_well)
 	long (*clone_now)(void) = _i ? raw_clone3 : raw_clone;
 	pthread_t threads[4];
 
+	SKIP_IF(!can_wipe_on_fork(), NO_WIPE);
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
 	for (size_t i = 0; i < 4; i++)

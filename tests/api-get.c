@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -150,7 +151,8 @@ START_TEST(range_without_room_is_eaddrnotavail)
 		{ .size = 1, .min_address = 0x100001, .max_address = 0x101fff },
 		{ .size = SIZE_MAX },
 		{ .size = SIZE_MAX - 1, .alignment = 1 },
-		{ .size = 1, .alignment = (SIZE_MAX >> 1) + 1 },
+		{ .size = 1, .alignment = (SIZE_MAX >> 1) + 1,
+		  .max_address = (SIZE_MAX >> 1) + 1 },
 		{ .size = 1, .alignment = GIB, .min_address = GIB + 1, .max_address = 2 * GIB },
 	};
 
@@ -351,27 +353,56 @@ static size_t least_of(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
+struct stretch {
+	uintptr_t start, end;
+};
+
+/* What is left to the heap and to the stack. */
+static void find_kept(const struct mapping *maps, size_t count, struct stretch kept[2])
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uintptr_t heap = (uintptr_t)sbrk(0);
+	uintptr_t stack = (uintptr_t)&page;
+
+	kept[0] = (struct stretch){ heap, heap + (is_64_bit() ? 8192 * GIB : 256 * MIB) };
+	for (size_t i = 0; i < count; i++)
+		if (maps[i].start <= stack && stack < maps[i].end)
+			kept[1] = (struct stretch){ maps[i].end - 128 * MIB - 256 * page,
+						    maps[i].end };
+	if (heap < stack && stack < kept[0].end)
+		kept[0].end = stack;
+	for (size_t i = 0; i < 2; i++) {
+		uintptr_t interpreter = getauxval(AT_BASE);
+
+		if (kept[i].start < interpreter && interpreter < kept[i].end)
+			*(i ? &kept[i].start : &kept[i].end) = interpreter;
+	}
+}
+
+/* In a gap, less what is kept from kept[i] on. */
+static size_t nearest_unkept(uintptr_t start, uintptr_t end, uintptr_t target, size_t size,
+			     const struct stretch kept[2], unsigned i)
+{
+	if (i == 2)
+		return nearest_in(start, end, target, size);
+	if (kept[i].end <= start || end <= kept[i].start)
+		return nearest_unkept(start, end, target, size, kept, i + 1);
+	return least_of(nearest_unkept(start, kept[i].start, target, size, kept, i + 1),
+			nearest_unkept(kept[i].end, end, target, size, kept, i + 1));
+}
+
 /* The distance of the nearest free place of `size`, from the list of mappings. */
 static size_t nearest_free(uintptr_t target, size_t size)
 {
 	static struct mapping maps[70000];
 	size_t count = read_maps(maps, 70000);
-	uintptr_t heap = (uintptr_t)sbrk(0);
-	uintptr_t heap_end = heap + (is_64_bit() ? 8192 * GIB : 256 * MIB);
+	struct stretch kept[2];
 	size_t least = SIZE_MAX;
 
-	for (size_t i = 0; i + 1 < count; i++) {
-		uintptr_t start = maps[i].end;
-		uintptr_t end = maps[i + 1].start;
-
-		if (strcmp(maps[i + 1].name, "[stack]") == 0 && end - start > 130 * MIB)
-			end -= 130 * MIB;	/* left to the stack */
-		if (start <= heap && heap < end) {
-			least = least_of(least, nearest_in(start, heap, target, size));
-			start = heap_end;	/* left to the heap */
-		}
-		least = least_of(least, nearest_in(start, end, target, size));
-	}
+	find_kept(maps, count, kept);
+	for (size_t i = 0; i + 1 < count; i++)
+		least = least_of(least, nearest_unkept(maps[i].end, maps[i + 1].start, target,
+						       size, kept, 0));
 	return least;
 }
 
@@ -434,7 +465,7 @@ START_TEST(sizes_from_a_byte_to_a_gibibyte_are_served)
 		struct buffers_item *item;
 		char *next;
 
-		if (is_tsan() && size > 256 * MIB)
+		if ((is_tsan() || !is_64_bit()) && size > 256 * MIB)
 			break;
 		item = get(&request);
 		next = buffers_next(item);
@@ -618,6 +649,7 @@ static int start_without_address_space(void *context)
 
 START_TEST(kernel_without_memory_is_enomem)
 {
+	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	run_child(start_without_address_space, NULL);
 }
@@ -646,6 +678,7 @@ static int run_out_later(void *context)
 
 START_TEST(memory_that_ran_out_changes_nothing)
 {
+	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	run_child(run_out_later, NULL);
 }
@@ -693,6 +726,7 @@ static int run_short(void *pages)
 
 START_TEST(request_that_fails_halfway_loses_nothing)
 {
+	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	run_child(run_short, &(size_t){ 1 });	/* state, no locator */
 	run_child(run_short, &(size_t){ 2 });	/* both, no buffer */

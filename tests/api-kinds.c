@@ -360,7 +360,7 @@ START_TEST(random_requests_of_all_kinds_get_their_own)
 {
 	enum { HELD = 16, ROUNDS = 20000 };
 	struct buffers_item *held[HELD] = { NULL };
-	unsigned rounds = is_asan() || is_tsan() ? ROUNDS / 5 : ROUNDS;
+	unsigned rounds = how_many(is_asan() || is_tsan() ? ROUNDS / 5 : ROUNDS, ROUNDS);
 	uint64_t seed = seed_random();
 	struct watch watch;
 

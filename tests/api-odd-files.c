@@ -44,14 +44,14 @@ static void other_version(const char *path)
 
 	munmap((void *)address, 4096);
 	memcpy(bytes, &address, sizeof(address));
-	bytes[AT_FLAGS] = 5;
+	bytes[AT_VERSION] = 5;
 	write_file(path, bytes, sizeof(bytes));
 }
 
 static void other_version_in_both(const char *path)
 {
 	forge_locator(&fake, new_page());
-	alter_forgery(&fake, AT_FLAGS, "\5", 1);
+	alter_forgery(&fake, AT_VERSION, "\5", 1);
 	write_file(path, fake.bytes, sizeof(fake.bytes));
 }
 
@@ -149,7 +149,8 @@ END_TEST
 /* Another implementation may be writing it right now, so these are waited for, not for ever. */
 static void in_the_future(const char *path)
 {
-	struct timespec times[2] = { { .tv_sec = 4000000000 }, { .tv_sec = 4000000000 } };
+	time_t far = sizeof(time_t) == 8 ? (time_t)INT64_C(4000000000) : INT32_MAX;
+	struct timespec times[2] = { { .tv_sec = far }, { .tv_sec = far } };
 
 	write_notice(path, 0);
 	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);

@@ -76,6 +76,7 @@ static int deny_by_filter(void *error)
 
 START_TEST(filter_is_eacces)
 {
+	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(deny_by_filter, &(int){ EPERM });
 	run_child(deny_by_filter, &(int){ EACCES });
 }
@@ -166,6 +167,7 @@ static int have_a_false_proc(void *context)
 
 START_TEST(without_queries_the_list_is_read)
 {
+	SKIP_IF(!can_filter(), NO_FILTER);
 	pack();
 	run_child(have_no_query, NULL);
 }
@@ -211,6 +213,7 @@ static int have_no_random_numbers(void *context)
 
 START_TEST(without_random_numbers_places_differ_still)
 {
+	SKIP_IF(!can_filter(), NO_FILTER);
 	SKIP_IF(is_asan() || is_tsan(), "much of the address space is the sanitizer's");
 	run_child(have_no_random_numbers, NULL);
 }
@@ -246,6 +249,7 @@ static int fork_without_wiping(void *context)
 
 START_TEST(without_wiping_a_forked_child_starts_afresh)
 {
+	SKIP_IF(!can_filter(), NO_FILTER);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs madvise()");
 	run_child(fork_without_wiping, NULL);
 }

@@ -84,6 +84,10 @@ static bool begin(uid_t owner, mode_t mode)
 		printf("skipped: set-uid programs have no effect here\n");
 		return false;
 	}
+	if ((mode & (S_ISUID | S_ISGID)) && is_emulated()) {
+		printf("skipped: an emulator runs set-uid programs as it is\n");
+		return false;
+	}
 	if (!sandbox_tmp("mode=1777")) {
 		printf("skipped: %s\n", WHY_NO_SANDBOX);
 		return false;

@@ -267,8 +267,8 @@ static const struct alteration {
 	size_t size;
 	unsigned char bytes[8];
 } alterations[] = {
-	{ "version 1", LEFT_ALONE, AT_FLAGS, 1, { 1 } },
-	{ "version 7", LEFT_ALONE, AT_FLAGS, 1, { 7 } },
+	{ "version 1", LEFT_ALONE, AT_VERSION, 1, { 1 } },
+	{ "version 7", LEFT_ALONE, AT_VERSION, 1, { 7 } },
 	{ "reserved byte", LEFT_ALONE, AT_RESERVED, 1, { 1 } },
 	{ "other reserved byte", LEFT_ALONE, AT_RESERVED + 1, 1, { 0x80 } },
 	{ "one item too many", sizeof(void *) == 8 ? LEFT_ALONE : EITHER, AT_COUNT, 1,

@@ -564,7 +564,7 @@ END_TEST
 
 static void write_all_over(unsigned char *memory, size_t pages, uint64_t *seed)
 {
-	for (unsigned i = 0; i < 5000; i++) {
+	for (unsigned i = 0; i < how_many(5000, 5000); i++) {
 		unsigned char *place = memory + PAGE * random_below(seed, pages) +
 				       8 * random_below(seed, PAGE / 8 - 8);
 		uint64_t value = next_random(seed);
@@ -610,7 +610,7 @@ START_TEST(thousands_of_changes_take_few_mappings_and_no_descriptors)
 	if (!is_asan() && !is_tsan())
 		ck_assert_uint_le(watch_count(&watch), before + 2 * PAGES + 4);
 	before = watch_count(&watch);
-	for (unsigned i = 0; i < 10000; i++)
+	for (unsigned i = 0; i < how_many(10000, 10000); i++)
 		ck_assert_ptr_nonnull(buffers_append_code(item, &seed, 8));
 	if (!is_asan() && !is_tsan())
 		ck_assert_uint_le(watch_count(&watch), before + 2 * (80000 / PAGE + 1) + 4);

@@ -207,8 +207,13 @@ struct scene {
 };
 
 #define SKIP_IF_NO_SCENE(number)							\
-	SKIP_IF(lacks[(number) / POLICIES].is_without_proc && (is_asan() || is_tsan()),	\
-		"the sanitizer's runtime reads /proc itself")
+	do {										\
+		SKIP_IF(lacks[(number) / POLICIES].is_without_proc &&			\
+			(is_asan() || is_tsan()),					\
+			"the sanitizer's runtime reads /proc itself");			\
+		SKIP_IF((number) >= POLICIES && is_emulated(),				\
+			"the emulator lacks it, too");					\
+	} while (0)
 
 /* Whether it ended as it may here, and left errno alone when it was done. */
 static bool has_ended_well(const struct scene *scene, bool is_done)
@@ -499,6 +504,8 @@ static int use_arena(const struct scene *scene, unsigned flags, const char *perm
 	struct buffers_request window = { .size = 512 * KIB };
 	struct buffers_arena *arena;
 
+	if ((flags & BUFFERS_ARENA_FORK_SHARED) && !can_map_twice())
+		return 0;	/* then it cannot be written */
 	errno = 1234;
 	arena = buffers_arena_create(&window, flags);
 	STEP(arena && errno == 1234);

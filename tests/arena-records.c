@@ -384,9 +384,25 @@ const char *record_check_all(const struct record_log *log, const struct buffers_
  * Arenas and children
  */
 
+/* Memory of BUFFERS_WX that is shared can be written by a second mapping only. */
+static bool can_write(int number)
+{
+	static int can_map = -1;
+
+	if ((number & 5) != 5 || (number & 2))
+		return true;
+	if (can_map < 0) {
+		can_map = can_map_twice();
+		if (!can_map)
+			printf("skipped: shared arenas of BUFFERS_WX: no second mapping here\n");
+	}
+	return can_map;
+}
+
 unsigned arena_flags(int number)
 {
-	return (number & 1 ? BUFFERS_WX : 0) | (number & 2 ? BUFFERS_NOEXEC : 0) |
+	return ((number & 1) && can_write(number) ? BUFFERS_WX : 0) |
+	       (number & 2 ? BUFFERS_NOEXEC : 0) |
 	       (number & 4 ? BUFFERS_ARENA_FORK_SHARED : 0);
 }
 
@@ -396,7 +412,7 @@ static void *secluded_place(void *usual)
 #if UINTPTR_MAX > UINT32_MAX
 	return (char *)usual - ((size_t)64 << 30);
 #else
-	return usual;
+	return (char *)usual - ((size_t)512 << 20);
 #endif
 }
 

@@ -35,6 +35,8 @@ const struct kind *kind_of(int view);
 			"the sanitizer's runtime reads /proc itself");		\
 		SKIP_IF((view) >= KINDS_APART && !hide_proc(),			\
 			"no mount namespace for this user");			\
+		SKIP_IF((view) == VIEWS - 1 && !can_map_twice(),		\
+			"shared memory looks as private does here");		\
 	} while (0)
 
 /* Asserts that there is one, and that errno stays as it was. */

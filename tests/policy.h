@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#define NO_FILTER "no filter of system calls here"
+
 /*
  * From now on, this thread and those that it starts, and all children, are
  * answered a system call with an error; where `argument` has all `bits`.  False

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 
 /* Runs the suite and returns the exit status for main(). */
 int run_suite(Suite *suite);
@@ -60,12 +61,15 @@ void run_child(int (*body)(void *context), void *context);
 
 /*
  * How often a test repeats what takes long: `full` times under make check-slow
- * (BUFFERS_TEST_FULL in the environment), else `some`.
+ * (BUFFERS_TEST_FULL in the environment), else `some`, and a tenth where it is slow.
  */
 unsigned how_many(unsigned some, unsigned full);
 
 /* Sets the soft limit, and returns what it was; limits can be raised again. */
-struct rlimit set_limit(unsigned resource, unsigned long soft);
+struct rlimit set_limit(unsigned resource, rlim_t soft);
+
+/* As fork(), but no fork handler runs. */
+pid_t fork_without_handlers(void);
 
 /* The two halves of it, for children that run at the same time. */
 struct child {
@@ -75,13 +79,34 @@ struct child {
 struct child start_child(int (*body)(void *context), void *context);
 void finish_child(struct child child);
 
-/* Whether a process may lead another by ptrace(2) here. */
+/*
+ * Whether an emulator stands between this program and the kernel: it is slow, and the
+ * memory that it needs counts as the program's.
+ */
+bool is_emulated(void);
+
+/*
+ * What emulators and sandboxes lack, found by trying
+ *
+ * Whether a process may lead another by ptrace(2), a filter of system calls can be
+ * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
+ * child, a robust mutex tells of a thread that ended with it, and shared memory can
+ * be mapped a second time by mremap(2).
+ */
+#define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
 bool can_trace(void);
+bool can_filter(void);
+bool can_limit_memory(void);
+#define NO_WIPE "the system empties no memory at fork"
+bool can_wipe_on_fork(void);
+#define NO_DEAD "robust mutexes tell of no dead here"
+bool can_tell_the_dead(void);
+bool can_map_twice(void);
 
 /* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
 uint64_t seed_random(void);
 uint64_t next_random(uint64_t *state);
-uint64_t random_below(uint64_t *state, uint64_t bound);
+size_t random_below(uint64_t *state, size_t bound);
 
 /* /proc/self/maps, read in the plainest way. */
 struct mapping {

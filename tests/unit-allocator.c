@@ -137,7 +137,7 @@ START_TEST(nearest_place_is_taken_in_random_spaces)
 {
 	uint64_t seed = seed_random();
 
-	for (unsigned round = 0; round < 20000; round++) {
+	for (unsigned round = 0; round < how_many(20000, 20000); round++) {
 		struct buffers_window wanted;
 		struct buffers_span mapped;
 		size_t density = 1 + random_below(&seed, 20);
@@ -177,7 +177,7 @@ START_TEST(hindsight_changes_no_result)
 {
 	uint64_t seed = seed_random();
 
-	for (unsigned round = 0; round < 300; round++) {
+	for (unsigned round = 0; round < how_many(300, 300); round++) {
 		struct buffers_hindsight hindsight = { 0 };
 		struct buffers_span mine[600];
 		size_t count = 0;

@@ -52,7 +52,7 @@ START_TEST(lowest_place_is_as_the_table_says)
 
 	ck_assert_msg(fits == (cases[_i].lowest != NONE), "%s", cases[_i].fact);
 	if (fits)
-		ck_assert_msg(place == cases[_i].lowest, "%s: %#lx", cases[_i].fact, place);
+		ck_assert_msg(place == cases[_i].lowest, "%s: %#zx", cases[_i].fact, (size_t)place);
 	else
 		ck_assert_msg(place == 1, "%s: changed its result", cases[_i].fact);
 }
@@ -66,7 +66,7 @@ START_TEST(highest_place_is_as_the_table_says)
 
 	ck_assert_msg(fits == (cases[_i].highest != NONE), "%s", cases[_i].fact);
 	if (fits)
-		ck_assert_msg(place == cases[_i].highest, "%s: %#lx", cases[_i].fact, place);
+		ck_assert_msg(place == cases[_i].highest, "%s: %#zx", cases[_i].fact, (size_t)place);
 	else
 		ck_assert_msg(place == 1, "%s: changed its result", cases[_i].fact);
 }

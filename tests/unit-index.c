@@ -763,7 +763,7 @@ enum { TAKERS = 7, MOST_PAGES = 1 << 14 };
 
 static struct market {
 	struct buffers_locator *first;
-	unsigned char *used;	/* for each byte from 1 MiB on, whether it was given away */
+	uint32_t *used;	/* for each byte from 1 MiB on, whether it was given away */
 	uint32_t pages;		/* that were listed, or are about to be */
 	bool counts_first;	/* the other implementation, and writes the item then */
 } market;
@@ -792,7 +792,7 @@ static bool is_given_twice(uintptr_t address, size_t size)
 
 	for (size_t i = 0; i < size; i++)
 		is_used |= __atomic_exchange_n(&market.used[address - MIB + i], 1,
-					       __ATOMIC_RELAXED);
+					       __ATOMIC_RELAXED) != 0;
 	return is_used;
 }
 
@@ -935,7 +935,7 @@ START_TEST(threads_are_given_all_bytes_once)
 	pthread_t adder;
 
 	SKIP_IF(_i && is_tsan(), "who counts first and then writes is a race by itself");
-	market = (struct market){ new_locator(), calloc(MOST_PAGES, PAGE), 0, _i };
+	market = (struct market){ new_locator(), calloc(MOST_PAGES * PAGE, sizeof(uint32_t)), 0, _i };
 	ck_assert_ptr_nonnull(market.used);
 	for (unsigned i = 0; i < TAKERS; i++) {
 		takers[i] = (struct taker){ .index = indexes[i % 2],

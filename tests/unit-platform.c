@@ -25,14 +25,16 @@
 /*
  * The library's mmap() goes through here, so that it can be another kernel's.
  */
-void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 
 static bool placing_is_a_hint;	/* as before Linux 4.17 */
 static int placed_error;	/* of mappings at an address */
 static int any_error;		/* of mappings anywhere */
 
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+/* By either name, for offsets of 64 bits change it where words have 32. */
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
 	int error = flags & MAP_FIXED_NOREPLACE ? placed_error : any_error;
 
@@ -42,8 +44,15 @@ void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd,
 	}
 	if (placing_is_a_hint)
 		flags &= ~MAP_FIXED_NOREPLACE;
-	return __real_mmap(address, size, protection, flags, fd, offset);
+	return __real_mmap64(address, size, protection, flags, fd, offset);
 }
+
+#ifndef __USE_FILE_OFFSET64
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	return __wrap_mmap64(address, size, protection, flags, fd, offset);
+}
+#endif
 
 static size_t page(void)
 {
@@ -129,24 +138,32 @@ START_TEST(heap_ends_below_interpreter_and_stack)
 }
 END_TEST
 
+static bool is_stack_limit(rlim_t limit)
+{
+	struct rlimit now;
+
+	return getrlimit(RLIMIT_STACK, &now) == 0 && now.rlim_cur == limit;
+}
+
 START_TEST(stack_grows_down_by_its_limit_and_at_least_128_mib)
 {
 	char local;
 	struct buffers_span stack = buffers_platform_stack_growth();
 	if (!is_asan())		/* whose locals may lie elsewhere */
 		ck_assert(stack.start < (uintptr_t)&local && (uintptr_t)&local < stack.end);
-	ck_assert_uint_gt(stack.end - stack.start, 128 * MIB);
+	ck_assert(stack.end - stack.start > 128 * MIB || stack.start == getauxval(AT_BASE));
 	ck_assert_uint_lt(stack.end - stack.start, 256 * MIB);
-	SKIP_IF(set_limit(RLIMIT_STACK, GIB).rlim_max < GIB, "the limit cannot be raised");
+	set_limit(RLIMIT_STACK, GIB);
+	SKIP_IF(!is_stack_limit(GIB), "the limit cannot be raised");
 	/* as much as is asked for, unless a mapping ends it before */
 	stack = buffers_platform_stack_growth();
 	if (stack.start != getauxval(AT_BASE))
 		ck_assert_uint_gt(stack.end - stack.start, GIB);
-	SKIP_IF(set_limit(RLIMIT_STACK, RLIM_INFINITY).rlim_max != RLIM_INFINITY,
-		"the limit cannot be lifted");
+	set_limit(RLIMIT_STACK, RLIM_INFINITY);
+	SKIP_IF(!is_stack_limit(RLIM_INFINITY), "the limit cannot be lifted");
 	stack = buffers_platform_stack_growth();
 	ck_assert_uint_ge(stack.start, getauxval(AT_BASE));
-	ck_assert_uint_gt(stack.end - stack.start, 128 * MIB);
+	ck_assert(stack.end - stack.start > 128 * MIB || stack.start == getauxval(AT_BASE));
 }
 END_TEST
 
@@ -409,10 +426,12 @@ START_TEST(probe_finds_the_exact_end)
 	enum { MOST = 70 };
 	struct buffers_span found;
 
-	for (size_t pages = 1; pages < MOST; pages++) {
+	for (size_t pages = 1; pages < MOST - 1; pages++) {
 		uintptr_t address = some_memory(MOST);
 
-		munmap((void *)(address + pages * page()), (MOST - pages) * page());
+		munmap((void *)(address + (pages + 1) * page()), (MOST - pages - 1) * page());
+		munmap((void *)address, page());	/* or what lies below would count */
+		address += page();
 		ck_assert_int_eq(buffers_platform_maps_find(
 			&probe, (struct buffers_span){ address, address + page() }, &found), 0);
 		ck_assert_uint_eq(found.start, address);
@@ -442,10 +461,21 @@ START_TEST(without_a_descriptor_mappings_are_probed)
 }
 END_TEST
 
+/* qemu-user forgets it for files that it makes up. */
+static bool is_close_on_exec_kept(void)
+{
+	int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	bool is_kept = fcntl(file, F_GETFD) & FD_CLOEXEC;
+
+	close(file);
+	return is_kept;
+}
+
 START_TEST(list_is_closed_on_exec)
 {
 	struct buffers_maps maps;
 
+	SKIP_IF(!is_close_on_exec_kept(), "O_CLOEXEC is forgotten here");
 	buffers_platform_maps_open(&maps);
 	ck_assert_int_ge(maps.descriptor, 0);
 	ck_assert_int_ne(fcntl(maps.descriptor, F_GETFD) & FD_CLOEXEC, 0);
@@ -513,7 +543,10 @@ START_TEST(state_is_zero_at_first_and_in_a_child)
 	ck_assert_int_eq(buffers_platform_map_state(&state), 0);
 	ck_assert_int_eq(*(int *)state, 0);
 	*(int *)state = 1;
-	run_child(is_page_zero, state);
+	if (can_wipe_on_fork())
+		run_child(is_page_zero, state);
+	else
+		printf("skipped: %s: %s\n", __func__, NO_WIPE);
 	ck_assert_int_eq(*(int *)state, 1);
 	any_error = ENOMEM;
 	ck_assert_int_eq(buffers_platform_map_state(&state), ENOMEM);
@@ -591,6 +624,7 @@ static int peek_without_the_call(void *context)
 
 START_TEST(memory_is_peeked_at_where_a_filter_forbids_copying)
 {
+	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(peek_without_the_call, NULL);
 }
 END_TEST
@@ -658,6 +692,7 @@ static int check_all_permissions_by_reading(void *context)
 START_TEST(permissions_are_those_of_the_mapping_by_question_and_by_reading)
 {
 	run_child(check_all_permissions, NULL);
+	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(check_all_permissions_by_reading, NULL);
 }
 END_TEST

@@ -2,6 +2,7 @@
 /* watch.c: what is mapped, read through descriptors that were opened before */
 
 #include "config.h"
+#include "support.h"
 #include "watch.h"
 
 #include <fcntl.h>
@@ -12,7 +13,7 @@
 
 bool watch_open(struct watch *watch)
 {
-	*watch = (struct watch){ .stop = false };
+	*watch = (struct watch){ .is_copy = is_emulated() };
 	watch->maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	watch->thread_maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	return watch->maps >= 0 && watch->thread_maps >= 0;
@@ -44,8 +45,8 @@ static struct line read_line(const char *text)
  * Calls `visit` with each mapping.  The kernel hands out whole lines, and never a
  * mapping twice, but what is mapped may change between two reads.
  */
-static void visit_maps(int maps, void (*visit)(const struct line *line, void *context),
-		       void *context)
+static void visit_lines(int maps, void (*visit)(const struct line *line, void *context),
+			void *context)
 {
 	char text[16384 + 1];
 	size_t kept = 0;
@@ -67,6 +68,20 @@ static void visit_maps(int maps, void (*visit)(const struct line *line, void *co
 	}
 }
 
+/* False where they are not to be seen. */
+static bool visit_maps(const struct watch *watch, int maps,
+		       void (*visit)(const struct line *line, void *context), void *context)
+{
+	int again = watch->is_copy ? open("/proc/self/maps", O_RDONLY | O_CLOEXEC) : -1;
+
+	if (watch->is_copy && again < 0)
+		return false;
+	visit_lines(watch->is_copy ? again : maps, visit, context);
+	if (watch->is_copy)
+		close(again);
+	return true;
+}
+
 static void count_one(const struct line *line, void *count)
 {
 	(void)line;
@@ -77,7 +92,7 @@ size_t watch_count(const struct watch *watch)
 {
 	size_t count = 0;
 
-	visit_maps(watch->maps, count_one, &count);
+	visit_maps(watch, watch->maps, count_one, &count);
 	return count;
 }
 
@@ -109,7 +124,8 @@ static struct stretch pass_all(const struct watch *watch, const void *start, siz
 {
 	struct stretch left = { (uintptr_t)start, (uintptr_t)start + size, permissions, false };
 
-	visit_maps(watch->maps, pass_one, &left);
+	if (!visit_maps(watch, watch->maps, pass_one, &left))
+		left.start = left.end;
 	return left;
 }
 
@@ -133,7 +149,7 @@ bool watch_sees_written_code(const struct watch *watch)
 {
 	bool has_seen = false;
 
-	visit_maps(watch->maps, look_at_one, &has_seen);
+	visit_maps(watch, watch->maps, look_at_one, &has_seen);
 	return has_seen;
 }
 
@@ -142,7 +158,7 @@ static void *look_on(void *context)
 	struct watch *watch = context;
 
 	do
-		visit_maps(watch->thread_maps, look_at_one, &watch->has_seen);
+		visit_maps(watch, watch->thread_maps, look_at_one, &watch->has_seen);
 	while (!__atomic_load_n(&watch->stop, __ATOMIC_RELAXED) && !watch->has_seen);
 	return NULL;
 }

@@ -2,7 +2,9 @@
 /*
  * watch.h: what is mapped, read through descriptors that were opened before
  *
- * So it goes on where /proc was hidden since, or no descriptor is left.
+ * So it goes on where /proc was hidden since, or no descriptor is left.  Emulators make
+ * a copy when the list is opened; under them it is opened again, and where that cannot
+ * be, all is taken to be as it should.
  */
 #ifndef TESTS_WATCH_H
 #define TESTS_WATCH_H
@@ -15,6 +17,7 @@
 struct watch {
 	int maps;		/* for the caller */
 	int thread_maps;	/* for the thread that reads without end */
+	bool is_copy;		/* an emulator's, of what was mapped then */
 	pthread_t thread;
 	bool stop;
 	bool has_seen;

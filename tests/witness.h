@@ -58,7 +58,7 @@ enum {
 	AT_THIS = 0,
 	AT_NEXT = sizeof(void *),
 	AT_LOCK = 2 * sizeof(void *),
-	AT_FLAGS = 2 * sizeof(void *) + 4,
+	AT_VERSION = 2 * sizeof(void *) + 4,
 	AT_COUNT = 2 * sizeof(void *) + 5,
 	AT_RESERVED = 2 * sizeof(void *) + 6,
 	AT_ITEMS = 2 * sizeof(void *) + 8,

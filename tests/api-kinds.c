@@ -69,6 +69,7 @@ START_TEST(memory_of_a_kind_has_its_permissions_everywhere)
 END_TEST
 
 #ifdef HAVE_CODE
+/* qemu-user has no address for it where the processor is POWER. */
 static bool faults_when_called(const void *code)
 {
 	catch_faults();
@@ -76,7 +77,7 @@ static bool faults_when_called(const void *code)
 		call_code(code);
 		return false;
 	}
-	return fault_address == code;
+	return fault_address == code || (is_emulated() && !fault_address);
 }
 
 static int execute_each(void *kind_)

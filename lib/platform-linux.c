@@ -85,10 +85,13 @@ static uintptr_t stack_top(void)
 
 /*
  * The stack lies in the upper half of the user's part of the address space,
- * whose size is a power of two.
+ * whose size is a power of two.  But emulators of 32 bits have it lower, and what
+ * there is of those bits is the user's, or refused.
  */
 static uintptr_t space_mask(void)
 {
+	if (UINTPTR_MAX == UINT32_MAX)
+		return UINTPTR_MAX;
 	return UINTPTR_MAX >> (__builtin_clzl(stack_top() | 1));
 }
 

@@ -185,6 +185,30 @@ static bool is_of_proc(int file)
 #endif
 }
 
+static bool shows_token(int file)
+{
+	uint64_t token = buffers_platform_random();
+	uint64_t copy = ~token;
+	struct iovec part = { &copy, sizeof(copy) };
+
+	return syscall(SYS_preadv, file, &part, 1L, &token, 0L) == sizeof(copy) &&
+	       copy == token;
+}
+
+/*
+ * Whether addresses mean in the file what they mean here.  Under emulators that keep
+ * the program's memory elsewhere, a write would be to their own.
+ */
+static bool is_of_this_memory(int file)
+{
+	enum { UNKNOWN, SAME, OTHER };
+	static int answer;	/* the same for all who find it */
+
+	if (__atomic_load_n(&answer, __ATOMIC_RELAXED) == UNKNOWN)
+		__atomic_store_n(&answer, shows_token(file) ? SAME : OTHER, __ATOMIC_RELAXED);
+	return __atomic_load_n(&answer, __ATOMIC_RELAXED) == SAME;
+}
+
 /*
  * What is open while a child is forked
  *
@@ -250,10 +274,12 @@ static int write_by(const char *name, const struct place *place)
 
 	if (file < 0)
 		return failure();
-	if (is_of_proc(file) && place->is_whole)
-		error = write_copy(file, place);
-	else if (is_of_proc(file) && write_in_place(file, place))
-		error = 0;
+	if (is_of_proc(file) && is_of_this_memory(file)) {
+		if (place->is_whole)
+			error = write_copy(file, place);
+		else if (write_in_place(file, place))
+			error = 0;
+	}
 	sys_close(file);
 	return error;
 }
@@ -372,6 +398,15 @@ static int write_by_file(const struct place *place)
 	return error;
 }
 
+/* Emulators say otherwise than the kernel of a view that cannot be. */
+static bool is_private(uintptr_t address)
+{
+	unsigned permissions;
+
+	return buffers_platform_permissions(address, &permissions) &&
+	       !(permissions & SYS_MAP_SHARED);
+}
+
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_target target)
 {
@@ -391,8 +426,11 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 		lacking = error == ENOMEM ? ENOMEM : 0;
 	}
 	/* Harmless for private memory, but the kernel remarks on it in its log, once. */
-	if (target != BUFFERS_FREE_PRIVATE)
+	if (target != BUFFERS_FREE_PRIVATE) {
 		error = write_by_view(&place);
+		if (error && target == BUFFERS_IN_USE && is_private(address))
+			error = EINVAL;
+	}
 	if (target == BUFFERS_FREE_PRIVATE || error == EINVAL)
 		error = write_by_file(&place);
 	return error == EACCES && lacking ? lacking : error;

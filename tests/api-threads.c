@@ -25,7 +25,7 @@ static double seconds(void)
 {
 	const char *given = getenv("BUFFERS_TEST_SECONDS");
 
-	return given ? atof(given) : is_emulated() ? 2 : 10;
+	return given ? atof(given) : is_slow() ? 2 : 10;
 }
 
 static double now(void)

@@ -85,6 +85,9 @@ void finish_child(struct child child);
  */
 bool is_emulated(void);
 
+/* Whether all is slow: there, or where BUFFERS_TEST_SLOW in the environment says so. */
+bool is_slow(void);
+
 /*
  * What emulators and sandboxes lack, found by trying
  *

@@ -54,6 +54,8 @@ void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd,
 }
 #endif
 
+#define NO_PROBES "msync() does not tell what is mapped here"
+
 static size_t page(void)
 {
 	return buffers_platform_granularity();
@@ -78,6 +80,12 @@ START_TEST(granularity_is_the_page_size)
 }
 END_TEST
 
+/* As where Arm's kernel has functions for programs. */
+static bool is_of_kernel(uintptr_t address)
+{
+	return address >= UINTPTR_MAX - 0xffff;
+}
+
 START_TEST(limits_enclose_all_mappings_and_leave_the_lowest_64_kib)
 {
 	struct buffers_span all = limits();
@@ -87,7 +95,7 @@ START_TEST(limits_enclose_all_mappings_and_leave_the_lowest_64_kib)
 	ck_assert_uint_ge(all.start, 0x10000);
 	ck_assert_uint_lt(all.start, MIB);
 	for (size_t i = 0; i < count; i++) {
-		if (strcmp(maps[i].name, "[vsyscall]") == 0)
+		if (strcmp(maps[i].name, "[vsyscall]") == 0 || is_of_kernel(maps[i].start))
 			continue;
 		ck_assert_uint_ge(maps[i].start, all.start);
 		ck_assert_uint_le(maps[i].end, all.end);
@@ -402,12 +410,22 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 }
 END_TEST
 
+/* An emulator may hold all addresses that it gives to programs. */
+static bool can_probe(void)
+{
+	uintptr_t address = some_memory(1);
+
+	munmap((void *)address, page());
+	return msync((void *)address, page(), MS_ASYNC) != 0;
+}
+
 START_TEST(probe_finds_the_exact_start)
 {
 	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
 	enum { MOST = 70 };
 	struct buffers_span found;
 
+	SKIP_IF(!can_probe(), NO_PROBES);
 	for (size_t pages = 1; pages < MOST; pages++) {
 		uintptr_t end = some_memory(MOST) + MOST * page();
 		uintptr_t start = end - pages * page();
@@ -426,6 +444,7 @@ START_TEST(probe_finds_the_exact_end)
 	enum { MOST = 70 };
 	struct buffers_span found;
 
+	SKIP_IF(!can_probe(), NO_PROBES);
 	for (size_t pages = 1; pages < MOST - 1; pages++) {
 		uintptr_t address = some_memory(MOST);
 
@@ -705,7 +724,8 @@ START_TEST(addresses_that_cannot_be_are_not_writable)
 	};
 
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
-		ck_assert(!is_readable(addresses[i], 4096));
+		if (!is_mapped_as(addresses[i], addresses[i] | 1, NULL))
+			ck_assert(!is_readable(addresses[i], 4096));
 		ck_assert(!is_writable(addresses[i], 4096));
 	}
 	ck_assert(!is_writable(some_memory(1) + 1, 4));

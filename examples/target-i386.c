@@ -7,6 +7,7 @@
  */
 
 #include "target-help.c"
+#include "target-x86.c"
 
 /* The byte before that of the operand. */
 #define LOAD		0x8b		/* mov register, half */
@@ -15,16 +16,6 @@
 #define ADD_CARRY	0x13		/* adc register, half */
 #define SUBTRACT	0x2b		/* sub register, half */
 #define SUBTRACT_CARRY	0x1b		/* sbb register, half */
-
-/* What comes before the 32 bits of a distance. */
-#define IF_OVERFLOW	"\x0f\x80"	/* jo */
-#define IF_EQUAL	"\x0f\x84"	/* je */
-#define IF_ABOVE	"\x0f\x87"	/* ja */
-
-static void emit_byte(struct code *code, uint8_t byte)
-{
-	emit(code, &byte, sizeof(byte));
-}
 
 static void emit_with(struct code *code, uint8_t lower, uint8_t upper, uint32_t number)
 {
@@ -40,19 +31,6 @@ static void emit_with(struct code *code, uint8_t lower, uint8_t upper, uint32_t 
 	emit_byte(code, upper);
 	emit_byte(code, operand | 0x10);	/* edx */
 	emit_word(code, number + 4);
-}
-
-static void emit_jump(struct code *code, const char *jump, enum failure failure)
-{
-	emit_text(code, jump);
-	emit_distance(code, failure);
-}
-
-void target_link(struct code *code, size_t end, ptrdiff_t distance)
-{
-	uint32_t rest = (uint32_t)distance - (uint32_t)end;
-
-	memcpy(code->bytes + end - sizeof(rest), &rest, sizeof(rest));
 }
 
 void target_load(struct code *code, uint32_t number)

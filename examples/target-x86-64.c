@@ -6,6 +6,8 @@
  * also by 32 bits of address alone.
  */
 
+#include "target-x86.c"
+
 /* Up to the byte that says how the number is addressed, for now ABSOLUTE. */
 #define LOAD		"\x48\x8b\x04"		/* mov rax, number */
 #define STORE		"\x48\x89\x04"		/* mov number, rax */
@@ -14,15 +16,6 @@
 #define MULTIPLY	"\x48\x0f\xaf\x04"	/* imul rax, number */
 #define DIVIDE		"\x48\xf7\x3c"		/* idiv number */
 #define COMPARE		"\x48\x83\x3c"		/* cmp number, the byte that follows */
-
-/* What comes before the 32 bits of a distance. */
-#define IF_OVERFLOW	"\x0f\x80"		/* jo */
-#define IF_EQUAL	"\x0f\x84"		/* je */
-
-static void emit_byte(struct code *code, uint8_t byte)
-{
-	emit(code, &byte, sizeof(byte));
-}
 
 static void emit_with(struct code *code, const char *instruction, uint32_t number)
 {
@@ -34,19 +27,6 @@ static void emit_with(struct code *code, const char *instruction, uint32_t numbe
 		emit_byte(code, 0x25);		/* [number] */
 	}
 	emit_word(code, number);
-}
-
-static void emit_jump(struct code *code, const char *jump, enum failure failure)
-{
-	emit_text(code, jump);
-	emit_distance(code, failure);
-}
-
-void target_link(struct code *code, size_t end, ptrdiff_t distance)
-{
-	uint32_t rest = (uint32_t)distance - (uint32_t)end;
-
-	memcpy(code->bytes + end - sizeof(rest), &rest, sizeof(rest));
 }
 
 void target_load(struct code *code, uint32_t number)

@@ -919,6 +919,7 @@ START_TEST(child_of_a_process_with_busy_threads_can_use_its_copy)
 	void *failed;
 
 	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
+	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 }, 0));
 	busy.team.window = exact_window(BUSY_WINDOW);
 	busy.team.arena = buffers_arena_create(&busy.team.window, arena_flags(_i / 2));
@@ -946,6 +947,7 @@ START_TEST(child_of_a_process_with_busy_threads_can_share_with_them)
 	void *failed;
 
 	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
+	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 },
 						   BUFFERS_ARENA_FORK_SHARED));
 	busy.team.window = exact_window(BUSY_WINDOW);

@@ -49,7 +49,9 @@ END_TEST
  * Four and eight aligned bytes change as a whole, while others read and execute them
  */
 
-enum { CHANGES_OF_8 = 2000, CHANGES_OF_4 = 500, PLACES = 3 * 4096 };
+#define CHANGES_OF_8	how_many(2000, 2000)
+#define CHANGES_OF_4	how_many(500, 500)
+enum { PLACES = 3 * 4096 };
 
 struct change {
 	unsigned char *place;

@@ -415,7 +415,7 @@ START_TEST(processes_that_fork_in_threads_share_nothing_and_lose_nothing)
 	struct child storm;
 	siginfo_t end;
 
-	SKIP_IF(is_emulated(), "the emulator dies where threads fork");
+	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(is_asan(), "ASan's allocator stays locked if another thread forks then");
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,

@@ -400,9 +400,10 @@ static size_t nearest_free(uintptr_t target, size_t size)
 	size_t least = SIZE_MAX;
 
 	find_kept(maps, count, kept);
-	for (size_t i = 0; i + 1 < count; i++)
-		least = least_of(least, nearest_unkept(maps[i].end, maps[i + 1].start, target,
-						       size, kept, 0));
+	for (size_t i = 0; i < count; i++)
+		least = least_of(least, nearest_unkept(maps[i].end, i + 1 < count ?
+						       maps[i + 1].start : maps[i].end + MIB,
+						       target, size, kept, 0));
 	return least;
 }
 

@@ -24,12 +24,13 @@ enum { BUFFERS = 1000 };
 
 static int in_the_executable;
 
-/* 1,000 buffers of 64 KiB in reach, each held so that the next is a new one. */
+/* 1,000 buffers of 64 KiB, or a quarter of the reach; each held so that the next is a new one. */
 static void take_near(const void *target, size_t reach)
 {
 	struct buffers_request request = buffers_request_near(target, reach, 64 * KIB);
+	size_t count = reach / 4 < BUFFERS * 64 * KIB ? reach / 4 / (64 * KIB) : BUFFERS;
 
-	for (size_t i = 0; i < BUFFERS; i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct buffers_item *item = buffers_get(&request);
 
 		ck_assert_ptr_nonnull(item);
@@ -47,6 +48,9 @@ static bool can_grow_heap(void)
 	return brk(start) == 0 && can;
 }
 
+/* All around the break may be its own room. */
+#define SKIP_IF_REACH_IS_SHORT()						\
+	SKIP_IF(BUFFERS_REACH_BRANCH < 64 * MIB, "a branch reaches no further than the heap grows")
 #define SKIP_IF_HEAP_IS_BOUND()	SKIP_IF(!can_grow_heap(), "the heap cannot grow here")
 
 static void check_heap_grows(void)
@@ -63,6 +67,7 @@ static void check_heap_grows(void)
 
 START_TEST(heap_grows_after_buffers_near_the_break)
 {
+	SKIP_IF_REACH_IS_SHORT();
 	SKIP_IF_HEAP_IS_BOUND();
 	take_near(sbrk(0), BUFFERS_REACH_BRANCH);
 	check_heap_grows();
@@ -87,6 +92,7 @@ START_TEST(heap_grows_while_pages_are_mapped_near_it)
 	struct buffers_request request = buffers_request_near(start, BUFFERS_REACH_BRANCH, 4096);
 	size_t allocated;
 
+	SKIP_IF_REACH_IS_SHORT();
 	SKIP_IF_HEAP_IS_BOUND();
 	for (size_t round = 0; round < 8; round++) {
 		for (size_t i = 0; i < BUFFERS; i++) {
@@ -193,7 +199,8 @@ START_TEST(nothing_is_mapped_below_64_kib)
 	while (buffers_get(&request))
 		count++;
 	ck_assert_int_eq(errno, EADDRNOTAVAIL);
-	ck_assert_uint_gt(count, 0);
+	/* there may be the executable */
+	ck_assert(count > 0 || is_mapped_as(64 * KIB, 192 * KIB, NULL));
 	request.size = 1;
 	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
 	request.max_address = 64 * KIB;

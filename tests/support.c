@@ -263,6 +263,16 @@ bool can_map_twice(void)
 	return can;
 }
 
+/* An emulator may hold all addresses that it gives to programs. */
+bool can_probe(void)
+{
+	size_t page = (size_t)getpagesize();
+	void *address = map_some(MAP_PRIVATE);
+
+	munmap(address, page);
+	return msync(address, page, MS_ASYNC) != 0;
+}
+
 uint64_t seed_random(void)
 {
 	const char *given = getenv("BUFFERS_TEST_SEED");
@@ -341,10 +351,10 @@ static size_t all_mappings(struct mapping **maps)
 	return read_maps(*maps, MOST_MAPPINGS);
 }
 
-/* Those of 32 bits list neighbours as one, with the permissions of the first. */
+/* Emulators list neighbours as one, with the permissions of the first. */
 static bool are_permissions_told(void)
 {
-	return !is_emulated() || sizeof(void *) == 8;
+	return !is_emulated();
 }
 
 bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions)

@@ -85,6 +85,8 @@ void finish_child(struct child child);
  */
 bool is_emulated(void);
 
+#define FORKS_IN_THREADS "the emulator dies where threads fork"
+
 /* Whether all is slow: there, or where BUFFERS_TEST_SLOW in the environment says so. */
 bool is_slow(void);
 
@@ -93,8 +95,8 @@ bool is_slow(void);
  *
  * Whether a process may lead another by ptrace(2), a filter of system calls can be
  * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
- * child, a robust mutex tells of a thread that ended with it, and shared memory can
- * be mapped a second time by mremap(2).
+ * child, a robust mutex tells of a thread that ended with it, shared memory can be
+ * mapped a second time by mremap(2), and msync(2) tells what is not mapped.
  */
 #define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
 bool can_trace(void);
@@ -105,6 +107,8 @@ bool can_wipe_on_fork(void);
 #define NO_DEAD "robust mutexes tell of no dead here"
 bool can_tell_the_dead(void);
 bool can_map_twice(void);
+#define NO_PROBES "msync() does not tell what is mapped here"
+bool can_probe(void);
 
 /* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
 uint64_t seed_random(void);

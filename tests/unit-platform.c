@@ -54,7 +54,6 @@ void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd,
 }
 #endif
 
-#define NO_PROBES "msync() does not tell what is mapped here"
 
 static size_t page(void)
 {
@@ -409,15 +408,6 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 	buffers_platform_maps_close(&maps);
 }
 END_TEST
-
-/* An emulator may hold all addresses that it gives to programs. */
-static bool can_probe(void)
-{
-	uintptr_t address = some_memory(1);
-
-	munmap((void *)address, page());
-	return msync((void *)address, page(), MS_ASYNC) != 0;
-}
 
 START_TEST(probe_finds_the_exact_start)
 {

@@ -597,14 +597,14 @@ static int map_searching(struct search *search, uintptr_t target,
 	return error;
 }
 
-/* Where places that seem free are refused, the system may know one. */
+/* Where places that seem free are refused, or all seem occupied, the system may know one. */
 static int map_any(const struct search *search, struct buffers_span *mapped)
 {
 	uintptr_t address;
 	int error = buffers_platform_map_anywhere(search->size, search->kind, &address);
 
 	if (error)
-		return error;
+		return search->was_refused ? error : EADDRNOTAVAIL;
 	*mapped = (struct buffers_span){ address, address + search->size };
 	if (contains(search->range, *mapped) && (address & (search->alignment - 1)) == 0)
 		return 0;
@@ -646,7 +646,8 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 	error = map_ahead(&search, hindsight, mapped);
 	if (error == EEXIST)
 		error = map_searching(&search, window->target, hindsight, mapped);
-	if (error == EADDRNOTAVAIL && search.was_refused)
+	if (error == EADDRNOTAVAIL &&
+	    (search.was_refused || search.maps.kind == BUFFERS_MAPS_PROBE))
 		error = map_any(&search, mapped);
 	return error;
 }

@@ -358,43 +358,6 @@ static int query(int descriptor, uintptr_t address, struct buffers_span *mapping
 	return error;
 }
 
-static bool is_readable(int descriptor)
-{
-	char byte;
-
-	return sys_read(descriptor, &byte, 1) == 1;
-}
-
-void buffers_platform_maps_open(struct buffers_maps *maps)
-{
-	/*
-	 * The first is empty once the main thread has ended; the second, since
-	 * Linux 3.17, shows qemu-user's own mappings rather than the program's.
-	 */
-	static const char *const names[] = { "/proc/self/maps", "/proc/thread-self/maps" };
-	struct buffers_span mapping;
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		maps->descriptor = sys_open(AT_FDCWD, names[i], O_RDONLY, 0);
-		if (maps->descriptor < 0)
-			continue;
-		maps->kind = BUFFERS_MAPS_QUERY;
-		if (query(maps->descriptor, 0, &mapping) == 0)
-			return;
-		maps->kind = BUFFERS_MAPS_SCAN;
-		if (is_readable(maps->descriptor))
-			return;
-		sys_close(maps->descriptor);
-	}
-	*maps = (struct buffers_maps){ .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
-}
-
-void buffers_platform_maps_close(struct buffers_maps *maps)
-{
-	if (maps->descriptor >= 0)
-		sys_close(maps->descriptor);
-}
-
 /* msync() that has nothing to do says ENOMEM where a page is not mapped. */
 static bool is_mapped(uintptr_t address, size_t size)
 {
@@ -577,6 +540,46 @@ static bool find_permissions(const struct buffers_maps *maps, uintptr_t address,
 	}
 	*permissions = wanted.permissions;
 	return wanted.is_found;
+}
+
+static bool is_readable(int descriptor)
+{
+	char byte;
+
+	return sys_read(descriptor, &byte, 1) == 1;
+}
+
+void buffers_platform_maps_open(struct buffers_maps *maps)
+{
+	/*
+	 * The first is empty once the main thread has ended; the second, since
+	 * Linux 3.17, shows qemu-user's own mappings rather than the program's, which
+	 * are not always among them.
+	 */
+	static const char *const names[] = { "/proc/self/maps", "/proc/thread-self/maps" };
+	struct buffers_span mapping;
+	unsigned permissions;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		maps->descriptor = sys_open(AT_FDCWD, names[i], O_RDONLY, 0);
+		if (maps->descriptor < 0)
+			continue;
+		maps->kind = BUFFERS_MAPS_QUERY;
+		if (query(maps->descriptor, 0, &mapping) == 0)
+			return;
+		maps->kind = BUFFERS_MAPS_SCAN;
+		if (i == 0 ? is_readable(maps->descriptor) :
+			     find_permissions(maps, (uintptr_t)&mapping, &permissions))
+			return;
+		sys_close(maps->descriptor);
+	}
+	*maps = (struct buffers_maps){ .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+}
+
+void buffers_platform_maps_close(struct buffers_maps *maps)
+{
+	if (maps->descriptor >= 0)
+		sys_close(maps->descriptor);
 }
 
 bool buffers_platform_permissions(uintptr_t address, unsigned *permissions)

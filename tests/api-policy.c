@@ -152,16 +152,37 @@ static int have_no_proc(void *context)
 }
 
 /* A directory in place of the list: it opens and cannot be read. */
+static bool make_false_proc(void)
+{
+	if (!hide_proc())
+		return false;
+	if (mkdir("/proc/self", 0755) == 0 && mkdir("/proc/self/maps", 0755) == 0)
+		return true;
+	/* a user namespace where this user has no name */
+	printf("skipped: %s: %s\n", __func__, strerror(errno));
+	return false;
+}
+
 static int have_a_false_proc(void *context)
 {
 	(void)context;
-	if (!hide_proc())
+	return make_false_proc() ? place_all() : 0;
+}
+
+/* As qemu-user has it: of other memory than the program's. */
+static int have_the_list_of_another(void *context)
+{
+	FILE *list;
+
+	(void)context;
+	if (!make_false_proc())
 		return 0;
-	if (mkdir("/proc/self", 0755) != 0 || mkdir("/proc/self/maps", 0755) != 0) {
-		/* a user namespace where this user has no name */
-		printf("skipped: %s: %s\n", __func__, strerror(errno));
-		return 0;
-	}
+	STEP(mkdir("/proc/thread-self", 0755) == 0);
+	list = fopen("/proc/thread-self/maps", "w");
+	STEP(list);
+	STEP(fprintf(list, "10000-%jx rwxp 00000000 00:00 0\n",
+		     (uintmax_t)(uintptr_t)packed + 16 * MIB) > 0);
+	STEP(fclose(list) == 0);
 	return place_all();
 }
 
@@ -175,6 +196,7 @@ END_TEST
 
 START_TEST(without_descriptors_memory_is_probed)
 {
+	SKIP_IF(!can_probe(), NO_PROBES);
 	pack();
 	run_child(have_no_descriptors, NULL);
 }
@@ -182,10 +204,12 @@ END_TEST
 
 START_TEST(without_proc_memory_is_probed)
 {
+	SKIP_IF(!can_probe(), NO_PROBES);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
 	pack();
 	run_child(have_no_proc, NULL);
 	run_child(have_a_false_proc, NULL);
+	run_child(have_the_list_of_another, NULL);
 }
 END_TEST
 

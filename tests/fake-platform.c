@@ -82,7 +82,7 @@ int buffers_platform_map_anywhere(size_t size, unsigned kind,
 {
 	for (size_t page = FAKE_PAGES - size / FAKE_PAGE; page >= FAKE_FIRST; page--) {
 		*address = page * FAKE_PAGE;
-		if (buffers_platform_map(*address, size, kind) == 0)
+		if (is_free(page) && buffers_platform_map(*address, size, kind) == 0)
 			return 0;
 	}
 	return ENOMEM;
@@ -115,7 +115,7 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 
 	ck_assert_int_ne(maps->kind, BUFFERS_MAPS_SCAN);
 	fake.questions++;
-	while (page < end && is_free(page))
+	while (page < end && is_free(page) && !fake.seems_full)
 		page++;
 	if (page >= end)
 		return ENOENT;
@@ -124,7 +124,7 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 		for (; !is_free(mapping->start / FAKE_PAGE - 1); mapping->start -= FAKE_PAGE)
 			if (mapping->start == 0)
 				break;
-	while (page < FAKE_PAGES && !is_free(page))
+	while (page < FAKE_PAGES && (!is_free(page) || fake.seems_full))
 		page++;
 	mapping->end = page * FAKE_PAGE;
 	return 0;

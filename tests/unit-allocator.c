@@ -12,7 +12,7 @@
 #define PAGES(n) ((uintptr_t)(n) * FAKE_PAGE)
 
 static const int kinds[] = { BUFFERS_MAPS_QUERY, BUFFERS_MAPS_SCAN, BUFFERS_MAPS_PROBE };
-enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+enum { PROBE = 2, KINDS };
 
 static void reset(int kind)
 {
@@ -815,6 +815,23 @@ START_TEST(refused_stretches_are_left_quickly)
 }
 END_TEST
 
+/* An emulator that holds all addresses; then probes tell nothing. */
+START_TEST(where_all_seems_occupied_the_system_is_asked)
+{
+	struct buffers_window wanted = window(16, 512, 256, 3);
+	struct buffers_span mapped;
+
+	reset(PROBE);
+	fake.seems_full = true;
+	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
+	ck_assert_uint_eq(mapped.end, PAGES(512));
+	wanted.range.end = PAGES(500);
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+	fill(16, 512);
+	ck_assert_int_eq(map(&wanted, 0, &mapped), EADDRNOTAVAIL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("unit-allocator");
@@ -857,6 +874,7 @@ int main(void)
 	tcase_add_loop_test(rules, lost_race_goes_on, 0, KINDS);
 	tcase_add_loop_test(rules, errors_end_the_search, 0, KINDS);
 	tcase_add_loop_test(rules, refused_stretches_are_left_quickly, 0, KINDS);
+	tcase_add_test(rules, where_all_seems_occupied_the_system_is_asked);
 	suite_add_tcase(suite, rules);
 	return run_suite(suite);
 }

@@ -477,7 +477,10 @@ static int map_control(struct buffers_arena *arena)
 		return error;
 	arena->control = (struct control *)address;
 	begin_block(arena, arena->control->blocks);
-	return arena->is_shared && init_lock(&arena->control->lock.mutex) != 0 ? ENOSYS : 0;
+	if (arena->is_shared && (!buffers_platform_tells_the_dead() ||
+				 init_lock(&arena->control->lock.mutex) != 0))
+		return ENOSYS;
+	return 0;
 }
 
 static int map_state(struct buffers_arena *arena)

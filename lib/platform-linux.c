@@ -746,6 +746,18 @@ bool buffers_platform_stays_loaded(void)
 	return false;
 }
 
+/*
+ * The kernel reads a thread's list of robust mutexes when it ends: set_robust_list(2).
+ * Emulators have no such call, which not all C libraries mind.
+ */
+bool buffers_platform_tells_the_dead(void)
+{
+	void *list;
+	size_t size;
+
+	return syscall(SYS_get_robust_list, 0L, &list, &size) == 0 || errno != ENOSYS;
+}
+
 uint64_t buffers_platform_random(void)
 {
 	static uint64_t drawn;

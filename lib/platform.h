@@ -232,6 +232,9 @@ uint64_t buffers_platform_process_space(void);
 /* Whether this copy of the library is there until the process ends. */
 bool buffers_platform_stays_loaded(void);
 
+/* Whether a robust mutex tells the next who wants it that its holder is dead. */
+bool buffers_platform_tells_the_dead(void);
+
 /* Not to be guessed from outside where the system has such numbers. */
 uint64_t buffers_platform_random(void);
 

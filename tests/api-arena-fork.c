@@ -420,7 +420,6 @@ START_TEST(process_that_ends_gives_back_what_it_holds)
 	/* one page, so there is no other item */
 	struct team *team = new_team(ARENA_SHARED + _i % SHARED_KINDS, 1, 10);
 
-	SKIP_IF(!can_tell_the_dead(), NO_DEAD);
 	for (unsigned i = 1; i < 10; i++) {
 		struct buffers_item *item;
 
@@ -981,13 +980,10 @@ static TCase *add_case(Suite *suite, const char *name)
 	return tests;
 }
 
-int main(void)
+static void add_shared(Suite *suite)
 {
-	Suite *suite = suite_create("api-arena-fork");
 	TCase *shared = add_case(suite, "shared");
 	TCase *ends_of = add_case(suite, "ends");
-	TCase *private = add_case(suite, "private");
-	TCase *busy = add_case(suite, "busy");
 
 	tcase_add_loop_test(shared, no_record_of_any_child_is_lost_or_torn, 0,
 			    TEAMS * SHARED_KINDS);
@@ -996,6 +992,8 @@ int main(void)
 			    2 * SHARED_KINDS);
 	tcase_add_loop_test(shared, code_of_one_child_is_called_by_all, 0, 2);
 	tcase_add_loop_test(shared, bytes_that_one_overwrites_all_see, 0, SHARED_KINDS);
+	tcase_add_loop_test(shared, child_of_a_process_with_busy_threads_can_share_with_them, 0,
+			    SHARED_KINDS);
 
 	tcase_add_loop_test(ends_of, process_that_ends_gives_back_what_it_holds, 0,
 			    ENDS * SHARED_KINDS);
@@ -1005,15 +1003,21 @@ int main(void)
 			    SHARED_KINDS);
 	tcase_add_loop_test(ends_of, destroy_in_a_child_hurts_nobody_else, 0, SHARED_KINDS);
 	tcase_add_loop_test(ends_of, destroy_in_the_parent_hurts_no_child, 0, SHARED_KINDS);
+}
 
+int main(void)
+{
+	Suite *suite = suite_create("api-arena-fork");
+	TCase *private = add_case(suite, "private");
+
+	if (can_share_arenas())
+		add_shared(suite);
 	tcase_add_loop_test(private,
 			    what_parent_and_child_write_in_private_memory_the_other_never_sees, 0,
 			    2 * SOURCES * PRIVATE_KINDS);
 	tcase_add_loop_test(private, room_that_a_child_uses_up_in_its_copy_is_there_in_the_parent,
 			    0, ARENA_SHARED);
-	tcase_add_loop_test(busy, child_of_a_process_with_busy_threads_can_use_its_copy, 0,
+	tcase_add_loop_test(private, child_of_a_process_with_busy_threads_can_use_its_copy, 0,
 			    2 * PRIVATE_KINDS);
-	tcase_add_loop_test(busy, child_of_a_process_with_busy_threads_can_share_with_them, 0,
-			    SHARED_KINDS);
 	return run_suite(suite);
 }

@@ -223,6 +223,7 @@ static void try_all(const struct scene *scene,
 START_TEST(process_killed_after_any_instruction_leaves_all_whole)
 {
 	SKIP_IF(is_tsan(), "its runtime takes a hundred instructions for each of ours");
+	SKIP_IF(!can_tell_the_dead(), NO_DEAD);
 	try_all(&scenes[_i], kill_after);
 }
 END_TEST

@@ -1165,7 +1165,6 @@ START_TEST(thread_that_ends_gives_back_what_it_holds)
 	struct buffers_arena *arena = new_arena(1, arena_flags(_i));
 	struct buffers_item *item;
 
-	SKIP_IF(!can_tell_the_dead(), NO_DEAD);
 	for (unsigned i = 1; i < 20; i++) {
 		pthread_t thread;
 		void *held;
@@ -1193,7 +1192,6 @@ START_TEST(arena_can_be_destroyed_when_a_thread_ended_that_held_an_item)
 	pthread_t thread;
 	void *held;
 
-	SKIP_IF(!can_tell_the_dead(), NO_DEAD);
 	ck_assert_int_eq(pthread_create(&thread, NULL, get_append_and_hold, arena), 0);
 	ck_assert_int_eq(pthread_join(thread, &held), 0);
 	ck_assert_ptr_nonnull(held);
@@ -1255,61 +1253,62 @@ int main(void)
 	TCase *others = add_case(suite, "others");
 	TCase *end = add_case(suite, "end");
 	TCase *threads = add_case(suite, "threads");
+	int kinds = arena_kinds();
 
-	tcase_add_loop_test(window, window_of_any_size_is_used_to_its_last_byte, 0, ARENA_KINDS);
+	tcase_add_loop_test(window, window_of_any_size_is_used_to_its_last_byte, 0, kinds);
 	tcase_add_loop_test(window, window_of_many_gib_takes_memory_only_where_it_is_used, 0,
-			    ARENA_KINDS);
-	tcase_add_loop_test(window, all_room_of_many_gib_is_handed_out, 0, ARENA_KINDS);
-	tcase_add_loop_test(window, window_lies_within_reach_of_its_target, 0, ARENA_KINDS);
-	tcase_add_loop_test(window, window_lies_within_its_range, 0, ARENA_KINDS);
+			    kinds);
+	tcase_add_loop_test(window, all_room_of_many_gib_is_handed_out, 0, kinds);
+	tcase_add_loop_test(window, window_lies_within_reach_of_its_target, 0, kinds);
+	tcase_add_loop_test(window, window_lies_within_its_range, 0, kinds);
 	tcase_add_loop_test(window, window_is_where_memory_for_the_caller_alone_would_be, 0,
-			    ARENA_KINDS);
-	tcase_add_loop_test(window, gap_of_exactly_the_size_is_used, 0, ARENA_KINDS);
-	tcase_add_loop_test(window, highest_gap_is_left_to_the_window, 0, ARENA_KINDS);
-	tcase_add_loop_test(window, window_is_aligned_as_asked, 0, ARENA_KINDS);
+			    kinds);
+	tcase_add_loop_test(window, gap_of_exactly_the_size_is_used, 0, kinds);
+	tcase_add_loop_test(window, highest_gap_is_left_to_the_window, 0, kinds);
+	tcase_add_loop_test(window, window_is_aligned_as_asked, 0, kinds);
 	tcase_add_loop_test(window, bad_window_is_refused_and_changes_nothing, 0, BAD_WINDOWS);
 	tcase_add_test(window, no_window_is_einval);
-	tcase_add_loop_test(window, range_without_a_gap_changes_nothing, 0, ARENA_KINDS);
+	tcase_add_loop_test(window, range_without_a_gap_changes_nothing, 0, kinds);
 	tcase_add_loop_test(window, too_little_memory_is_enomem_and_changes_nothing, 0,
-			    ARENA_KINDS);
-	tcase_add_loop_test(window, too_few_descriptors_fail_by_the_book, 0, ARENA_KINDS);
+			    kinds);
+	tcase_add_loop_test(window, too_few_descriptors_fail_by_the_book, 0, kinds);
 	tcase_add_loop_test(window, memory_has_the_permissions_of_its_kind_at_every_step, 0,
-			    ARENA_KINDS);
-	tcase_add_loop_test(window, kind_may_stand_in_the_window, 0, ARENA_KINDS);
+			    kinds);
+	tcase_add_loop_test(window, kind_may_stand_in_the_window, 0, kinds);
 
-	tcase_add_loop_test(items, bad_get_is_einval_and_changes_nothing, 0, ARENA_KINDS);
-	tcase_add_loop_test(items, what_never_fits_is_enospc_and_changes_nothing, 0, ARENA_KINDS);
-	tcase_add_loop_test(items, whole_window_can_be_one_item, 0, ARENA_KINDS);
-	tcase_add_loop_test(items, items_are_used_as_any_others, 0, ARENA_KINDS);
-	tcase_add_loop_test(items, appends_of_any_size_are_whole, 0, ARENA_KINDS);
+	tcase_add_loop_test(items, bad_get_is_einval_and_changes_nothing, 0, kinds);
+	tcase_add_loop_test(items, what_never_fits_is_enospc_and_changes_nothing, 0, kinds);
+	tcase_add_loop_test(items, whole_window_can_be_one_item, 0, kinds);
+	tcase_add_loop_test(items, items_are_used_as_any_others, 0, kinds);
+	tcase_add_loop_test(items, appends_of_any_size_are_whole, 0, kinds);
 	tcase_add_loop_test(items, code_runs_unless_it_is_of_the_kind_that_does_not, 0,
-			    ARENA_KINDS);
+			    kinds);
 	tcase_add_loop_test(items, released_room_is_found_again_and_held_items_are_not, 0,
-			    ARENA_KINDS);
+			    kinds);
 	tcase_add_loop_test(items, room_that_is_held_by_others_is_enospc_until_they_release_it, 0,
-			    ARENA_KINDS);
-	tcase_add_loop_test(items, first_free_byte_is_aligned_as_asked, 0, ARENA_KINDS);
+			    kinds);
+	tcase_add_loop_test(items, first_free_byte_is_aligned_as_asked, 0, kinds);
 	tcase_add_loop_test(items, room_that_is_skipped_to_align_an_item_is_left_to_others, 0,
-			    ARENA_KINDS);
-	tcase_add_loop_test(items, random_sizes_use_up_the_window_without_loss, 0, ARENA_KINDS);
-	tcase_add_loop_test(items, exhausted_arena_says_enospc_and_stays_well, 0, ARENA_KINDS);
+			    kinds);
+	tcase_add_loop_test(items, random_sizes_use_up_the_window_without_loss, 0, kinds);
+	tcase_add_loop_test(items, exhausted_arena_says_enospc_and_stays_well, 0, kinds);
 
-	tcase_add_loop_test(others, arena_is_not_among_the_buffers_of_the_process, 0, ARENA_KINDS);
+	tcase_add_loop_test(others, arena_is_not_among_the_buffers_of_the_process, 0, kinds);
 	tcase_add_test(others, arenas_do_not_share_room);
 
-	tcase_add_loop_test(end, destroy_unmaps_everything, 0, ARENA_KINDS);
+	tcase_add_loop_test(end, destroy_unmaps_everything, 0, kinds);
 	tcase_add_test(end, destroy_of_nothing_is_einval);
-	tcase_add_loop_test(end, destroy_is_einval_while_an_item_is_held, 0, ARENA_KINDS);
-	tcase_add_loop_test(end, thousand_arenas_leak_nothing, 0, ARENA_KINDS);
+	tcase_add_loop_test(end, destroy_is_einval_while_an_item_is_held, 0, kinds);
+	tcase_add_loop_test(end, thousand_arenas_leak_nothing, 0, kinds);
 	tcase_add_test(end, arena_in_the_place_of_another_is_new);
 
-	tcase_add_loop_test(threads, threads_use_up_the_window_without_loss, 0, ARENA_KINDS);
+	tcase_add_loop_test(threads, threads_use_up_the_window_without_loss, 0, kinds);
 	tcase_add_test(threads, threads_make_and_destroy_arenas_of_their_own);
 	tcase_add_loop_test(threads, thread_that_ends_gives_back_what_it_holds, ARENA_SHARED,
-			    ARENA_KINDS);
+			    kinds);
 	tcase_add_loop_test(threads, arena_can_be_destroyed_when_a_thread_ended_that_held_an_item,
-			    ARENA_SHARED, ARENA_KINDS);
+			    ARENA_SHARED, kinds);
 	tcase_add_loop_test(threads, destroy_is_einval_while_another_thread_holds_an_item, 0,
-			    ARENA_KINDS);
+			    kinds);
 	return run_suite(suite);
 }

@@ -279,6 +279,33 @@ START_TEST(without_wiping_a_forked_child_starts_afresh)
 }
 END_TEST
 
+static int have_no_robust_mutexes(void *error)
+{
+	struct buffers_request window = { .size = MIB };
+	struct buffers_arena *arena;
+	size_t mappings;
+
+	STEP(refuse(SYS_get_robust_list, *(int *)error));
+	STEP(buffers_arena_destroy(buffers_arena_create(&window, 0)) == 0);
+	mappings = count_mappings(0, UINTPTR_MAX);
+	errno = 0;
+	arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
+	if (*(int *)error == ENOSYS)
+		STEP(!arena && errno == ENOSYS);
+	else	/* it only must not be looked at */
+		STEP(arena && buffers_arena_destroy(arena) == 0);
+	STEP(is_asan() || is_tsan() || count_mappings(0, UINTPTR_MAX) == mappings);
+	return 0;
+}
+
+START_TEST(without_robust_mutexes_nothing_is_shared_with_children)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(have_no_robust_mutexes, &(int){ ENOSYS });
+	run_child(have_no_robust_mutexes, &(int){ EPERM });
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("api-policy");
@@ -298,6 +325,7 @@ int main(void)
 
 	tcase_add_test(lacking, without_random_numbers_places_differ_still);
 	tcase_add_test(lacking, without_wiping_a_forked_child_starts_afresh);
+	tcase_add_test(lacking, without_robust_mutexes_nothing_is_shared_with_children);
 	suite_add_tcase(suite, lacking);
 	return run_suite(suite);
 }

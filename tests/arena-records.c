@@ -384,23 +384,43 @@ const char *record_check_all(const struct record_log *log, const struct buffers_
  * Arenas and children
  */
 
+/* Says once if it is false. */
+static bool is_had(bool (*can)(void), int *answer, const char *why)
+{
+	if (*answer < 0) {
+		*answer = can();
+		if (!*answer)
+			printf("skipped: %s\n", why);
+	}
+	return *answer;
+}
+
+bool can_share_arenas(void)
+{
+	static int answer = -1;
+
+	return is_had(can_tell_the_dead, &answer, NO_DEAD);
+}
+
 /* Memory of BUFFERS_WX that is shared can be written by a second mapping only. */
 static bool can_write(int number)
 {
-	static int can_map = -1;
+	static int answer = -1;
 
-	if ((number & 5) != 5 || (number & 2))
-		return true;
-	if (can_map < 0) {
-		can_map = can_map_twice();
-		if (!can_map)
-			printf("skipped: shared arenas of BUFFERS_WX: no second mapping here\n");
-	}
-	return can_map;
+	return (number & 5) != 5 || (number & 2) ||
+	       is_had(can_map_twice, &answer,
+		      "shared arenas of BUFFERS_WX: no second mapping here");
+}
+
+int arena_kinds(void)
+{
+	return can_share_arenas() ? ARENA_KINDS : ARENA_SHARED;
 }
 
 unsigned arena_flags(int number)
 {
+	if (number >= ARENA_SHARED && !can_share_arenas())
+		number -= ARENA_SHARED;
 	return ((number & 1) && can_write(number) ? BUFFERS_WX : 0) |
 	       (number & 2 ? BUFFERS_NOEXEC : 0) |
 	       (number & 4 ? BUFFERS_ARENA_FORK_SHARED : 0);

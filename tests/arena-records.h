@@ -76,9 +76,14 @@ const char *record_check(const struct record_log *log);
 const char *record_check_all(const struct record_log *log, const struct buffers_request *window,
 			     unsigned *unfinished);
 
-/* The flags that an arena can have, by number; those below 4 without FORK_SHARED. */
+/*
+ * The flags that an arena can have, by number; those below 4 without FORK_SHARED, which
+ * is left out where the system cannot do it.  How many numbers there are then.
+ */
 enum { ARENA_KINDS = 8, ARENA_SHARED = 4 };
 unsigned arena_flags(int number);
+int arena_kinds(void);
+bool can_share_arenas(void);
 
 /* A range that is free and just as large as its window, in whole pages. */
 struct buffers_request exact_window(size_t size);

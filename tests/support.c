@@ -227,27 +227,28 @@ bool can_wipe_on_fork(void)
 	return can;
 }
 
-static void *lock_and_end(void *mutex)
+static pthread_mutex_t *deadly;	/* shared with children */
+
+static bool is_lock_taken(void)
 {
-	pthread_mutex_lock(mutex);
-	return NULL;
+	return pthread_mutex_lock(deadly) == 0;
 }
 
 bool can_tell_the_dead(void)
 {
-	static pthread_mutex_t mutex;
 	pthread_mutexattr_t attributes;
-	pthread_t thread;
+	bool can;
 
+	deadly = map_some(MAP_SHARED);
 	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	pthread_mutex_init(&mutex, &attributes);
-	if (pthread_create(&thread, NULL, lock_and_end, &mutex) != 0 ||
-	    pthread_join(thread, NULL) != 0 || pthread_mutex_trylock(&mutex) != EOWNERDEAD)
-		return false;
-	pthread_mutex_consistent(&mutex);
-	pthread_mutex_unlock(&mutex);
-	return true;
+	can = pthread_mutex_init(deadly, &attributes) == 0 && child_can(is_lock_taken) &&
+	      pthread_mutex_trylock(deadly) == EOWNERDEAD;
+	if (can)
+		pthread_mutex_unlock(deadly);
+	munmap(deadly, (size_t)getpagesize());
+	return can;
 }
 
 bool can_map_twice(void)

@@ -44,6 +44,13 @@ bool is_coverage(void);
 		}							\
 	} while (0)
 
+/* As ck_assert(), which writes to a file each time: for what is done by the thousand. */
+#define DEMAND(condition)					\
+	do {							\
+		if (!(condition))				\
+			ck_abort_msg("%s", #condition);		\
+	} while (0)
+
 /*
  * Forked children
  *
@@ -95,7 +102,7 @@ bool is_slow(void);
  *
  * Whether a process may lead another by ptrace(2), a filter of system calls can be
  * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
- * child, a robust mutex tells of a thread that ended with it, shared memory can be
+ * child, a robust mutex tells of a process that ended with it, shared memory can be
  * mapped a second time by mremap(2), and msync(2) tells what is not mapped.
  */
 #define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
@@ -104,7 +111,7 @@ bool can_filter(void);
 bool can_limit_memory(void);
 #define NO_WIPE "the system empties no memory at fork"
 bool can_wipe_on_fork(void);
-#define NO_DEAD "robust mutexes tell of no dead here"
+#define NO_DEAD "robust mutexes tell of no dead here, so nothing is shared with children"
 bool can_tell_the_dead(void);
 bool can_map_twice(void);
 #define NO_PROBES "msync() does not tell what is mapped here"

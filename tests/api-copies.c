@@ -7,13 +7,28 @@
 #include "support.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Two renamed copies of the shared object, and a plugin with the static archive. */
 enum { COPIES = 3 };
-static const char *const files[COPIES] = { COPY_ONE, COPY_TWO, PLUGIN };
+static const char *files[COPIES] = { COPY_ONE, COPY_TWO, PLUGIN };
+
+/* The last two can be those of another compiler's build: BUFFERS_TEST_OTHER names its directory. */
+static void take_other_build(void)
+{
+	static char paths[COPIES][PATH_MAX];
+	const char *other = getenv("BUFFERS_TEST_OTHER");
+
+	for (unsigned i = 1; other && i < COPIES; i++) {
+		snprintf(paths[i], sizeof(paths[i]), "%s/%s", other, files[i]);
+		files[i] = paths[i];
+	}
+}
 
 /* All orders of the three, with each of them in a link namespace of its own or not. */
 enum { ORDERS = 6, CASES = 2 * ORDERS };
@@ -419,6 +434,7 @@ int main(void)
 	TCase *one = tcase_create("one-locator");
 	TCase *races = tcase_create("races");
 
+	take_other_build();
 	tcase_set_tags(one, "fork");
 	tcase_set_timeout(one, 20);
 	tcase_add_loop_test(one, copies_have_code_of_their_own, 0, CASES);

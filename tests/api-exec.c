@@ -346,6 +346,8 @@ static int occupy(unsigned char *page, int kind)
 {
 	if (map_there(page, kind) != page) {
 		STEP(may_try_again());
+		/* From another address: so few are random that each of them may have something. */
+		STEP(use_and_publish() == 0);
 		become_role("occupied", kind);
 	}
 	fill_page(page, kind);

@@ -679,8 +679,10 @@ STEPS(void *, buffers_append_code, (void *item, const void *code, size_t size),
 END
 }
 
-# One run for each step, until there are no more.
+# One run for each step, until there are no more.  Not of the script that libtool makes of
+# it, whose shell the killer may not fit: it may be of another architecture.
 prefork_steps() {
+	prefork=$(./libtool --mode=execute echo examples/prefork)
 	printf '%s\n' 'x x=1' 'x x=2' 7 >"$scratch/lines"
 	printf '%s\n' 'x x=1 = 1' 'x x=2 = 2' '7 = 7' >"$scratch/answers"
 	wrong=0
@@ -688,7 +690,8 @@ prefork_steps() {
 	while
 		steps=$((steps + 1))
 		printf '\0\0\0\0' >"$scratch/steps"
-		with="env LD_PRELOAD=$scratch/killer.so KILL_STEPS=$scratch/steps KILL_AT=$steps"
+		with="env LD_LIBRARY_PATH=$LIBRARY_DIR LD_PRELOAD=$scratch/killer.so"
+		with="$with KILL_STEPS=$scratch/steps KILL_AT=$steps"
 		serve "$scratch/lines" -n 2 "$@"
 		[ -s "$scratch/err" ]
 	do

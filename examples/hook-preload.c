@@ -16,14 +16,11 @@
  *			jmp rest
  *
  * A jump of 5 bytes reaches 2 GiB.  One that reaches everywhere takes 14, and
- * many a function is shorter than that, or has a loop begin there.
+ * many a function is shorter than that, or has a loop begin there.  hook-x86.c has
+ * what depends on the processor.
  */
 
 #define _GNU_SOURCE
-
-#ifndef __x86_64__
-# error "this example moves instructions of x86-64 only"
-#endif
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -39,35 +36,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include <reloaded/buffers.h>
-#include <Zydis/Zydis.h>
+#include "hook-machine.h"
 
 enum {
-	PAGE = 4096,
-	JUMP = 5,		/* jmp rel32 */
-	FAR_JUMP = 14,		/* jmp [rip], and the address */
-	MOST_CODE = 256,	/* the stub takes 136, moved instructions less than 40 */
+	PAGE = 4096,		/* none is smaller */
 	ALIGNMENT = 16,
 };
 
-struct function {
-	uint8_t *entry;
-	size_t size;		/* 0: unknown */
-	const uint8_t *start;	/* the segment it lies in */
-	const uint8_t *end;
-	size_t stolen;		/* bytes of the instructions that the jump overwrites */
-	size_t far_stolen;	/* that a far jump would overwrite */
-	uintptr_t trampoline;	/* where they go on, moved */
-};
-
-struct code {
-	uintptr_t address;	/* of the first byte, when it is in place */
-	size_t size;
-	uint8_t bytes[MOST_CODE];
-};
-
-static bool refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static bool make_code(struct function *function, struct code *code);
-static bool overwrite(uint8_t *entry, uintptr_t stub);
+static void on_call(uintptr_t argument);
+static bool overwrite(const struct function *function, uintptr_t stub);
 
 /*
  * The lines that matter: a buffer near the function, code in it, a jump there
@@ -82,10 +59,10 @@ static bool hook(struct function *function)
 	if (!item)
 		return refuse("no executable memory within reach of a jump: %s", strerror(errno));
 	code.address = (uintptr_t)buffers_reserve(item, 0, ALIGNMENT);
-	is_placed = make_code(function, &code) &&
+	is_placed = machine_make_code(function, &code, on_call) &&
 		    buffers_append_code(item, code.bytes, code.size) != NULL;
 	buffers_release(item);
-	return is_placed && overwrite(function->entry, code.address);
+	return is_placed && overwrite(function, code.address);
 }
 
 /*
@@ -107,19 +84,6 @@ struct line {
 	size_t size;
 	char bytes[MOST_LINE];
 };
-
-static long system_call(long number, long a, long b, long c, long d, long e, long f)
-{
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long result;
-
-	__asm__ volatile("syscall" : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
-}
 
 static void put_character(struct line *line, char character)
 {
@@ -155,8 +119,9 @@ static size_t peek(uintptr_t address, char *bytes, size_t size)
 		{ (void *)address, first },
 		{ (void *)(address + first), size - first },
 	};
-	long got = system_call(SYS_process_vm_readv, system_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
-			       (long)&local, 1, (long)remote, 2, 0);
+	long got = machine_system_call(SYS_process_vm_readv,
+				       machine_system_call(SYS_getpid, 0, 0, 0, 0, 0),
+				       (long)&local, 1, (long)remote, 2);
 
 	return got > 0 ? (size_t)got : 0;
 }
@@ -228,7 +193,7 @@ static void tell_call(uintptr_t argument)
 	put_character(&line, '(');
 	put_argument(&line, argument);
 	put_text(&line, ")\n");
-	system_call(SYS_write, output, (long)line.bytes, (long)line.size, 0, 0, 0);
+	machine_system_call(SYS_write, output, (long)line.bytes, (long)line.size, 0, 0);
 }
 
 static void on_call(uintptr_t argument)
@@ -240,43 +205,7 @@ static void on_call(uintptr_t argument)
 	is_busy = false;
 }
 
-/*
- * The stub, which is copied to the buffer and falls through to what follows there
- */
-
-extern const uint8_t hook_stub[], hook_stub_callee[], hook_stub_end[];
-
-__asm__(
-	"	.pushsection .text\n"
-	"	.globl	hook_stub, hook_stub_callee, hook_stub_end\n"
-	"	.hidden	hook_stub, hook_stub_callee, hook_stub_end\n"
-	"hook_stub:\n"
-	"	push	%rbp\n"
-	"	mov	%rsp, %rbp\n"
-	"	.irp	register, rdi, rsi, rdx, rcx, r8, r9, r10, r11, rax\n"
-	"	push	%\\register\n"
-	"	.endr\n"
-	"	and	$-16, %rsp\n"
-	"	sub	$128, %rsp\n"
-	"	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7\n"
-	"	movaps	%xmm\\number, 16 * \\number(%rsp)\n"
-	"	.endr\n"
-	"	.byte	0x48, 0xb8\n"		/* movabs $on_call, %rax */
-	"hook_stub_callee:\n"
-	"	.quad	0\n"
-	"	call	*%rax\n"
-	"	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7\n"
-	"	movaps	16 * \\number(%rsp), %xmm\\number\n"
-	"	.endr\n"
-	"	lea	-72(%rbp), %rsp\n"
-	"	.irp	register, rax, r11, r10, r9, r8, rcx, rdx, rsi, rdi\n"
-	"	pop	%\\register\n"
-	"	.endr\n"
-	"	pop	%rbp\n"
-	"hook_stub_end:\n"
-	"	.popsection\n");
-
-static bool refuse(const char *format, ...)
+bool refuse(const char *format, ...)
 {
 	va_list arguments;
 
@@ -288,175 +217,20 @@ static bool refuse(const char *format, ...)
 	return false;
 }
 
-/*
- * Instructions
- */
-
-static ZydisDecoder decoder;
-
-static bool decode(const uint8_t *at, const uint8_t *end, ZydisDecodedInstruction *instruction)
+static bool overwrite(const struct function *function, uintptr_t stub)
 {
-	return at < end && ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(
-			&decoder, NULL, at, (size_t)(end - at), instruction));
-}
+	struct code jump = { .address = (uintptr_t)function->place };
+	uint8_t *page = function->place - jump.address % (uintptr_t)sysconf(_SC_PAGESIZE);
+	size_t size;
 
-static bool is_branch(const ZydisDecodedInstruction *instruction)
-{
-	return instruction->raw.imm[0].is_relative;
-}
-
-static uintptr_t target_of(const uint8_t *at, const ZydisDecodedInstruction *instruction)
-{
-	int64_t distance = is_branch(instruction) ? instruction->raw.imm[0].value.s :
-						    instruction->raw.disp.value;
-
-	return (uintptr_t)at + instruction->length + (uintptr_t)distance;
-}
-
-/* Whether what follows belongs to something else, or may. */
-static bool is_last(const ZydisDecodedInstruction *instruction)
-{
-	switch (instruction->mnemonic) {
-	case ZYDIS_MNEMONIC_HLT:
-	case ZYDIS_MNEMONIC_INT3:
-	case ZYDIS_MNEMONIC_UD2:
-		return true;
-	default:
-		return instruction->meta.category == ZYDIS_CATEGORY_RET ||
-		       instruction->meta.category == ZYDIS_CATEGORY_UNCOND_BR;
-	}
-}
-
-/* Bytes of the whole instructions that cover so many, or of all up to the last. */
-static size_t cover(const struct function *function, size_t least)
-{
-	const uint8_t *end = function->size ? function->entry + function->size : function->end;
-	ZydisDecodedInstruction instruction;
-	size_t size = 0;
-
-	while (size < least && decode(function->entry + size, end, &instruction)) {
-		size += instruction.length;
-		if (is_last(&instruction))
-			break;
-	}
-	return size;
-}
-
-/* Goes through data and padding, too: behind them it finds its step again. */
-static const uint8_t *find_branch_inside(const struct function *function, const uint8_t *at,
-					 const uint8_t *end)
-{
-	ZydisDecodedInstruction instruction;
-
-	while (at < end) {
-		if (!decode(at, end, &instruction)) {
-			at++;
-			continue;
-		}
-		if (is_branch(&instruction) &&
-		    target_of(at, &instruction) - (uintptr_t)function->entry - 1 <
-		    function->stolen - 1)
-			return at;
-		at += instruction.length;
-	}
-	return NULL;
-}
-
-/*
- * Moving them
- */
-
-static void put(struct code *code, const void *bytes, size_t size)
-{
-	memcpy(code->bytes + code->size, bytes, size);
-	code->size += size;
-}
-
-/* Sets the 32 bits at that offset, in the instruction that was put last. */
-static bool aim(struct code *code, size_t field, uintptr_t target)
-{
-	int64_t distance = (int64_t)(target - (code->address + code->size));
-	int32_t bits = (int32_t)distance;
-
-	if (bits != distance)
-		return refuse("what it uses at %p is out of the trampoline's reach",
-			      (void *)target);
-	memcpy(code->bytes + field, &bits, sizeof(bits));
-	return true;
-}
-
-static bool refuse_to_move(const ZydisDecodedInstruction *instruction)
-{
-	return refuse("its instruction %s cannot be moved",
-		      ZydisMnemonicGetString(instruction->mnemonic));
-}
-
-/* Short branches become long ones.  A call will return to the trampoline. */
-static bool move_branch(struct code *code, const uint8_t *at,
-			const ZydisDecodedInstruction *instruction)
-{
-	const uint8_t *distance = at + instruction->raw.imm[0].offset;
-	const uint8_t *opcode = distance - 1;
-	uint8_t bits = instruction->raw.imm[0].size;
-
-	if (bits == 32) {
-		put(code, at, (size_t)(distance - at));
-	} else if (bits == 8 && (*opcode & 0xf0) == 0x70) {
-		put(code, at, (size_t)(opcode - at));
-		put(code, (uint8_t[]){ 0x0f, *opcode + 0x10 }, 2);
-	} else if (bits == 8 && *opcode == 0xeb) {
-		put(code, at, (size_t)(opcode - at));
-		put(code, (uint8_t[]){ 0xe9 }, 1);
-	} else {
-		return refuse_to_move(instruction);
-	}
-	put(code, (uint8_t[4]){ 0 }, 4);
-	return aim(code, code->size - 4, target_of(at, instruction));
-}
-
-static bool move(struct code *code, const uint8_t *at, const ZydisDecodedInstruction *instruction)
-{
-	size_t start = code->size;
-
-	if (is_branch(instruction))
-		return move_branch(code, at, instruction);
-	put(code, at, instruction->length);
-	if (!(instruction->attributes & ZYDIS_ATTRIB_IS_RELATIVE))
-		return true;
-	if (instruction->address_width != 64)
-		return refuse_to_move(instruction);
-	return aim(code, start + instruction->raw.disp.offset, target_of(at, instruction));
-}
-
-static bool make_code(struct function *function, struct code *code)
-{
-	const uint8_t *rest = function->entry + function->stolen;
-	uintptr_t callee = (uintptr_t)on_call;
-	ZydisDecodedInstruction instruction;
-
-	put(code, hook_stub, (size_t)(hook_stub_end - hook_stub));
-	memcpy(code->bytes + (hook_stub_callee - hook_stub), &callee, sizeof(callee));
-	function->trampoline = code->address + code->size;
-	for (const uint8_t *at = function->entry; at < rest; at += instruction.length)
-		if (!decode(at, rest, &instruction) || !move(code, at, &instruction))
-			return false;
-	put(code, (uint8_t[JUMP]){ 0xe9 }, JUMP);
-	return aim(code, code->size - 4, (uintptr_t)rest);
-}
-
-static bool overwrite(uint8_t *entry, uintptr_t stub)
-{
-	struct code jump = { .address = (uintptr_t)entry };
-	uint8_t *page = entry - (uintptr_t)entry % PAGE;
-	size_t size = (size_t)(entry + JUMP - page);
-
-	put(&jump, (uint8_t[JUMP]){ 0xe9 }, JUMP);
-	if (!aim(&jump, 1, stub))
+	if (!machine_put_jump(&jump, stub))
 		return false;
+	size = (size_t)(function->place + jump.size - page);
 	/* Executable all the while: mprotect() itself may lie there. */
 	if (mprotect(page, size, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
 		return refuse("its code cannot be made writable: %s", strerror(errno));
-	memcpy(entry, jump.bytes, JUMP);
+	machine_write_jump(function->place, &jump);
+	buffers_flush_icache(function->place, jump.size);
 	mprotect(page, size, PROT_READ | PROT_EXEC);
 	return true;
 }
@@ -510,27 +284,9 @@ static bool look_up(struct function *function)
 	if (!function->entry)
 		return refuse("neither the program nor a library of it has such a function");
 	if (dl_iterate_phdr(find_segment, function) == 0 ||
-	    (symbol && ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT))
+	    (symbol && ELF32_ST_TYPE(symbol->st_info) == STT_OBJECT))
 		return refuse("it is data, not a function");
 	function->size = symbol ? symbol->st_size : 0;
-	return true;
-}
-
-static bool may_move(struct function *function)
-{
-	const uint8_t *branch;
-
-	function->stolen = cover(function, JUMP);
-	if (function->stolen < JUMP)
-		return refuse("its code ends after %zu of the %d bytes that a jump takes",
-			      function->stolen, JUMP);
-	function->far_stolen = cover(function, FAR_JUMP);
-	branch = find_branch_inside(function, function->start, function->entry);
-	if (!branch)
-		branch = find_branch_inside(function, function->entry, function->end);
-	if (branch)
-		return refuse("a branch at %p goes into its first %zu bytes",
-			      (const void *)branch, function->stolen);
 	return true;
 }
 
@@ -574,8 +330,17 @@ static bool prepare(void)
 		     -1, 0);
 	if (calls == MAP_FAILED)
 		return refuse("no memory to count in: %s", strerror(errno));
-	return ZYAN_SUCCESS(ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64,
-					     ZYDIS_STACK_WIDTH_64));
+	return true;
+}
+
+static void tell_far_jump(const struct function *function)
+{
+	size_t stolen = function->far_stolen;
+
+	if (stolen < function->far_jump)
+		dprintf(output, "an absolute jump would not have fitted in its %zu bytes; ", stolen);
+	else if (function->far_jump)
+		dprintf(output, "an absolute jump would have cost %zu; ", stolen);
 }
 
 static void tell_success(const struct function *function)
@@ -583,16 +348,12 @@ static void tell_success(const struct function *function)
 	uintptr_t entry = (uintptr_t)function->entry;
 	bool is_above = function->trampoline > entry;
 	uintptr_t distance = is_above ? function->trampoline - entry : entry - function->trampoline;
-	size_t far = function->far_stolen;
 
 	dprintf(output, "hook: %s at %p: stole %zu bytes; ", name, (void *)function->entry,
 		function->stolen);
-	if (far < FAR_JUMP)
-		dprintf(output, "an absolute jump would not have fitted in its %zu bytes", far);
-	else
-		dprintf(output, "an absolute jump would have cost %zu", far);
-	dprintf(output, "; trampoline at %p, %zu KiB %s\n", (void *)function->trampoline,
-		distance / 1024, is_above ? "above" : "below");
+	tell_far_jump(function);
+	dprintf(output, "trampoline at %p, %zu KiB %s\n", (void *)function->trampoline,
+		(size_t)distance / 1024, is_above ? "above" : "below");
 }
 
 static pid_t hooked_process;
@@ -602,7 +363,7 @@ __attribute__((constructor)) static void start(void)
 	struct function function = { .size = 0 };
 
 	is_busy = true;
-	if (prepare() && look_up(&function) && may_move(&function) && hook(&function)) {
+	if (prepare() && look_up(&function) && machine_examine(&function) && hook(&function)) {
 		hooked_process = getpid();
 		tell_success(&function);
 	}

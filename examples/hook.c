@@ -13,10 +13,6 @@
 
 #define _GNU_SOURCE
 
-#ifndef __x86_64__
-# error "this example moves instructions of x86-64 only"
-#endif
-
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>

@@ -50,11 +50,11 @@ AC_SUBST([pc_prefix])
 AC_SUBST([pc_includedir])
 AC_SUBST([pc_libdir])])
 
-# BUFFERS_TARGET(VARIABLE): yes or no, whether low2g and prefork know the processor
-AC_DEFUN([BUFFERS_TARGET],
-[AC_MSG_CHECKING([whether examples/target.c makes code for the processor])
+# BUFFERS_PROCESSOR(VARIABLE, FILE): yes or no, whether the file has code for the processor
+AC_DEFUN([BUFFERS_PROCESSOR],
+[AC_MSG_CHECKING([whether $2 is for the processor])
 buffers_saved=$CPPFLAGS
 CPPFLAGS="$CPPFLAGS -I$srcdir"
-AC_COMPILE_IFELSE([AC_LANG_SOURCE([[#include "examples/target.c"]])], [$1=yes], [$1=no])
+AC_COMPILE_IFELSE([AC_LANG_SOURCE([[#include "$2"]])], [$1=yes], [$1=no])
 CPPFLAGS=$buffers_saved
 AC_MSG_RESULT([$$1])])

@@ -5,6 +5,8 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 # include "hook-x86.c"
+#elif defined(__AARCH64EL__)
+# include "hook-arm64.c"
 #else
 # error "there is no hook-*.c for this processor"
 #endif

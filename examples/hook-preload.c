@@ -3,10 +3,10 @@
  * hook-preload: the part of hook that the dynamic linker loads into the program
  *
  * Before main() runs, it overwrites the first instructions of the function
- * with a jump of 5 bytes to a buffer near by.  The code there tells us of the
- * call and goes on to the instructions that were overwritten, which lie there
- * too, changed to do the same at their new place, and from there back into the
- * function.
+ * with a jump to a buffer near by: 5 bytes on x86, 4 on AArch64.  The code there
+ * tells us of the call and goes on to the instructions that were overwritten,
+ * which lie there too, changed to do the same at their new place, and from
+ * there back into the function.
  *
  *	function:	jmp stub
  *	rest:		what was not overwritten
@@ -15,9 +15,9 @@
  *	trampoline:	what was overwritten
  *			jmp rest
  *
- * A jump of 5 bytes reaches 2 GiB.  One that reaches everywhere takes 14, and
- * many a function is shorter than that, or has a loop begin there.  hook-x86.c has
- * what depends on the processor.
+ * Such a jump reaches 2 GiB on x86-64, 128 MiB on AArch64.  One that reaches
+ * everywhere takes 14 or 16, and many a function is shorter than that, or has a
+ * loop begin there.  hook-*.c have what depends on the processor.
  */
 
 #define _GNU_SOURCE
@@ -286,7 +286,10 @@ static bool look_up(struct function *function)
 	if (dl_iterate_phdr(find_segment, function) == 0 ||
 	    (symbol && ELF32_ST_TYPE(symbol->st_info) == STT_OBJECT))
 		return refuse("it is data, not a function");
-	function->size = symbol ? symbol->st_size : 0;
+	if (symbol) {
+		function->size = symbol->st_size;
+		function->other = symbol->st_other;
+	}
 	return true;
 }
 

@@ -27,6 +27,8 @@ long increment(long argument) { return argument + 1; }
 # include "shapes-x86-64.h"
 #elif defined(__i386__)
 # include "shapes-i386.h"
+#elif defined(__AARCH64EL__)
+# include "shapes-arm64.h"
 #else
 # error "there is no shapes-*.h for this processor"
 #endif

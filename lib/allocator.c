@@ -234,12 +234,20 @@ static bool scan(struct search *search, struct place *place)
 		.down = search->range.start + before,
 	};
 
-	if (buffers_platform_maps_scan(&search->maps, visit_mapping, &scan) != 0)
-		return false;
+	/* Another thread may have closed the list: then it is done without. */
+	if (buffers_platform_maps_scan(&search->maps, visit_mapping, &scan) != 0) {
+		search->maps.kind = BUFFERS_MAPS_PROBE;
+		return walk(search, place);
+	}
 	note(&scan, (struct buffers_span){ scan.free_from, UINTPTR_MAX }, 0);
 	search->up = max(search->up, scan.up);
 	search->down = min(search->down, scan.down);
 	return nearest(search, place);
+}
+
+static bool next_place(struct search *search, struct place *place)
+{
+	return search->maps.kind == BUFFERS_MAPS_SCAN ? scan(search, place) : walk(search, place);
 }
 
 /* The place made as long as preferred, away from the target. */
@@ -301,8 +309,6 @@ static int map_and_pass(struct search *search, struct place place, struct buffer
  */
 static int map_nearest(struct search *search, struct buffers_span *mapped)
 {
-	bool (*next_place)(struct search *, struct place *) =
-		search->maps.kind == BUFFERS_MAPS_SCAN ? scan : walk;
 	uintptr_t refused = 0;
 	size_t step = search->size;
 	struct place place;

@@ -409,11 +409,13 @@ static int probe(struct buffers_span span, struct buffers_span *mapping)
 int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_span span,
 			       struct buffers_span *mapping)
 {
-	if (maps->kind == BUFFERS_MAPS_PROBE)
+	int error = EBADF;
+
+	if (maps->kind == BUFFERS_MAPS_QUERY)
+		error = query(maps->descriptor, span.start, mapping);
+	if (error && error != ENOENT)	/* also where another thread has closed it */
 		return probe(span, mapping);
-	if (query(maps->descriptor, span.start, mapping) != 0)
-		return ENOENT;
-	return mapping->start < span.end ? 0 : ENOENT;
+	return !error && mapping->start < span.end ? 0 : ENOENT;
 }
 
 /* "START-END PERMISSIONS ... NAME\n" in hexadecimal, read byte by byte. */

@@ -507,6 +507,22 @@ START_TEST(closed_list_cannot_be_read)
 }
 END_TEST
 
+START_TEST(mappings_are_found_when_another_closes_the_list)
+{
+	struct buffers_maps maps;
+	struct buffers_span found;
+	uintptr_t address = some_memory(1);
+	struct buffers_span span = { address, address + page() };
+
+	buffers_platform_maps_open(&maps);
+	SKIP_IF(maps.kind != BUFFERS_MAPS_QUERY, "nobody answers questions about mappings");
+	close(maps.descriptor);
+	ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &found), 0);
+	ck_assert_uint_le(found.start, span.start);
+	ck_assert_uint_ge(found.end, span.end);
+}
+END_TEST
+
 /* /proc/self/maps is empty once the main thread has ended; others go on. */
 static void *outlive_main(void *main_thread)
 {
@@ -843,6 +859,7 @@ int main(void)
 	tcase_add_test(maps, without_a_descriptor_mappings_are_probed);
 	tcase_add_test(maps, list_is_closed_on_exec);
 	tcase_add_test(maps, closed_list_cannot_be_read);
+	tcase_add_test(maps, mappings_are_found_when_another_closes_the_list);
 	tcase_add_test(maps, mappings_are_seen_after_the_main_thread_has_ended);
 	suite_add_tcase(suite, maps);
 

@@ -363,7 +363,7 @@ struct writing {
 	const char *fault;
 };
 
-enum { WORDS = 5, WORD_ROUNDS = 3000 };
+enum { WORDS = 5 };
 
 static const char *write_word(const struct writing *writing, uint64_t number)
 {
@@ -388,8 +388,10 @@ static void *keep_writing(void *context)
 {
 	struct writing *writing = context;
 
+	unsigned rounds = how_many(3000, 3000);
+
 	pthread_barrier_wait(writing->start);
-	for (uint64_t i = 0; i < WORD_ROUNDS && !writing->fault; i++)
+	for (uint64_t i = 0; i < rounds && !writing->fault; i++)
 		writing->fault = writing->item ? append_byte(writing, i) : write_word(writing, i);
 	return NULL;
 }

@@ -157,8 +157,10 @@ static int work_once(struct log *log)
  * The processes: one, its children and their children, each with threads
  */
 
-enum { LEVELS = 4, WORKERS = 2, FORKERS = 2, THREADS = WORKERS + FORKERS, ROUNDS = 50 };
+enum { LEVELS = 4, WORKERS = 2, FORKERS = 2, THREADS = WORKERS + FORKERS };
 enum { CHILDREN = 4, GRANDCHILDREN = 7 };	/* of each forking thread; of each child */
+
+#define ROUNDS	how_many(50, 50)
 
 /* What every process of the storm has, and none may see change in another. */
 static struct log logs[LEVELS][THREADS];

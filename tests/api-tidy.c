@@ -388,12 +388,13 @@ END_TEST
 
 static const struct buffers_request request = { .size = 16 };
 
-enum { STALE = 5000, STARTS = 30 };
+enum { STARTS = 30 };
+#define STALE how_many(5000, 5000)
 
 static void make_stale_files(void)
 {
 	make_place(PLACE_SHARED);
-	for (int i = 0; i < STALE; i++)
+	for (int i = 0; i < (int)STALE; i++)
 		if (!exists(notice_path(NULL, NO_PROCESS + i)))
 			write_notice(notice_path(NULL, NO_PROCESS + i));
 }
@@ -485,7 +486,7 @@ START_TEST(start_beside_5000_stale_files_is_measured)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	without = median_of_first_gets(false);
 	with = median_of_first_gets(true);
-	printf("first buffers_get(), median of %d: %.0f us, beside %d stale files %.0f us\n",
+	printf("first buffers_get(), median of %d: %.0f us, beside %u stale files %.0f us\n",
 	       STARTS, without, STALE, with);
 }
 END_TEST

@@ -397,7 +397,7 @@ START_TEST(memory_that_was_given_back_is_zero_when_it_comes_again)
 	void *last = NULL;
 
 	SKIP_IF_NO_VIEW(_i);
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < how_many(200, 200); i++) {
 		struct buffers_request request = {
 			.size = 64 * KIB,
 			.min_address = 256 * MIB,

@@ -359,7 +359,8 @@ END_TEST
 START_TEST(all_items_of_many_killed_are_used_to_the_last_byte)
 {
 	enum { HOLDERS = 16, ITEMS = 4 };
-	struct place place = new_place(ARENA_SHARED + _i, MIB, 1000);
+	size_t window = HOLDERS * ITEMS * (size_t)getpagesize();	/* an item is a page or more */
+	struct place place = new_place(ARENA_SHARED + _i, window > MIB ? window : MIB, 10000);
 	pid_t children[HOLDERS];
 
 	for (unsigned i = 0; i < HOLDERS; i++)

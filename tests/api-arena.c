@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define KIB ((size_t)1 << 10)
@@ -167,6 +168,7 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	void *large;
 
 	SKIP_IF(is_overcommit_strict(), "this system promises no more than it has");
+	prctl(PR_SET_THP_DISABLE, 1L, 0L, 0L, 0L);	/* it would take more at a time */
 	use_once();
 	before = resident_pages();
 	arena = new_arena(64 * GIB, arena_flags(_i));
@@ -1006,7 +1008,7 @@ START_TEST(arena_in_the_place_of_another_is_new)
 
 	use_once();
 	window = exact_window(100 * KIB);
-	for (unsigned i = 0; i < 200; i++) {
+	for (unsigned i = 0; i < how_many(200, 200); i++) {
 		unsigned flags = arena_flags((int)i % ARENA_KINDS);
 		struct buffers_arena *arena = buffers_arena_create(&window, flags);
 		struct buffers_item *item = buffers_arena_get(arena, 20, 1);
@@ -1087,7 +1089,7 @@ START_TEST(threads_use_up_the_window_without_loss)
 	unsigned unfinished;
 
 	use_once();
-	window = exact_window(4 * MIB);
+	window = exact_window(how_many(64, 64) * 64 * KIB);
 	arena = buffers_arena_create(&window, arena_flags(_i));
 	ck_assert_ptr_nonnull(arena);
 	for (unsigned i = 0; i < THREADS; i++) {

@@ -437,8 +437,12 @@ static int hole_is_found(void *hole_)
 		.target = (const void *)(hole + MIB),
 		.size = 2 * page,
 	};
-	struct buffers_item *item = buffers_get(&request);
+	struct buffers_item *item;
 
+	/* One call first: it maps the library's own pages, wherever the system likes. */
+	STEP(buffers_get(&(struct buffers_request){ .max_address = 32 * MIB, .size = 1 }));
+	STEP(munmap((void *)hole, 2 * page) == 0);
+	item = buffers_get(&request);
 	STEP(item);
 	STEP((uintptr_t)buffers_base(item) == hole);
 	STEP(buffers_size(item) == 2 * page);
@@ -453,9 +457,8 @@ START_TEST(hole_of_exactly_the_size_is_found_in_packed_memory)
 	char *hole = block + 65 * MIB;
 
 	ck_assert_ptr_ne(block, MAP_FAILED);
-	for (size_t i = 0; i < 1000; i++)	/* many mappings around it */
+	for (size_t i = 0; i < 1000 && i * 4 * page < 64 * MIB; i++)	/* many mappings around it */
 		ck_assert_int_eq(mprotect(block + 64 * MIB + i * 4 * page, page, PROT_READ), 0);
-	ck_assert_int_eq(munmap(hole, 2 * page), 0);
 	run_child(hole_is_found, hole);
 }
 END_TEST

@@ -661,8 +661,10 @@ static int play_and_recover(void *number)
 {
 	struct scene scene, plain;
 
-	if (!set_scene(&scene, *(int *)number))
+	if (!set_scene(&scene, *(int *)number)) {
+		STEP(raise_limits());	/* or else why cannot be written to a file */
 		return 0;
+	}
 	STEP(use_all(&scene) == 0);
 	STEP(raise_limits());
 	plain = as_if_nothing_lacked(&scene);

@@ -48,6 +48,8 @@ static int note(const struct buffers_info *info, void *context)
 {
 	struct list *list = context;
 
+	if (is_unused_rest(info))
+		return 0;
 	if (list->count == MOST)
 		return -1;
 	list->start[list->count] = (uintptr_t)info->base;

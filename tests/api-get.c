@@ -558,7 +558,7 @@ static int add_up(const struct buffers_info *info, void *context)
 
 	ck_assert_ptr_nonnull(info->base);
 	ck_assert_uint_le(info->used, info->size);
-	totals->buffers++;
+	totals->buffers += !is_unused_rest(info);
 	totals->taken += info->taken == 1;
 	totals->used += info->used;
 	return 0;

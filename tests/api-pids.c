@@ -84,8 +84,7 @@ static bool run_first_process(int (*body)(void *context), void *context)
 
 static int count_one(const struct buffers_info *info, void *context)
 {
-	(void)info;
-	++*(unsigned *)context;
+	*(unsigned *)context += !is_unused_rest(info);
 	return 0;
 }
 

@@ -228,8 +228,7 @@ static void *first_call(void *context)
 
 static int count_buffers(const struct buffers_info *info, void *context)
 {
-	(void)info;
-	++*(size_t *)context;
+	*(size_t *)context += !is_unused_rest(info);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 /* support.c: what the test programs share */
 
 #include "config.h"
+#include "reloaded/buffers.h"
 #include "support.h"
 
 #include <errno.h>
@@ -385,4 +386,13 @@ size_t count_mappings(uintptr_t start, uintptr_t end)
 		meeting += mapping.start < end && start < mapping.end;
 	fclose(file);
 	return meeting;
+}
+
+bool is_unused_rest(const struct buffers_info *info)
+{
+	uintptr_t base = (uintptr_t)info->base;
+	uintptr_t page = base & ~((uintptr_t)getpagesize() - 1);
+
+	/* a locator begins with its own address */
+	return info->used == 0 && !info->taken && base != page && *(uintptr_t *)page == page;
 }

@@ -136,4 +136,11 @@ bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions);
 /* Counts mappings that meet [start, end). */
 size_t count_mappings(uintptr_t start, uintptr_t end);
 
+/*
+ * Whether it is what is left of a locator's page, where pages are larger than that, and
+ * nobody has used it yet: it is listed with the locator, before anybody asked.
+ */
+struct buffers_info;
+bool is_unused_rest(const struct buffers_info *info);
+
 #endif

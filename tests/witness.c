@@ -67,10 +67,11 @@ uintptr_t locator_of(const struct buffers_item *item)
 bool is_published_in(const char *place, const struct buffers_item *item)
 {
 	const char *path = notice_path(place, getpid());
+	off_t size = getpagesize() > 4096 ? getpagesize() : 4096;
 	struct stat status;
 
 	return lstat(path, &status) == 0 && status.st_mode == (S_IFREG | 0600) &&
-	       status.st_uid == geteuid() && status.st_nlink == 1 && status.st_size == 4096 &&
+	       status.st_uid == geteuid() && status.st_nlink == 1 && status.st_size == size &&
 	       read_address(path) == locator_of(item);
 }
 

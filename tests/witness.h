@@ -21,7 +21,7 @@ uintptr_t locator_of(const struct buffers_item *item);
 
 /*
  * The place where this process's file is and names the item's locator: a
- * regular file of 4096 bytes, mode 0600, one link.  "" when no place has a file
+ * regular file of 4096 bytes, or a page where that is larger, mode 0600, one link.  "" when no place has a file
  * of this process, NULL when what is there is no good.
  */
 const char *published_place(const struct buffers_item *item);

@@ -55,12 +55,12 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 	size_t first = address / FAKE_PAGE;
 	size_t end = first + size / FAKE_PAGE;
 
-	DEMAND(kind == BUFFERS_CODE);
-	DEMAND(address % FAKE_PAGE == 0);
-	DEMAND(size % FAKE_PAGE == 0);
-	DEMAND(size > 0);
-	DEMAND(first >= FAKE_FIRST);
-	DEMAND(end <= FAKE_PAGES);
+	ck_assert_uint_eq(kind, BUFFERS_CODE);
+	ck_assert_uint_eq(address % FAKE_PAGE, 0);
+	ck_assert_uint_eq(size % FAKE_PAGE, 0);
+	ck_assert_uint_gt(size, 0);
+	ck_assert_uint_ge(first, FAKE_FIRST);
+	ck_assert_uint_le(end, FAKE_PAGES);
 	fake.attempts++;
 	if (fake.error)
 		return fake.error;
@@ -113,7 +113,7 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 	size_t page = span.start / FAKE_PAGE;
 	size_t end = span.end / FAKE_PAGE;
 
-	DEMAND(maps->kind != BUFFERS_MAPS_SCAN);
+	ck_assert_int_ne(maps->kind, BUFFERS_MAPS_SCAN);
 	fake.questions++;
 	while (page < end && is_free(page) && !fake.seems_full)
 		page++;
@@ -134,7 +134,7 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void (*visit)(struct buffers_span mapping, void *context),
 			       void *context)
 {
-	DEMAND(maps->kind == BUFFERS_MAPS_SCAN);
+	ck_assert_int_eq(maps->kind, BUFFERS_MAPS_SCAN);
 	fake.questions++;
 	if (fake.scan_error)
 		return fake.scan_error;

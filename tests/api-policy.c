@@ -181,7 +181,8 @@ static int have_the_list_of_another(void *context)
 	STEP(mkdir("/proc/thread-self", 0755) == 0);
 	list = fopen("/proc/thread-self/maps", "w");
 	STEP(list);
-	STEP(fprintf(list, "10000-%jx rwxp 00000000 00:00 0\n",
+	STEP(fprintf(list, "10000-80000000 rwxp 00000000 00:00 0\n"
+		     "%jx-%jx rwxp 00000000 00:00 0\n", (uintmax_t)(uintptr_t)packed,
 		     (uintmax_t)(uintptr_t)packed + 16 * MIB) > 0);
 	STEP(fclose(list) == 0);
 	return place_all();

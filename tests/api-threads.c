@@ -310,7 +310,7 @@ START_TEST(cancelled_thread_leaks_nothing)
 	cancel_after(0, &request);	/* maps a stack, which is kept, and more of the C library's */
 	mappings = count_mappings(0, 2 * GIB);
 	for (unsigned i = 0; i < times; i++)
-		cancel_after(100000 + (long)i * (300000 / times), &request);
+		cancel_after(100000 + (long)i * (300000 / (long)times), &request);
 	ck_assert_uint_eq(open_descriptors(), descriptors);
 	ck_assert_uint_eq(count_mappings(0, 2 * GIB), mappings);
 }

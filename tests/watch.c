@@ -43,13 +43,14 @@ static struct line read_line(const char *text)
 
 /*
  * Calls `visit` with each mapping.  The kernel hands out whole lines, and never a
- * mapping twice, but what is mapped may change between two reads.
+ * mapping twice, but what is mapped may change between two reads.  False: there were none.
  */
-static void visit_lines(int maps, void (*visit)(const struct line *line, void *context),
+static bool visit_lines(int maps, void (*visit)(const struct line *line, void *context),
 			void *context)
 {
 	char text[16384 + 1];
 	size_t kept = 0;
+	bool has_lines = false;
 	ssize_t got;
 
 	lseek(maps, 0, SEEK_SET);
@@ -62,24 +63,28 @@ static void visit_lines(int maps, void (*visit)(const struct line *line, void *c
 			struct line line = read_line(at);
 
 			visit(&line, context);
+			has_lines = true;
 		}
 		kept = strlen(at);
 		memmove(text, at, kept);
 	}
+	return has_lines;
 }
 
 /* False where they are not to be seen. */
 static bool visit_maps(const struct watch *watch, int maps,
 		       void (*visit)(const struct line *line, void *context), void *context)
 {
-	int again = watch->is_copy ? open("/proc/self/maps", O_RDONLY | O_CLOEXEC) : -1;
+	bool is_seen;
 
-	if (watch->is_copy && again < 0)
+	if (!watch->is_copy)
+		return visit_lines(maps, visit, context);
+	maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	if (maps < 0)
 		return false;
-	visit_lines(watch->is_copy ? again : maps, visit, context);
-	if (watch->is_copy)
-		close(again);
-	return true;
+	is_seen = visit_lines(maps, visit, context);	/* an emulator's may be empty */
+	close(maps);
+	return is_seen;
 }
 
 static void count_one(const struct line *line, void *count)

@@ -653,7 +653,7 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 	if (error == EEXIST)
 		error = map_searching(&search, window->target, hindsight, mapped);
 	if (error == EADDRNOTAVAIL &&
-	    (search.was_refused || search.maps.kind == BUFFERS_MAPS_PROBE))
+	    (search.was_refused || search.maps.kind != BUFFERS_MAPS_QUERY))
 		error = map_any(&search, mapped);
 	return error;
 }

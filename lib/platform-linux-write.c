@@ -157,10 +157,8 @@ static int write_copy(int file, const struct place *place)
 	if (!buffers_platform_permissions(place->address, &permissions) ||
 	    (permissions & SYS_MAP_SHARED))
 		return EACCES;
-	if (permissions & SYS_MAP_WRITE) {	/* whatever the caller was told */
-		buffers_store((void *)place->address, place->bytes, place->size);
-		return 0;
-	}
+	if (permissions & SYS_MAP_WRITE)	/* not to this thread: pkeys(7) */
+		return write_in_place(file, place) ? 0 : EACCES;
 	copy = sys_map(place->length,
 		       PROT_READ | (permissions & SYS_MAP_EXECUTE ? PROT_EXEC : 0),
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1);

@@ -655,12 +655,24 @@ bool buffers_platform_is_readable(uintptr_t address, size_t size)
 }
 
 /* An atomic "or 0" by the kernel.  Nobody waits for what it would wake. */
-static bool is_writable_word(uintptr_t word)
+static bool can_or_nothing(uintptr_t word)
 {
 	uint32_t unused = 0;
 
 	return syscall(SYS_futex, &unused, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0L, 0L, word,
 		       FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0)) >= 0;
+}
+
+/*
+ * Emulators seal pages that they execute.  What is to be read there, were there a file to
+ * read from, makes them break the seal.
+ */
+static bool is_writable_word(uintptr_t word)
+{
+	if (can_or_nothing(word))
+		return true;
+	sys_read(-1, (void *)word, sizeof(uint32_t));
+	return can_or_nothing(word);
 }
 
 bool buffers_platform_is_writable(uintptr_t address, size_t size)

@@ -29,8 +29,6 @@ START_TEST(code_is_appended_called_and_changed)
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(kind_of(_i)->permissions[2] != 'x', "nothing to execute");
-	/* the kernel takes such a page for one that cannot be written */
-	SKIP_IF(is_emulated() && _i >= KINDS_APART, "qemu-user seals pages that were executed");
 	SKIP_IF(!can_replace_code(), "an emulator executes what was there before");
 	item = get_kind(kind_of(_i), 64 * KIB);
 	for (unsigned i = 0; i < how_many(3000, 3000); i++) {
@@ -649,6 +647,7 @@ START_TEST(children_forked_amid_writes_are_on_their_own)
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_tsan(), "it does not let children of threads go on");
+	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	storm.words = some_memory(kind_of(_i), 4096, false);
 	run_child(storm_on, &storm);
 }

@@ -397,6 +397,7 @@ START_TEST(memory_that_was_given_back_is_zero_when_it_comes_again)
 	void *last = NULL;
 
 	SKIP_IF_NO_VIEW(_i);
+	SKIP_IF(_i >= KINDS_APART && !can_probe(), NO_PROBES);
 	for (unsigned i = 0; i < how_many(200, 200); i++) {
 		struct buffers_request request = {
 			.size = 64 * KIB,

@@ -139,7 +139,7 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 	if (fake.scan_error)
 		return fake.scan_error;
 	for (size_t page = 0; page < FAKE_PAGES; page++)
-		if (fake.mapped[page])	/* one line a page: neighbours are not merged */
+		if (fake.mapped[page] || fake.seems_full)	/* one line a page: neighbours are not merged */
 			visit((struct buffers_span){ page * FAKE_PAGE,
 						     (page + 1) * FAKE_PAGE }, context);
 	/* as [vsyscall] is listed on x86-64, where nothing can be mapped */

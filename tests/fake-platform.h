@@ -14,7 +14,7 @@ enum {
 extern struct fake {
 	bool mapped[FAKE_PAGES];
 	bool refused[FAKE_PAGES];	/* seems free, cannot be mapped */
-	bool seems_full;		/* to questions */
+	bool seems_full;		/* to all who look */
 	int kind;			/* of struct buffers_maps */
 	struct buffers_span heap, stack;
 	int error;			/* of every mapping, unless 0 */

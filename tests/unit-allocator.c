@@ -15,7 +15,7 @@
 static const int kinds[] = {
 	BUFFERS_MAPS_QUERY, BUFFERS_MAPS_SCAN, BUFFERS_MAPS_PROBE, BUFFERS_MAPS_SCAN,
 };
-enum { PROBE = 2, KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 static void reset(int kind)
 {
@@ -808,13 +808,14 @@ START_TEST(refused_stretches_are_left_quickly)
 }
 END_TEST
 
-/* An emulator that holds all addresses; then probes tell nothing. */
+/* An emulator that holds all addresses, and lists these. */
 START_TEST(where_all_seems_occupied_the_system_is_asked)
 {
 	struct buffers_window wanted = window(16, 512, 256, 3);
 	struct buffers_span mapped;
 
-	reset(PROBE);
+	SKIP_IF(kinds[_i] == BUFFERS_MAPS_QUERY, "emulators answer no questions");
+	reset(_i);
 	fake.seems_full = true;
 	ck_assert_int_eq(map(&wanted, 0, &mapped), 0);
 	ck_assert_uint_eq(mapped.end, PAGES(512));
@@ -866,7 +867,7 @@ int main(void)
 	tcase_add_loop_test(rules, lost_race_goes_on, 0, KINDS);
 	tcase_add_loop_test(rules, errors_end_the_search, 0, KINDS);
 	tcase_add_loop_test(rules, refused_stretches_are_left_quickly, 0, KINDS);
-	tcase_add_test(rules, where_all_seems_occupied_the_system_is_asked);
+	tcase_add_loop_test(rules, where_all_seems_occupied_the_system_is_asked, 0, KINDS);
 	suite_add_tcase(suite, rules);
 	return run_suite(suite);
 }

@@ -407,7 +407,7 @@ struct turns {
 /* Twenty seconds at most, for the other may have failed. */
 static bool wait_for_turn(struct turns *turns, unsigned turn)
 {
-	for (unsigned i = 0; i < how_many(20000, 20000); i++) {
+	for (unsigned i = 0; i < 20000; i++) {
 		if (__atomic_load_n(&turns->turn, __ATOMIC_ACQUIRE) == turn)
 			return true;
 		usleep(i < 100 ? 10 : 1000);

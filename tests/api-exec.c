@@ -396,6 +396,7 @@ static int find_page_occupied(int kind)
 START_TEST(former_address_may_hold_anything)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(_i == UNBACKED && !can_map_beyond_end(), NO_MAPPING_BEYOND_END);
 	set_randomisation(true);	/* or the new program may have something there */
 	ck_assert(run_role_after_use("occupied", _i));
 	ck_assert_uint_eq(count_files(place_of_own()), 0);

@@ -416,6 +416,8 @@ START_TEST(nearest_free_place_is_taken)
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
 	SKIP_IF(_i == 3, "a stack's surroundings change while one looks");
+	SKIP_IF(!is_mapped_as((uintptr_t)&size, (uintptr_t)&size + 1, NULL),
+		"the emulator's list lacks mappings");
 	/* one call first: it maps the library's own pages */
 	ck_assert_ptr_nonnull(buffers_get(&(struct buffers_request){
 		.min_address = 16 * MIB, .max_address = 32 * MIB, .size = 1 }));
@@ -700,15 +702,27 @@ static size_t mapped_bytes(void)
 	return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* How many buffers a locator takes beside what is left of its page. */
+static size_t capacity_of_a_locator(size_t page)
+{
+	return (is_64_bit() ? 203 : 255) - (page - 4 * KIB + 16 * KIB - 1) / (16 * KIB);
+}
+
+struct shortage {
+	size_t left;	/* bytes */
+	bool is_full;	/* the first locator */
+};
+
 /*
  * Something of what a new process or a full locator needs cannot be had:
- * allowed to map so many pages, a request fails and gives all of them back.
+ * allowed to map so much, a request fails and gives all of it back.
  */
-static int run_short(void *pages)
+static int run_short(void *context)
 {
+	const struct shortage *shortage = context;
 	struct buffers_request request = { .size = 64 * KIB };
-	size_t capacity = *(size_t *)pages >= 16 ? is_64_bit() ? 203 : 255 : 0;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t capacity = shortage->is_full ? capacity_of_a_locator(page) : 0;
 	struct totals totals = { 0 };
 	struct rlimit before;
 	size_t mapped;
@@ -717,25 +731,27 @@ static int run_short(void *pages)
 	for (size_t i = 0; i < capacity; i++)
 		STEP(buffers_get(&request));
 	mapped = mapped_bytes();
-	before = set_limit(RLIMIT_AS, mapped + *(size_t *)pages * page);
+	before = set_limit(RLIMIT_AS, mapped + shortage->left);
 	error = buffers_get(&request) ? 0 : errno;
 	STEP(setrlimit(RLIMIT_AS, &before) == 0);
 	STEP(error == ENOMEM);
 	STEP(buffers_walk(add_up, &totals) == 0);
 	STEP(totals.buffers == capacity);
 	/* but for the state and the first locator, which the next request uses */
-	STEP(mapped_bytes() <= mapped + (capacity ? 0 : *(size_t *)pages * page));
+	STEP(mapped_bytes() <= mapped + (capacity ? 0 : shortage->left));
 	STEP(buffers_get(&request));
 	return 0;
 }
 
 START_TEST(request_that_fails_halfway_loses_nothing)
 {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
 	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
-	run_child(run_short, &(size_t){ 1 });	/* state, no locator */
-	run_child(run_short, &(size_t){ 2 });	/* both, no buffer */
-	run_child(run_short, &(size_t){ 16 });	/* buffer, no second locator */
+	run_child(run_short, &(struct shortage){ page, false });	/* state, no locator */
+	run_child(run_short, &(struct shortage){ 2 * page, false });	/* both, no buffer */
+	run_child(run_short, &(struct shortage){ 64 * KIB, true });	/* no second locator */
 }
 END_TEST
 

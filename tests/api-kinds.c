@@ -167,7 +167,8 @@ static int note(const struct buffers_info *info, void *context)
 	struct list *list = context;
 
 	ck_assert_uint_lt(list->count, sizeof(list->buffers) / sizeof(list->buffers[0]));
-	list->buffers[list->count++] = *info;
+	if (!is_unused_rest(info))
+		list->buffers[list->count++] = *info;
 	return 0;
 }
 

@@ -255,7 +255,8 @@ static void unlimit_size(void)
 
 START_TEST(limited_file_size)
 {
-	static const unsigned long limits[] = { 0, 1, 8, 511, 4095 };
+	const unsigned long page = (unsigned long)getpagesize();	/* as long as a notice */
+	const unsigned long limits[] = { 0, 1, 8, 511, 4095, page - 1 };
 	struct trouble trouble = { "RLIMIT_FSIZE", limit_size, unlimit_size, NEVER };
 
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
@@ -264,7 +265,7 @@ START_TEST(limited_file_size)
 		limit = limits[i];
 		live_through_all(&trouble);
 	}
-	limit = 4096;
+	limit = page;
 	trouble.is_published = ALWAYS;
 	live_through_all(&trouble);
 }

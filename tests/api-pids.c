@@ -322,6 +322,9 @@ static int be_number_1(const struct twin *twin)
 			new_page();	/* so that their locators differ in address */
 		STEP(meet_at(FIRST_HAS_PUBLISHED));
 	}
+	STEP(use_library());
+	/* with room for all that follows; what is left of a large page has it not */
+	buffers_release(buffers_get(&(struct buffers_request){ .size = 32 << 10 }));
 	item = use_library();
 	STEP(item && is_published(item));
 	if (twin->is_first)

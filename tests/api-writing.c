@@ -559,13 +559,13 @@ static int overwrite_own_code(void *context)
 	result = buffers_overwrite(code, after.bytes, CODE_SIZE);
 	if (result == 0) {
 		STEP(errno == 0);
-		STEP(call_code(code) == 77);
+		STEP(!can_replace_code() || call_code(code) == 77);
 		STEP(buffers_overwrite(code, before.bytes, CODE_SIZE) == 0);
 	} else {
 		STEP(errno == EACCES || errno == EINVAL || errno == ENOMEM);
 	}
 	STEP(memcmp(code, before.bytes, CODE_SIZE) == 0);
-	STEP(call_code(code) == 42);
+	STEP(!can_replace_code() || call_code(code) == 42);
 	return 0;
 }
 

@@ -59,7 +59,8 @@ static int note(const struct buffers_info *info, void *context)
 
 	if (listing->count == sizeof(listing->buffers) / sizeof(listing->buffers[0]))
 		return 1;
-	listing->buffers[listing->count++] = *info;
+	if (!is_unused_rest(info))
+		listing->buffers[listing->count++] = *info;
 	return 0;
 }
 

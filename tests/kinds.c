@@ -81,39 +81,3 @@ void catch_faults(void)
 	ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
 	ck_assert_int_eq(sigaction(SIGBUS, &action, NULL), 0);
 }
-
-/* At the end of a page: the emulator that does so clears what it knows of the first 4 KiB. */
-static unsigned char *new_code(unsigned number)
-{
-	struct code code = code_of(number);
-	unsigned char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned char *copy = page + PAGE - 64;
-
-	ck_assert_ptr_ne(page, MAP_FAILED);
-	memcpy(copy, code.bytes, CODE_SIZE);
-	__builtin___clear_cache((char *)copy, (char *)copy + CODE_SIZE);
-	return copy;
-}
-
-static bool is_replaced_code_new(void)
-{
-	unsigned char *old = new_code(1);
-	unsigned char *new = new_code(2);
-	bool is_new = call_code(old) == 1;
-
-	ck_assert_ptr_ne(mremap(new + 64 - PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-				old + 64 - PAGE), MAP_FAILED);
-	__builtin___clear_cache((char *)old, (char *)old + CODE_SIZE);
-	is_new &= call_code(old) == 2;
-	munmap(old + 64 - PAGE, PAGE);
-	return is_new;
-}
-
-bool can_replace_code(void)
-{
-	for (unsigned i = 0; i < 16; i++)
-		if (!is_replaced_code_new())
-			return false;
-	return true;
-}

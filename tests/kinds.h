@@ -49,12 +49,6 @@ unsigned char *some_memory(const struct kind *kind, size_t size, bool is_alone);
 void fill(unsigned char *bytes, size_t size, unsigned number);
 unsigned char *new_bytes(size_t size, unsigned number);
 
-/*
- * Whether code is executed that mremap(2) put in the place of other code.  Not in QEMU,
- * which keeps what it translated beyond the first 4 KiB of a page.
- */
-bool can_replace_code(void);
-
 /* From catch_faults() on, a fault is noted and jumps. */
 extern sigjmp_buf fault_escape;
 extern void *volatile fault_address;

@@ -104,7 +104,8 @@ bool is_slow(void);
  * Whether a process may lead another by ptrace(2), a filter of system calls can be
  * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
  * child, a robust mutex tells of a process that ended with it, shared memory can be
- * mapped a second time by mremap(2), and msync(2) tells what is not mapped.
+ * mapped a second time by mremap(2), msync(2) tells what is not mapped, and memory that
+ * lies beyond its file's end can be mapped.
  */
 #define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
 bool can_trace(void);
@@ -117,6 +118,14 @@ bool can_tell_the_dead(void);
 bool can_map_twice(void);
 #define NO_PROBES "msync() does not tell what is mapped here"
 bool can_probe(void);
+#define NO_MAPPING_BEYOND_END "memory beyond its file's end cannot be mapped here"
+bool can_map_beyond_end(void);
+
+/*
+ * Whether code is executed that mremap(2) put in the place of other code.  Not in QEMU,
+ * which keeps what it translated beyond the first 4 KiB of a page.
+ */
+bool can_replace_code(void);
 
 /* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
 uint64_t seed_random(void);

@@ -25,11 +25,22 @@ enum { BUFFERS = 1000 };
 
 static int in_the_executable;
 
-/* 1,000 buffers of 64 KiB, or a quarter of the reach; each held so that the next is a new one. */
+static size_t least_of(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Of 64 KiB each. */
+static size_t buffers_within(size_t reach)
+{
+	return least_of(BUFFERS, reach / 4 / (64 * KIB));
+}
+
+/* Each is held so that the next is a new one. */
 static void take_near(const void *target, size_t reach)
 {
 	struct buffers_request request = buffers_request_near(target, reach, 64 * KIB);
-	size_t count = reach / 4 < BUFFERS * 64 * KIB ? reach / 4 / (64 * KIB) : BUFFERS;
+	size_t count = buffers_within(reach);
 
 	for (size_t i = 0; i < count; i++) {
 		struct buffers_item *item = buffers_get(&request);
@@ -163,14 +174,41 @@ static bool can_grow_stack(void)
 	return waitpid(child, &status, 0) == child && status == 0;
 }
 
+/* From here to the next mapping. */
+static size_t room_below(uintptr_t here)
+{
+	static struct mapping maps[10000];
+	size_t count = read_maps(maps, 10000);
+	uintptr_t below = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (maps[i].end <= here)
+			below = maps[i].end;
+	return here - below;
+}
+
+/* What is left within the reach, if the buffers are at its far end. */
+static size_t depth_above_buffers(void)
+{
+	size_t room = room_below((uintptr_t)__builtin_frame_address(0));
+	size_t guard = 256 * (size_t)getpagesize();
+	size_t taken = buffers_within(BUFFERS_REACH_BRANCH) * 64 * KIB + guard + MIB;
+
+	room = least_of(room, BUFFERS_REACH_BRANCH);
+	return room > taken ? least_of(64 * MIB, room - taken) : 0;
+}
+
 /* The stack's limit is raised only after the buffers were made. */
 START_TEST(stack_grows_after_buffers_near_it)
 {
+	size_t depth;
+
 	SKIP_IF(!can_grow_stack(), "the stack cannot grow here");
+	depth = depth_above_buffers();
 	take_near(__builtin_frame_address(0), BUFFERS_REACH_BRANCH);
 	take_near(__builtin_frame_address(0), 1 * GIB);
 	set_limit(RLIMIT_STACK, 100 * MIB);
-	ck_assert_uint_gt(descend(64 * MIB), 0);
+	ck_assert_uint_gt(descend(depth), 0);
 }
 END_TEST
 

@@ -145,10 +145,11 @@ static enum verdict judge_signature(const struct errand *errand, const struct no
  */
 static bool is_in_our_frames(const struct errand *errand, uintptr_t address)
 {
-	enum { FRAMES_BELOW = 2048 };
+	enum { FRAMES_BELOW = 2048, OWN_FRAME = 1024 };	/* whose address may be its lower end */
 	uintptr_t bottom = (uintptr_t)__builtin_frame_address(0) - FRAMES_BELOW;
 
-	return address < errand->stack_top && address + BUFFERS_LOCATOR_SIZE > bottom;
+	return address < errand->stack_top + OWN_FRAME &&
+	       address + BUFFERS_LOCATOR_SIZE > bottom;
 }
 
 /* The kernel is asked to write only where it says that there is a locator. */

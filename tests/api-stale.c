@@ -352,8 +352,7 @@ static int lead_into_the_readers_frames(void *context)
 	unsigned visited = 0;
 
 	(void)context;
-	/* volatile, or a copy of the address may be kept in frames that are not the reader's */
-	for (volatile uintptr_t below = 0; below < 8192; below += sizeof(void *)) {
+	for (uintptr_t below = 0; below < 8192; below += sizeof(void *)) {
 		write_notice(path, (here - below) & ~(sizeof(void *) - 1));
 		STEP(buffers_walk(count, &visited) == 0);
 		STEP(visited == 0);

@@ -817,7 +817,7 @@ START_TEST(room_that_a_child_uses_up_in_its_copy_is_there_in_the_parent)
 	team.window = exact_window(MIB);
 	team.arena = buffers_arena_create(&team.window, arena_flags(_i));
 	ck_assert_ptr_nonnull(team.arena);
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < how_many(3, 3); i++) {
 		ck_assert_int_eq(append_records(&team), 0);
 		run_child(use_up_a_copy, &team);
 	}

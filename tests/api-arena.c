@@ -987,7 +987,7 @@ START_TEST(thousand_arenas_leak_nothing)
 	mappings = all_mappings();
 	descriptors = count_descriptors();
 	resident = resident_pages();
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < how_many(1000, 1000); i++) {
 		struct buffers_arena *arena = new_arena(256 * KIB, arena_flags(_i));
 		struct buffers_item *item = buffers_arena_get(arena, 20 * KIB, 16);
 

@@ -252,19 +252,22 @@ static int play(void *context)
 	return get_with_faults(scene->plan);
 }
 
+/* Where it is slow, every third. */
 static void try_all_positions(struct scene scene, int error, bool is_lasting)
 {
 	struct plan *plan = scene.plan;
 	bool until_exit = plan->until_exit;
-	unsigned position = 0;
+	unsigned step = is_slow() ? 3 : 1;
+	unsigned position = 1;
 
 	do {
-		*plan = (struct plan){ .position = ++position, .is_lasting = is_lasting,
+		*plan = (struct plan){ .position = position, .is_lasting = is_lasting,
 				       .error = error, .until_exit = until_exit };
 		run_child(play, &scene);
 		run_child(get_without_faults, NULL);
+		position += step;
 	} while (plan->failed);
-	ck_assert_uint_gt(position, 10);
+	ck_assert_uint_gt(plan->position, 10);
 }
 
 static struct plan *shared_plan(void)

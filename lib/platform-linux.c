@@ -779,8 +779,9 @@ uint64_t buffers_platform_random(void)
 
 	if (syscall(SYS_getrandom, &number, sizeof(number), GRND_NONBLOCK) == sizeof(number))
 		return number;
-	/* Early at boot, or refused: stretch what the kernel gave at exec. */
+	/* Early at boot, or refused: stretch what the kernel gave at exec, and parents share. */
 	memcpy(&number, (const void *)stack_top(), sizeof(number));
+	number ^= (uint64_t)buffers_platform_process() << 32;
 	number += 0x9e3779b97f4a7c15u * (1 + __atomic_fetch_add(&drawn, 1, __ATOMIC_RELAXED));
 	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
 	return number ^ number >> 32;

@@ -237,11 +237,34 @@ static int have_no_random_numbers(void *context)
 	return 0;
 }
 
+static int place_one(void *place)
+{
+	size_t allocated;
+
+	*(void **)place = buffers_alloc(&(struct buffers_request){ .size = 1 }, &allocated);
+	return 0;
+}
+
+static int fork_without_random_numbers(void *context)
+{
+	void **places = mmap(NULL, 2 * sizeof(*places), PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)context;
+	STEP(places != MAP_FAILED);
+	STEP(refuse(SYS_getrandom, ENOSYS));
+	run_child(place_one, &places[0]);
+	run_child(place_one, &places[1]);
+	STEP(places[0] && places[1] && places[0] != places[1]);
+	return 0;
+}
+
 START_TEST(without_random_numbers_places_differ_still)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	SKIP_IF(is_asan() || is_tsan(), "much of the address space is the sanitizer's");
 	run_child(have_no_random_numbers, NULL);
+	run_child(fork_without_random_numbers, NULL);
 }
 END_TEST
 

@@ -21,7 +21,7 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-enum { BUFFERS = 1000 };
+#define BUFFERS ((size_t)how_many(1000, 1000))
 
 static int in_the_executable;
 
@@ -223,7 +223,7 @@ START_TEST(stack_grows_when_only_its_own_room_is_left)
 	};
 
 	SKIP_IF(!can_grow_stack(), "the stack cannot grow here");
-	for (size_t i = 0; i < 600; i++)	/* 37 of its 133 MiB */
+	for (size_t i = 0; i < how_many(600, 600); i++)	/* 37 of its 133 MiB */
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	set_limit(RLIMIT_STACK, 100 * MIB);
 	ck_assert_uint_gt(descend(64 * MIB), 0);

@@ -279,12 +279,10 @@ static int edit_at(const struct scene *scene, struct place *place, size_t at, si
 	return look_around(scene, place);
 }
 
-static bool can_replace;	/* asked before any policy */
-
 /* Where the emulator may execute what was there before, calls tell nothing. */
 static bool returns(const void *code, uint32_t number)
 {
-	return !can_replace || call_code(code) == number;
+	return !can_replace_code() || call_code(code) == number;
 }
 
 static int call_at(const struct scene *scene, struct place *place, size_t at, uint32_t number)
@@ -742,7 +740,6 @@ int main(void)
 	TCase *threads = tcase_create("threads");
 
 	can_share = can_tell_the_dead();
-	can_replace = can_replace_code();
 	tcase_set_tags(scenes, "fork");
 	tcase_set_timeout(scenes, 60);
 	tcase_add_loop_test(scenes,

@@ -122,8 +122,9 @@ bool can_probe(void);
 bool can_map_beyond_end(void);
 
 /*
- * Whether code is executed that mremap(2) put in the place of other code.  Not in QEMU,
- * which keeps what it translated beyond the first 4 KiB of a page.
+ * Whether code is executed that took the place of other code.  Not in a machine of QEMU's,
+ * which keeps what it translated beyond the first 4 KiB of a page: not always, so that no
+ * attempt tells.
  */
 bool can_replace_code(void);
 

@@ -375,6 +375,7 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 	struct buffers_span found, run;
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
+	SKIP_IF(is_emulated() && page() > 4096, "the emulator's list lacks mappings");
 	some_memory(3);
 	scan_all(&list);
 	buffers_platform_maps_open(&maps);
@@ -385,8 +386,6 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 		if (mapping.end > all.end || mapping.end - mapping.start > 64 * GIB)
 			continue;
 		run = run_around(&list, i);
-		if ((run.start | run.end) & (page() - 1))	/* an emulator's own */
-			continue;
 		ck_assert_int_eq(buffers_platform_maps_find(&probe, mapping, &found), 0);
 		ck_assert_uint_eq(found.start, run.start);
 		if (run.end <= all.end)

@@ -544,7 +544,7 @@ END_TEST
 
 #ifdef HAVE_CODE
 uint32_t own_function(void);
-__asm__(".text\n.balign 64\n.globl own_function\n.type own_function, %function\nown_function:\n"
+__asm__(".text\n.balign 64\n" CODE_STATE ".globl own_function\n.type own_function, %function\nown_function:\n"
 	CODE_ASM ".size own_function, . - own_function\n.balign 64\n");
 
 static int overwrite_own_code(void *context)

@@ -6,7 +6,8 @@
  * CODE_WORD bytes from the start; so who changes these changes the number, and an
  * aligned word changes as a whole.  A function begins at a multiple of CODE_ALIGNMENT,
  * and only its first CODE_LEAST bytes are executed.
- * HAVE_CODE: they are known for this processor; CODE_ASM is assembly of code_of(42).
+ * HAVE_CODE: they are known for this processor; CODE_ASM is assembly of code_of(42), and
+ * CODE_STATE what stands before its label.
  * CODE_IS_COHERENT: who executes them while they change needs to do nothing about it.
  *
  * For installed.c this is C99 and C++, too.
@@ -36,7 +37,8 @@ enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, COD
 # define CODE_OTHER	{ 0, 0, 0, 0, 0xc0, 0x03, 0x1f, 0xd6 }	/* br x30 */
 #elif defined(__ARMEL__) && __ARM_ARCH >= 7
 # define HAVE_CODE 1
-# define CODE_ASM ".arm\n movw r0, 42\n bx lr\n"
+# define CODE_STATE ".arm\n"
+# define CODE_ASM "movw r0, 42\n bx lr\n"
 # define CODE_BYTES	{ 0, 0, 0, 0, 0x1e, 0xff, 0x2f, 0xe1 }
 # define CODE_OTHER	{ 0, 0, 0, 0, 0x0e, 0xf0, 0xa0, 0xe1 }	/* mov pc, lr */
 #elif defined(__riscv_compressed)
@@ -57,6 +59,10 @@ enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, COD
 #elif !defined(HAVE_CODE)
 # define CODE_BYTES	{ 0, 0, 0, 0, 1, 1, 1, 1 }
 # define CODE_OTHER	{ 0, 0, 0, 0, 2, 2, 2, 2 }
+#endif
+
+#ifndef CODE_STATE
+# define CODE_STATE ""
 #endif
 
 #ifndef CODE_IS_COHERENT

@@ -3,13 +3,10 @@
 
 #include "config.h"
 #include "kinds.h"
-#include "code.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
 const struct kind kinds[KINDS] = {
 	{ 0, 0, "rwxp", "" },

@@ -8,10 +8,19 @@
 # as it does the other tests: make check LOG_COMPILER=qemu-arm
 set -u
 export LC_ALL=C
-: "${LOG_COMPILER:=}" "${top_srcdir:?}"
-low2g="$LOG_COMPILER examples/low2g"
-prefork="$LOG_COMPILER examples/prefork"
-hook=examples/hook
+: "${LOG_COMPILER:=}" "${top_srcdir:?}" "${LIBRARY_DIR:?}"
+
+# program NAME: not the script that libtool may have made of it, which takes longer than
+# the program
+program() {
+	[ ! -e "examples/$1" ] || ./libtool --mode=execute echo "examples/$1"
+}
+
+low2g="$LOG_COMPILER $(program low2g)"
+prefork="$LOG_COMPILER $(program prefork)"
+hook=$(program hook)
+LD_LIBRARY_PATH=$(cd "$LIBRARY_DIR" && pwd)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -61,7 +70,7 @@ is_for_system() {
 }
 
 is_for() {
-	[ "$(machine_of "$(./libtool --mode=execute echo examples/low2g)")" = "$1" ]
+	[ "$(machine_of "$(program low2g)")" = "$1" ]
 }
 
 # By LOG_COMPILER, or by one that the kernel calls.
@@ -330,8 +339,10 @@ low2g_random() {
 	fi
 	seed=${BUFFERS_TEST_SEED:-$(($(date +%s) * 1000 + $$ % 1000))}
 	echo "BUFFERS_TEST_SEED=$seed"
+	random=200
+	[ -z "${BUFFERS_TEST_SLOW-}" ] || random=20
 	wrong=0
-	random_expressions "$seed" 200 >"$scratch/expressions"
+	random_expressions "$seed" "$random" >"$scratch/expressions"
 	while IFS='|' read -r expected expression; do
 		run $low2g "$expression" x=5 y=-123456 long_name=1099511627776
 		computes "$expected" >"$scratch/why" && tells_code && tells_bytes && continue
@@ -339,8 +350,8 @@ low2g_random() {
 		cat "$scratch/why"
 		wrong=$((wrong + 1))
 	done <"$scratch/expressions"
-	ok "low2g: 200 random expressions were made" \
-		is "$(wc -l <"$scratch/expressions")" 200
+	ok "low2g: $random random expressions were made" \
+		is "$(wc -l <"$scratch/expressions")" "$random"
 	ok "low2g: they are what Perl says they are" is "$wrong" 0
 }
 
@@ -699,10 +710,8 @@ STEPS(void *, buffers_append_code, (void *item, const void *code, size_t size),
 END
 }
 
-# One run for each step, until there are no more.  Not of the script that libtool makes of
-# it, whose shell the killer may not fit: it may be of another architecture.
+# One run for each step, until there are no more.
 prefork_steps() {
-	prefork=$(./libtool --mode=execute echo examples/prefork)
 	printf '%s\n' 'x x=1' 'x x=2' 7 >"$scratch/lines"
 	printf '%s\n' 'x x=1 = 1' 'x x=2 = 2' '7 = 7' >"$scratch/answers"
 	wrong=0
@@ -710,8 +719,7 @@ prefork_steps() {
 	while
 		steps=$((steps + 1))
 		printf '\0\0\0\0' >"$scratch/steps"
-		with="env LD_LIBRARY_PATH=$LIBRARY_DIR LD_PRELOAD=$scratch/killer.so"
-		with="$with KILL_STEPS=$scratch/steps KILL_AT=$steps"
+		with="env LD_PRELOAD=$scratch/killer.so KILL_STEPS=$scratch/steps KILL_AT=$steps"
 		serve "$scratch/lines" -n 2 "$@"
 		[ -s "$scratch/err" ]
 	do
@@ -796,29 +804,37 @@ same_as_plain() {
 # run_hook ARGUMENT...: an emulator that is a program of the system's complains of the
 # object, which it cannot load either
 run_hook() {
-	run $hook "$@"
+	run "$hook" "$@"
 	sed -i '/^ERROR: ld\.so: object .* from LD_PRELOAD cannot be preloaded/d' "$scratch/err"
 }
+
+# run_plain COMMAND...: unless it was the last one that ran without a hook
+run_plain() {
+	[ "$plain" != "$*" ] || return 0
+	run "$@"
+	plain=$*
+	plain_status=$status
+	mv "$scratch/out" "$scratch/plain"
+	mv "$scratch/err" "$scratch/plain-err"
+}
+plain=
 
 # compare FUNCTION COMMAND...: run the command without the hook and with it
 compare() {
 	function=$1
 	shift
-	run "$@"
-	plain_status=$status
-	mv "$scratch/out" "$scratch/plain"
-	mv "$scratch/err" "$scratch/plain-err"
+	run_plain "$@"
 	run_hook "$function" "$@"
 }
 
 # hook_libc COMMAND...: what glibc's functions look like depends on its version and on the
 # processor, so some may be refused, but none may make a difference.
 hook_libc() {
-	for function in malloc free read write memcpy memset strlen strchr getenv fopen open \
-		mmap mprotect syscall exit _exit pthread_mutex_lock __errno_location printf \
-		time setlocale fork _setjmp; do
-		for command; do
-			command -v "${command%% *}" >/dev/null || continue
+	for command; do
+		command -v "${command%% *}" >/dev/null || continue
+		for function in malloc free read write memcpy memset strlen strchr getenv \
+			fopen open mmap mprotect syscall exit _exit pthread_mutex_lock \
+			__errno_location printf time setlocale fork _setjmp; do
 			# shellcheck disable=SC2086
 			compare "$function" $command
 			ok "hook $function: ${command#"$scratch/"} does as without" same_as_plain
@@ -847,22 +863,20 @@ hook_getenv() {
 }
 
 hook_environment() {
-	# Libtool may have made a script of examples/hook, which sets these, and sorts.
-	ignored='^(_|LD_LIBRARY_PATH|BIN_SH|DUALCASE|SHLVL|PWD|OLDPWD)='
 	for setting in 'none' 'LD_PRELOAD=' 'LD_PRELOAD=libc.so.6' \
 		'LD_PRELOAD=libc.so.6 libc.so.6' 'RELOADED_HOOK=' 'RELOADED_HOOK=one:two'; do
+		plain=
 		case $setting in
 		none)
 			compare getenv env
 			;;
 		*)
-			plain_status=0
-			env "$setting" env >"$scratch/plain" 2>"$scratch/plain-err"
-			run env "$setting" $hook getenv env
+			run_plain env "$setting" env
+			run env "$setting" "$hook" getenv env
 			;;
 		esac
 		for file in plain out; do
-			grep -avE "$ignored" "$scratch/$file" | sort >"$scratch/filtered"
+			grep -av '^_=' "$scratch/$file" | sort >"$scratch/filtered"
 			mv "$scratch/filtered" "$scratch/$file"
 		done
 		ok "hook: the program sees the same environment, $setting" same_as_plain
@@ -870,33 +884,31 @@ hook_environment() {
 }
 
 hook_errors() {
-	run $hook getenv
+	run "$hook" getenv
 	ok "hook: nothing to run is exit status 2" is "$status" 2
 	ok "hook: and a line of usage" \
 		is "$(cat "$scratch/err")" 'usage: hook FUNCTION PROGRAM [ARGUMENT ...]'
-	run $hook a:b true
+	run "$hook" a:b true
 	ok "hook: a name that cannot be is exit status 2" is "$status" 2
 	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: no function is called "a:b"'
 	# a PATH without folders that this user may not read, which are errors of their own
-	run env PATH=/usr/bin:/bin $hook getenv no-such-program
+	run env PATH=/usr/bin:/bin "$hook" getenv no-such-program
 	ok "hook: a program that is not found is exit status 127" is "$status" 127
 	ok "hook: and a message" \
 		is "$(cat "$scratch/err")" 'hook: no-such-program: No such file or directory'
-	run $hook getenv /
+	run "$hook" getenv /
 	ok "hook: one that is not executable is exit status 126" is "$status" 126
 	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: /: Permission denied'
 }
 
 hook_object() {
-	real=$hook
-	[ ! -x examples/.libs/hook ] || real=examples/.libs/hook
 	mkdir "$scratch/alone" "$scratch/a b"
-	cp $real "$scratch/alone/hook"
+	cp "$hook" "$scratch/alone/hook"
 	run "$scratch/alone/hook" getenv true
 	ok "hook: without its object it fails" is "$status" 125
 	ok "hook: and says where it looked" is "$(sed "s|$scratch/alone/||g" "$scratch/err")" \
 		'hook: neither hook-preload.so nor .libs/hook-preload.so is there to be read'
-	cp $real "$scratch/a b/hook"
+	cp "$hook" "$scratch/a b/hook"
 	cp examples/.libs/hook-preload.so "$scratch/a b"
 	run "$scratch/a b/hook" getenv true
 	ok "hook: LD_PRELOAD takes no path with a blank" is "$status" 125
@@ -912,7 +924,7 @@ hook_policy() {
 		skip "hook: denying writable code needs perl and Linux 6.3"
 		return
 	fi
-	run perl "$scratch/deny" $hook getenv ls -d /
+	run perl "$scratch/deny" "$hook" getenv ls -d /
 	ok "hook: where policy denies writable code, the program runs" \
 		is "$status:$(cat "$scratch/out")" 0:/
 	ok "hook: and a message tells why it is not hooked" is_unpatched getenv \
@@ -1161,7 +1173,7 @@ hook_functions() {
 }
 
 test_hook() {
-	run env $hook
+	run env "$hook"
 	if [ "$status" = 126 ]; then
 		skip "hook: the kernel does not execute what was built"
 		return
@@ -1172,7 +1184,7 @@ test_hook() {
 	hook_system
 }
 
-if [ ! -e examples/low2g ] && [ ! -e $hook ]; then
+if [ ! -e examples/low2g ] && [ -z "$hook" ]; then
 	skip "no example was built: they know some processors, and no sanitizer"
 	exit 77
 fi
@@ -1182,7 +1194,7 @@ if [ -e examples/low2g ]; then
 else
 	skip "low2g and prefork were not built: they know some processors, and no sanitizer"
 fi
-if [ -e $hook ]; then
+if [ -n "$hook" ]; then
 	test_hook
 else
 	skip "hook was not built: it knows some processors, no sanitizer, and on x86 needs Zydis"

@@ -129,6 +129,7 @@ int main(int argc, char **argv)
 			puts(MACHINE);
 		return 0;
 	}
+	puts(MACHINE);	/* an emulator lets the C library's first request of memory set errno */
 	errno = 11;
 	TELL_ALL
 	printf("%ld\n", recursive(3));

@@ -171,7 +171,7 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	prctl(PR_SET_THP_DISABLE, 1L, 0L, 0L, 0L);	/* it would take more at a time */
 	use_once();
 	before = resident_pages();
-	arena = new_arena(64 * GIB, arena_flags(_i));
+	arena = new_arena((is_slow() ? 8 : 64) * GIB, arena_flags(_i));
 	item = buffers_arena_get(arena, 3 * GIB, 1);
 	ck_assert_ptr_nonnull(item);
 	large = buffers_reserve(item, 3 * GIB - 4, 1);

@@ -239,12 +239,12 @@ START_TEST(aligned_words_change_as_a_whole)
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_tsan(), "machine code is no access that TSan knows");
 	places = some_memory(kind, PLACES, false);
-	for (size_t offset = 0; offset < 64; offset += is_slow() ? 24 : 8)
+	for (size_t offset = 0; offset < 64; offset += is_slow() ? 40 : 8)
 		change_often(places + 4096 + offset, 8, is_code);
 	change_often(places + 4088, 8, is_code);
 	change_often(places + 2 * 4096 - 8, 8, is_code);
 	change_often(places + 2 * 4096, 8, is_code);
-	for (size_t offset = 4; offset < 64; offset += is_slow() ? 36 : 12)
+	for (size_t offset = 4; offset < 64; offset += is_slow() ? 44 : 12)
 		change_often(places + 2 * 4096 + offset, 4, is_code);
 	change_often(places + 4092, 4, is_code);
 	change_often(places + 4096, 4, is_code);

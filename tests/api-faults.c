@@ -252,12 +252,12 @@ static int play(void *context)
 	return get_with_faults(scene->plan);
 }
 
-/* Where it is slow, every third. */
+/* Where it is slow, every seventh. */
 static void try_all_positions(struct scene scene, int error, bool is_lasting)
 {
 	struct plan *plan = scene.plan;
 	bool until_exit = plan->until_exit;
-	unsigned step = is_slow() ? 3 : 1;
+	unsigned step = is_slow() ? 7 : 1;
 	unsigned position = 1;
 
 	do {

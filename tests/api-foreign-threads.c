@@ -153,7 +153,7 @@ START_TEST(both_work_at_once_and_nothing_is_lost)
 	SKIP_WITHOUT_SANDBOX();
 	pattern.random = seed_random();
 	pattern.first = arrive((enum arrival)_i);
-	pattern.end = now() + how_many(1, 10);
+	pattern.end = now() + how_many(1000, 10000) / 1e3;
 	fault = run_threads(work, workers, pattern);
 	ck_assert_msg(!fault, "%s", fault);
 	fault = read_back(workers, pattern.first);

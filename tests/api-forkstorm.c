@@ -425,7 +425,7 @@ START_TEST(processes_that_fork_in_threads_share_nothing_and_lose_nothing)
 	ck_assert_ptr_ne(board, MAP_FAILED);
 	board->seed = seed_random();
 	storm = start_child(be_first_process, NULL);
-	sleep(how_many(1, 10));
+	usleep(how_many(1000, 10000) * 1000);
 	__atomic_store_n(&board->is_over, true, __ATOMIC_RELEASE);
 	while (waitid(P_PID, (id_t)storm.process, &end, WEXITED | WNOWAIT) != 0)
 		ck_assert_int_eq(errno, EINTR);
@@ -620,7 +620,7 @@ START_TEST(child_killed_at_any_system_call_leaves_the_parent_well)
 	SKIP_IF(is_coverage(), "the counts of lines would be written by half");
 	SKIP_IF(!can_trace(), "ptrace() is refused");
 	start_as_parent();
-	for (n = 1; (child = stop_at_system_call(n)); n += is_slow() ? 3 : 1) {
+	for (n = 1; (child = stop_at_system_call(n)); n += is_slow() ? 7 : 1) {
 		kill_child(child);
 		assert_parent_is_well();
 	}

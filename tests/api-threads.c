@@ -26,7 +26,7 @@ static double seconds(void)
 {
 	const char *given = getenv("BUFFERS_TEST_SECONDS");
 
-	return given ? atof(given) : is_slow() ? 2 : 10;
+	return given ? atof(given) : is_slow() ? 0.3 : 10;
 }
 
 static double now(void)

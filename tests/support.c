@@ -60,7 +60,7 @@ unsigned how_many(unsigned some, unsigned full)
 {
 	if (getenv("BUFFERS_TEST_FULL"))
 		return full;
-	return is_slow() ? (some + 9) / 10 : some;
+	return is_slow() ? (some + 29) / 30 : some;
 }
 
 bool is_coverage(void)

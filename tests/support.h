@@ -69,7 +69,7 @@ void run_child(int (*body)(void *context), void *context);
 
 /*
  * How often a test repeats what takes long: `full` times under make check-slow
- * (BUFFERS_TEST_FULL in the environment), else `some`, and a tenth where it is slow.
+ * (BUFFERS_TEST_FULL in the environment), else `some`, and a thirtieth where it is slow.
  */
 unsigned how_many(unsigned some, unsigned full);
 

@@ -140,7 +140,7 @@ static bool map_and_check(const struct buffers_window *window, size_t preferred_
 START_TEST(nearest_place_is_taken_in_random_spaces)
 {
 	uint64_t seed = seed_random();
-	unsigned rounds = how_many(is_slow() ? 4000 : 20000, 20000);
+	unsigned rounds = how_many(20000, 20000);
 
 	for (unsigned round = 0; round < rounds; round++) {
 		struct buffers_window wanted;

@@ -573,7 +573,7 @@ static void *drain(void *context)
 
 START_TEST(room_that_is_used_between_looking_and_taking_is_noticed)
 {
-	for (unsigned round = 0; round < 200; round++) {
+	for (unsigned round = 0; round < how_many(200, 200); round++) {
 		struct crowd crowd;
 
 		crowd_init(&crowd, new_locator());

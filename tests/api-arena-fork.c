@@ -84,7 +84,7 @@ static void meet(struct team *team, unsigned phase)
 {
 	__atomic_add_fetch(&team->arrived[phase], 1, __ATOMIC_ACQ_REL);
 	while (__atomic_load_n(&team->arrived[phase], __ATOMIC_ACQUIRE) < team->members)
-		sched_yield();
+		give_way();
 }
 
 static void start_all(struct team *team, int (*body)(void *), pid_t children[MOST_CHILDREN])
@@ -269,7 +269,7 @@ static int find_exhausted_as_child(void *team)
 START_TEST(exhausted_arena_is_enospc_to_all_and_stays_well)
 {
 	struct team *team = new_team(ARENA_SHARED + _i % SHARED_KINDS,
-				     _i < SHARED_KINDS ? 2 * MIB : 100 * KIB, MIB);
+				     _i >= SHARED_KINDS || is_slow() ? 100 * KIB : 2 * MIB, MIB);
 	static const char bytes[] = "changed";
 	char *start = (char *)team->window.min_address;
 
@@ -599,7 +599,7 @@ static int append_before_and_after(void *context)
 	STEP(append_records(team) == 0);
 	meet(team, 0);
 	while (__atomic_load_n(&team->enough, __ATOMIC_ACQUIRE) == 0)
-		sched_yield();
+		give_way();
 	STEP(append_with_children(team) == 0);
 	meet(team, 1);
 	STEP(record_fill_up(team->log, team->arena));
@@ -610,14 +610,14 @@ static int append_before_and_after(void *context)
 
 START_TEST(destroy_in_the_parent_hurts_no_child)
 {
-	struct team *team = new_team(ARENA_SHARED + _i, 16 * MIB, MIB);
+	struct team *team = new_team(ARENA_SHARED + _i, (is_slow() ? 1 : 16) * MIB, MIB);
 	pid_t children[MOST_CHILDREN];
 
 	team->members = 5;
 	team->records = 100;
 	start_all(team, append_before_and_after, children);
 	while (__atomic_load_n(&team->arrived[0], __ATOMIC_ACQUIRE) < team->members)
-		sched_yield();
+		give_way();
 	ck_assert_int_eq(buffers_arena_destroy(team->arena), 0);
 	ck_assert(is_free(&team->window));
 	__atomic_store_n(&team->enough, 1, __ATOMIC_RELEASE);
@@ -814,7 +814,7 @@ START_TEST(room_that_a_child_uses_up_in_its_copy_is_there_in_the_parent)
 	unsigned unfinished;
 
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 }, 0));
-	team.window = exact_window(MIB);
+	team.window = exact_window(is_slow() ? 256 * KIB : MIB);
 	team.arena = buffers_arena_create(&team.window, arena_flags(_i));
 	ck_assert_ptr_nonnull(team.arena);
 	for (unsigned i = 0; i < how_many(3, 3); i++) {

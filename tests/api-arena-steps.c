@@ -245,7 +245,7 @@ static void try_all(const struct scene *scene,
 		return;
 	}
 	ck_assert_uint_lt(all.steps, MOST_STEPS);
-	stride = (all.steps - 1) / (is_slow() ? 5 : how_many(20, 200)) + 1;
+	stride = (all.steps - 1) / (is_slow() ? 2 : how_many(20, 200)) + 1;
 	for (unsigned steps = (unsigned)random_below(&seed, stride); steps < all.steps;
 	     steps += stride)
 		stop_after(scene, steps);

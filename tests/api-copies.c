@@ -389,7 +389,7 @@ static const char *append_byte(const struct writing *writing, uint64_t number)
 static void *keep_writing(void *context)
 {
 	struct writing *writing = context;
-	unsigned rounds = is_slow() ? 20 : 3000;
+	unsigned rounds = is_slow() ? 10 : 3000;
 
 	pthread_barrier_wait(writing->start);
 	for (uint64_t i = 0; i < rounds && !writing->fault; i++)

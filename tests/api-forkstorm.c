@@ -158,7 +158,8 @@ static int work_once(struct log *log)
  */
 
 enum { LEVELS = 4, WORKERS = 2, FORKERS = 2, THREADS = WORKERS + FORKERS };
-enum { CHILDREN = 4, GRANDCHILDREN = 7 };	/* of each forking thread; of each child */
+enum { CHILDREN = 4, MOST_GRANDCHILDREN = 7 };	/* of each forking thread; of each child */
+#define GRANDCHILDREN how_many(MOST_GRANDCHILDREN, MOST_GRANDCHILDREN)
 
 #define ROUNDS	how_many(50, 50)
 
@@ -321,7 +322,7 @@ static int fork_briefly(struct log *log)
 /* Forks those that stay, and until the end others that do not. */
 static int fork_all(struct log *log, unsigned amount)
 {
-	pid_t children[GRANDCHILDREN];
+	pid_t children[MOST_GRANDCHILDREN];
 	int line;
 
 	for (unsigned i = 0; i < amount; i++) {

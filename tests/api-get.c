@@ -246,7 +246,8 @@ START_TEST(first_2_gib_have_room)
 	struct buffers_request request = { .max_address = 2 * GIB, .size = 100 };
 	struct buffers_item *item = get(&request);
 
-	ck_assert_uint_ge(buffers_size(item), 64 * KIB);
+	if (buffers_size(item) < 64 * KIB)	/* then the gap is no larger */
+		ck_assert(is_mapped_as((uintptr_t)buffers_base(item) - 1, end_of(item) + 1, NULL));
 	if (!is_asan())		/* whose runtime maps what it likes */
 		ck_assert(is_mapped_as((uintptr_t)buffers_base(item), end_of(item), "rwxp"));
 }

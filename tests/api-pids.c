@@ -7,7 +7,6 @@
 #include "support.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +44,7 @@ static bool meet_at(unsigned point)
 	while (__atomic_load_n(&scene->arrivals[point], __ATOMIC_ACQUIRE) < 2) {
 		if (__atomic_load_n(&scene->has_failed, __ATOMIC_ACQUIRE))
 			return false;
-		sched_yield();
+		give_way();
 	}
 	return true;
 }

@@ -273,7 +273,7 @@ END_TEST
 /* Of many pages. */
 static size_t large_size(void)
 {
-	return is_slow() ? 2 * MIB : 4 * MIB;
+	return is_slow() ? MIB : 4 * MIB;
 }
 
 /* Around a boundary of pages, for each size and each place in a word. */

@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,16 +21,27 @@
 #include <time.h>
 #include <unistd.h>
 
-int run_suite(Suite *suite)
+static int run(Suite *suite, enum fork_status status)
 {
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
 	is_emulated();	/* tests may hide what tells */
+	srunner_set_fork_status(runner, status);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int run_suite(Suite *suite)
+{
+	return run(suite, CK_FORK_GETENV);
+}
+
+int run_suite_of_functions(Suite *suite)
+{
+	return run(suite, is_slow() ? CK_NOFORK : CK_FORK_GETENV);
 }
 
 void skip_all(const char *why)
@@ -154,6 +166,14 @@ bool is_emulated(void)
 bool is_slow(void)
 {
 	return is_emulated() || getenv("BUFFERS_TEST_SLOW");
+}
+
+void give_way(void)
+{
+	if (is_slow())
+		usleep(500);
+	else
+		sched_yield();
 }
 
 /* Whether the body, in a child, returns true. */

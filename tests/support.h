@@ -14,6 +14,9 @@
 /* Runs the suite and returns the exit status for main(). */
 int run_suite(Suite *suite);
 
+/* The same, of tests that leave the process as it was: where it is slow, they share it. */
+int run_suite_of_functions(Suite *suite);
+
 /* Why this program can test nothing here: prints it and exits with 77. */
 _Noreturn void skip_all(const char *why);
 
@@ -97,6 +100,12 @@ bool is_emulated(void);
 
 /* Whether all is slow: there, or where BUFFERS_TEST_SLOW in the environment says so. */
 bool is_slow(void);
+
+/*
+ * For a loop that waits for another process.  Where it is slow it takes a nap, for what an
+ * emulated processor does worst is to go from one process to another.
+ */
+void give_way(void);
 
 /*
  * What emulators and sandboxes lack, found by trying

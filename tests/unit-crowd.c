@@ -300,5 +300,5 @@ int main(void)
 	tcase_add_loop_test(all, busy_one_is_forgotten_when_others_have_sat_down_often, 0, TIMES);
 	tcase_add_test(all, more_threads_than_seats_do_no_harm);
 	suite_add_tcase(suite, all);
-	return run_suite(suite);
+	return run_suite_of_functions(suite);
 }

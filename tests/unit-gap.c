@@ -100,5 +100,5 @@ int main(void)
 	tcase_add_loop_test(gaps, highest_place_is_as_the_table_says, 0, CASES);
 	tcase_add_loop_test(gaps, every_alignment_leaves_just_enough_or_nothing, 0, 31);
 	suite_add_tcase(suite, gaps);
-	return run_suite(suite);
+	return run_suite_of_functions(suite);
 }

@@ -163,9 +163,11 @@ static void *look_on(void *context)
 {
 	struct watch *watch = context;
 
-	do
+	do {
 		visit_maps(watch, watch->thread_maps, look_at_one, &watch->has_seen);
-	while (!__atomic_load_n(&watch->stop, __ATOMIC_RELAXED) && !watch->has_seen);
+		if (is_slow())	/* leaves the processor to those who are looked at */
+			usleep(1000);
+	} while (!__atomic_load_n(&watch->stop, __ATOMIC_RELAXED) && !watch->has_seen);
 	return NULL;
 }
 

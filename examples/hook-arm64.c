@@ -131,6 +131,14 @@ static bool is_conditional(uint32_t instruction)
 	       is_test_and_branch(instruction);
 }
 
+/* cb of Armv9.6; autiasppc and retaasppc, which name the place of paciasppc. */
+static bool is_of_its_place(uint32_t instruction)
+{
+	return (instruction & 0x7e000000) == 0x74000000 ||
+	       (instruction & 0xff000000) == 0x55000000 ||
+	       (instruction & 0xff800000) == 0xf3800000;
+}
+
 static bool is_address(uint32_t instruction)		/* adr, adrp */
 {
 	return (instruction & 0x1f000000) == 0x10000000;
@@ -296,7 +304,8 @@ static bool move(struct code *code, const uint8_t *at)
 {
 	uint32_t instruction = instruction_at(at);
 
-	if (is_signing_with_place(instruction) || (instruction & 0xff000000) == 0xdc000000)
+	if (is_signing_with_place(instruction) || is_of_its_place(instruction) ||
+	    (instruction & 0xff000000) == 0xdc000000)
 		return refuse("its instruction 0x%08x cannot be moved", (unsigned)instruction);
 	if (is_branch(instruction))
 		return put_branch(code, instruction & 0xfc000000, target_of(at));

@@ -226,7 +226,10 @@ static bool overwrite(const struct function *function, uintptr_t stub)
 	if (!machine_put_jump(&jump, stub))
 		return false;
 	size = (size_t)(function->place + jump.size - page);
-	/* Executable all the while: mprotect() itself may lie there. */
+	/*
+	 * Executable all the while: mprotect() itself may lie there.  On arm64 its pages are
+	 * no longer guarded (PROT_BTI), which takes a defence from the program, and nothing else.
+	 */
 	if (mprotect(page, size, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
 		return refuse("its code cannot be made writable: %s", strerror(errno));
 	machine_write_jump(function->place, &jump);

@@ -269,13 +269,16 @@ static bool is_same(struct buffers_notice_id a, const struct buffers_notice_id *
 
 static int64_t now(void)
 {
-	struct { int64_t seconds, nanoseconds; } time;	/* as the kernel has it for all */
+	struct { long seconds, nanoseconds; } time;
 #ifdef SYS_clock_gettime64
-	long error = syscall(SYS_clock_gettime64, CLOCK_REALTIME, &time);
-#else
-	long error = syscall(SYS_clock_gettime, CLOCK_REALTIME, &time);
+	struct { int64_t seconds, nanoseconds; } long_time;
+
+	if (syscall(SYS_clock_gettime64, CLOCK_REALTIME, &long_time) == 0)	/* Linux 5.1 */
+		return long_time.seconds * SECOND + long_time.nanoseconds;
 #endif
-	return error ? 0 : time.seconds * SECOND + time.nanoseconds;
+	if (syscall(SYS_clock_gettime, CLOCK_REALTIME, &time) != 0)
+		return 0;
+	return time.seconds * SECOND + time.nanoseconds;
 }
 
 /* Negative for what is of the future; the time of a file may be any number. */

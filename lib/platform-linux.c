@@ -805,7 +805,31 @@ void buffers_platform_relax(unsigned attempt)
 	}
 }
 
+#ifdef __powerpc64__
+
+/*
+ * Compilers leave it to us: their __clear_cache() does nothing (Power ISA, book II,
+ * "Instruction Storage").  No processor of 64 bits has smaller blocks.
+ */
+void buffers_platform_flush_icache(void *start, size_t size)
+{
+	enum { BLOCK = 32 };
+	uintptr_t end = (uintptr_t)start + size;
+	uintptr_t first = (uintptr_t)start & ~(uintptr_t)(BLOCK - 1);
+
+	for (uintptr_t block = first; block < end; block += BLOCK)
+		__asm__ volatile("dcbst 0, %0" : : "r"(block) : "memory");
+	__asm__ volatile("sync" : : : "memory");
+	for (uintptr_t block = first; block < end; block += BLOCK)
+		__asm__ volatile("icbi 0, %0" : : "r"(block) : "memory");
+	__asm__ volatile("sync; isync" : : : "memory");
+}
+
+#else
+
 void buffers_platform_flush_icache(void *start, size_t size)
 {
 	__builtin___clear_cache((char *)start, (char *)start + size);
 }
+
+#endif

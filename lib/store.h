@@ -17,6 +17,9 @@ static inline bool buffers_is_whole(uintptr_t address, size_t size)
 	       (address & (size - 1)) == 0;
 }
 
+/* Alone, an integer of 64 bits is aligned to 4 on i386, and clang calls a function for it. */
+typedef uint64_t buffers_aligned_uint64 __attribute__((aligned(8)));
+
 /* One store if it can be. */
 static inline void buffers_store(void *to, const void *bytes, size_t size)
 {
@@ -27,7 +30,7 @@ static inline void buffers_store(void *to, const void *bytes, size_t size)
 		memmove(to, bytes, size);
 	} else if (size == 8) {
 		memcpy(&eight, bytes, size);
-		__atomic_store_n((uint64_t *)to, eight, __ATOMIC_RELEASE);
+		__atomic_store_n((buffers_aligned_uint64 *)to, eight, __ATOMIC_RELEASE);
 	} else {
 		memcpy(&four, bytes, size);
 		__atomic_store_n((uint32_t *)to, four, __ATOMIC_RELEASE);

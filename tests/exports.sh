@@ -65,6 +65,12 @@ else
 	echo "skipped: no shared object was built"
 fi
 
+# No emulator executes what was there before, so that no other test would notice.
+if echo | $CC -dM -E - | grep -q __powerpc64__ && [ -f "$shared" ]; then
+	$OBJDUMP -d "$shared" | grep -q 'icbi' || echo "$shared" >"$dir/unflushed"
+	none "it has the processor fetch code anew" "$dir/unflushed"
+fi
+
 if [ -f "$static" ]; then
 	# __odr_asan.NAME is what the address sanitizer adds for each NAME; compilers for i386
 	# add hidden functions that say where they are.

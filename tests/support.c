@@ -28,6 +28,8 @@ static int run(Suite *suite, enum fork_status status)
 
 	is_emulated();	/* tests may hide what tells */
 	srunner_set_fork_status(runner, status);
+	if (status == CK_NOFORK)	/* then Check knows no time limit */
+		alarm(300);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -57,7 +57,7 @@ static inline void *sys_map(size_t size, int protection, int flags, int file)
 {
 #ifdef SYS_mmap2
 	return (void *)syscall(SYS_mmap2, 0L, size, protection, flags, file, 0L);
-#elif defined(__s390x__)	/* calls have five arguments at most there */
+#elif defined(__s390x__)	/* which has the old call, of a block of arguments */
 	long arguments[] = { 0, (long)size, protection, flags, file, 0 };
 
 	return (void *)syscall(SYS_mmap, arguments);

@@ -92,7 +92,8 @@ extern "C" {
  *	x86-64	 2 GiB	JMP and CALL rel32: Intel SDM volume 2, "JMP", "CALL"
  *	i386	 all	rel32 wraps around the address space: same place
  *	AArch64	 128 MiB	B and BL, imm26: Arm ARM (DDI 0487) C6.2
- *	Arm	 32 MiB	A32 B and BL, imm24: Arm ARM (DDI 0406) A8.8.18
+ *	Arm	 32 MiB	A32 B and BL, imm24: Arm ARM (DDI 0406) A8.8.18; from T32
+ *			code, 16 MiB: ask for that with buffers_request_near()
  *	RISC-V	 2 GiB	AUIPC with JALR, 2048 bytes less upward and so one page
  *			more is left out: unprivileged ISA 2.4, 2.5.1
  *	POWER	 32 MiB	b and bl, LI: Power ISA 3.0 Book I, 2.4

@@ -22,6 +22,7 @@ struct search {
 	size_t preferred;	/* taken instead where the gap allows */
 	unsigned kind;		/* of memory */
 	bool is_aimed;		/* at the target of the window */
+	bool is_elsewhere;	/* in the process of the maps */
 	bool was_above;		/* the place that was found */
 	uintptr_t down, up;
 	struct buffers_span kept[2];	/* left to heap and stack; may be empty */
@@ -267,6 +268,9 @@ static int map_span(const struct search *search, struct buffers_span span,
 		    struct buffers_span *mapped)
 {
 	*mapped = span;
+	if (search->is_elsewhere)
+		return buffers_platform_map_in(&search->maps, span.start, length(span),
+					       search->kind);
 	return buffers_platform_map(span.start, length(span), search->kind);
 }
 
@@ -619,10 +623,9 @@ static int map_any(const struct search *search, struct buffers_span *mapped)
 }
 
 static bool search_init(struct search *search, const struct buffers_window *window,
-			size_t preferred)
+			struct buffers_span range, size_t preferred)
 {
 	size_t page = buffers_platform_granularity();
-	struct buffers_span range = buffers_platform_usable(window->range);
 
 	if (window->size > length(range))
 		return false;
@@ -644,10 +647,11 @@ static bool search_init(struct search *search, const struct buffers_window *wind
 int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 			  struct buffers_hindsight *hindsight, struct buffers_span *mapped)
 {
+	struct buffers_span range = buffers_platform_usable(window->range);
 	struct search search;
 	int error;
 
-	if (!search_init(&search, window, preferred))
+	if (!search_init(&search, window, range, preferred))
 		return EADDRNOTAVAIL;
 	error = map_ahead(&search, hindsight, mapped);
 	if (error == EEXIST)
@@ -664,5 +668,46 @@ int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight
 
 	if (error == 0)
 		buffers_allocator_forget(mapped, hindsight);
+	return error;
+}
+
+static int map_elsewhere(const struct buffers_maps *maps, const struct buffers_window *window,
+			 struct buffers_span usable, struct buffers_span *mapped)
+{
+	struct search search;
+
+	if (!search_init(&search, window, common(window->range, usable), 0))
+		return EADDRNOTAVAIL;
+	search.maps = *maps;
+	search.is_elsewhere = true;
+	if (!search.is_aimed)
+		aim(&search, random_target(&search));
+	return map_nearest(&search, mapped);
+}
+
+int buffers_allocator_map_in(uint32_t process, const struct buffers_window *window,
+			     struct buffers_span *mapped)
+{
+	struct buffers_span usable;
+	struct buffers_maps maps;
+	int error = buffers_platform_maps_open_in(process, &maps, &usable);
+
+	if (error)
+		return error;
+	error = map_elsewhere(&maps, window, usable, mapped);
+	buffers_platform_maps_close(&maps);
+	return error;
+}
+
+int buffers_allocator_unmap_in(uint32_t process, struct buffers_span mapped)
+{
+	struct buffers_span usable;
+	struct buffers_maps maps;
+	int error = buffers_platform_maps_open_in(process, &maps, &usable);
+
+	if (error)
+		return error;
+	error = buffers_platform_unmap_in(&maps, mapped.start, length(mapped));
+	buffers_platform_maps_close(&maps);
 	return error;
 }

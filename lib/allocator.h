@@ -68,6 +68,11 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 /* Gives such memory back.  EINVAL, ENOMEM. */
 int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight *hindsight);
 
+/* The same in another process.  Also ENOSYS, and EINVAL: there is no such process. */
+int buffers_allocator_map_in(uint32_t process, const struct buffers_window *window,
+			     struct buffers_span *mapped);
+int buffers_allocator_unmap_in(uint32_t process, struct buffers_span mapped);
+
 /* Notes that this is free again, whoever unmapped it. */
 void buffers_allocator_forget(struct buffers_span freed, struct buffers_hindsight *hindsight);
 

@@ -18,8 +18,7 @@
 #include "arena.h"
 #include "chain.h"
 #include "process.h"
-
-#include <pthread.h>
+#include "thread.h"
 
 #define CHUNK_MOST	((size_t)64 << 10)	/* of the window, for a new item */
 #define CHUNKS		64			/* in a small window, for as many users */
@@ -34,7 +33,7 @@ _Static_assert((STRIDE * sizeof(struct buffers_item)) >=
 	       BUFFERS_CACHE_LINE + sizeof(struct buffers_item) - 1, "on lines of their own");
 
 struct lock {
-	pthread_mutex_t mutex;		/* robust, where the arena is shared */
+	struct buffers_robust_lock robust;	/* where the arena is shared */
 } __attribute__((aligned(BUFFERS_CACHE_LINE)));
 
 struct block {
@@ -81,33 +80,11 @@ static struct block *block_of(const struct buffers_item *item)
 	return (struct block *)((uintptr_t)item & ~(uintptr_t)(BUFFERS_LOCATOR_SIZE - 1));
 }
 
-static pthread_mutex_t *lock_of(const struct buffers_item *item)
+static struct buffers_robust_lock *lock_of(const struct buffers_item *item)
 {
 	struct block *block = block_of(item);
 
-	return &block->locks[(item - block->locator.items) / STRIDE].mutex;
-}
-
-/* Whose holder died lets others go on where that one stopped: nothing is ever half done. */
-static bool has_locked(int error, pthread_mutex_t *mutex)
-{
-	if (error == EOWNERDEAD)
-		error = pthread_mutex_consistent(mutex);
-	return error == 0;
-}
-
-static int init_lock(pthread_mutex_t *mutex)
-{
-	pthread_mutexattr_t attributes;
-	int error = pthread_mutexattr_init(&attributes);
-
-	if (!error)
-		error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	if (!error)
-		error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	if (!error)
-		error = pthread_mutex_init(mutex, &attributes);
-	return error;
+	return &block->locks[(item - block->locator.items) / STRIDE].robust;
 }
 
 /* Nobody will unlock for us what another thread had locked when we were forked. */
@@ -127,10 +104,8 @@ static void lock_private(uint32_t *holder)
 
 static bool lock(struct buffers_arena *arena)
 {
-	pthread_mutex_t *mutex = &arena->control->lock.mutex;
-
 	if (arena->is_shared)
-		return has_locked(pthread_mutex_lock(mutex), mutex);
+		return buffers_platform_lock(&arena->control->lock.robust);
 	lock_private(&arena->control->holder);
 	return true;
 }
@@ -138,7 +113,7 @@ static bool lock(struct buffers_arena *arena)
 static void unlock(struct buffers_arena *arena)
 {
 	if (arena->is_shared)
-		pthread_mutex_unlock(&arena->control->lock.mutex);
+		buffers_platform_unlock(&arena->control->lock.robust);
 	else
 		__atomic_store_n(&arena->control->holder, 0, __ATOMIC_RELEASE);
 }
@@ -187,15 +162,15 @@ static bool fits(const struct buffers_item *item, const struct buffers_window *w
 /* What the item says of its holder may be said by one who is dead: the lock decides. */
 static bool take_shared(struct buffers_item *item, const struct buffers_window *window)
 {
-	pthread_mutex_t *mutex = lock_of(item);
+	struct buffers_robust_lock *lock = lock_of(item);
 
-	if (!fits(item, window) || !has_locked(pthread_mutex_trylock(mutex), mutex))
+	if (!fits(item, window) || !buffers_platform_trylock(lock))
 		return false;
 	if (fits(item, window)) {
 		mark(block_of(item)->arena, item);
 		return true;
 	}
-	pthread_mutex_unlock(mutex);
+	buffers_platform_unlock(lock);
 	return false;
 }
 
@@ -207,7 +182,7 @@ void buffers_arena_release(struct buffers_item *item)
 	if (!is_ours(block_of(item)->arena, item))
 		return;
 	buffers_item_set_mark(item, 0);
-	if (pthread_mutex_unlock(lock_of(item)) != 0)
+	if (!buffers_platform_unlock(lock_of(item)))
 		buffers_item_set_mark(item, mark);
 }
 
@@ -249,23 +224,33 @@ static uintptr_t used_end(const struct buffers_arena *arena, const struct block 
 	return block == arena->control->blocks ? arena->window.start : end_of(block - 1);
 }
 
-static void begin_block(struct buffers_arena *arena, struct block *block)
+static int begin_block(struct buffers_arena *arena, struct block *block)
 {
+	int error = buffers_platform_commit((uintptr_t)block, sizeof(*block), BUFFERS_DATA);
+
+	if (error)
+		return error;
 	block->arena = arena;
 	block->locator.this_address = (uintptr_t)block;
+	return 0;
 }
 
-static struct block *block_with_room(struct buffers_arena *arena)
+static int find_block_with_room(struct buffers_arena *arena, struct block **found)
 {
 	struct block *block = last_block(arena);
+	int error;
 
+	*found = block;
 	if (slots_of(block) < SLOTS)
-		return block;
+		return 0;
 	if (block + 1 == arena->control->blocks + arena->block_count)
-		return NULL;
-	begin_block(arena, block + 1);
+		return ENOSPC;
+	error = begin_block(arena, block + 1);
+	if (error)
+		return error;
 	__atomic_store_n(&block->locator.next_locator, (uintptr_t)(block + 1), __ATOMIC_RELEASE);
-	return block + 1;
+	*found = block + 1;
+	return 0;
 }
 
 static void publish(struct block *block, unsigned slots)
@@ -278,17 +263,21 @@ static void publish(struct block *block, unsigned slots)
 /* Lists it, taken if it is for somebody. */
 static int add(struct buffers_arena *arena, struct buffers_span span, struct buffers_item **taken)
 {
-	struct block *block = block_with_room(arena);
-	unsigned slot = block ? slots_of(block) : 0;
 	struct buffers_item *item;
+	struct block *block;
+	unsigned slot;
+	int error = find_block_with_room(arena, &block);
 
-	if (!block)
-		return ENOSPC;
+	if (!error)
+		error = buffers_platform_commit(span.start, span.end - span.start, arena->kind);
+	if (error)
+		return error;
+	slot = slots_of(block);
 	item = &block->locator.items[slot * STRIDE];
-	if (arena->is_shared && init_lock(lock_of(item)) != 0)
+	if (arena->is_shared && !buffers_platform_lock_init(lock_of(item)))
 		return ENOMEM;
 	if (arena->is_shared && taken)	/* nobody else can have it; not to wait is no order of locks */
-		pthread_mutex_trylock(lock_of(item));
+		buffers_platform_trylock(lock_of(item));
 	*item = (struct buffers_item){
 		.base_address = span.start, .size = (uint32_t)(span.end - span.start),
 	};
@@ -364,10 +353,11 @@ static int carve(const struct buffers_chain *chain, const struct buffers_window 
  */
 
 /* What the thread used last, of the arena with that serial. */
-static __thread struct {
+struct last {
 	struct buffers_item *item;
 	uint64_t serial;
-} mine __attribute__((tls_model("initial-exec")));
+};
+static BUFFERS_THREAD struct last last;
 
 /* Also in a child whose kernel did not empty the page: its index is still right. */
 static void enter_process(struct buffers_arena *arena)
@@ -403,8 +393,7 @@ static int take_other(struct buffers_arena *arena, const struct buffers_window *
 			 __ATOMIC_RELAXED);
 	if (error)
 		return error;
-	mine.item = *item;
-	mine.serial = arena->serial;
+	*BUFFERS_MINE(last) = (struct last){ *item, arena->serial };
 	return 0;
 }
 
@@ -414,13 +403,13 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 	struct buffers_window wanted = {
 		.range = arena->window, .size = size, .alignment = alignment,
 	};
+	const struct last *mine = BUFFERS_MINE(last);
 
 	if (size > UINT32_MAX)
 		return ENOSPC;
-	if (mine.serial == arena->serial &&
-	    own_process(arena) &&
-	    (arena->is_shared ? take_shared : take_private)(mine.item, &wanted)) {
-		*item = mine.item;
+	if (mine->serial == arena->serial && own_process(arena) &&
+	    (arena->is_shared ? take_shared : take_private)(mine->item, &wanted)) {
+		*item = mine->item;
 		return 0;
 	}
 	return take_other(arena, &wanted, item);
@@ -476,9 +465,12 @@ static int map_control(struct buffers_arena *arena)
 	if (error)
 		return error;
 	arena->control = (struct control *)address;
-	begin_block(arena, arena->control->blocks);
-	if (arena->is_shared && (!buffers_platform_tells_the_dead() ||
-				 init_lock(&arena->control->lock.mutex) != 0))
+	error = buffers_platform_commit(address, offsetof(struct control, blocks), BUFFERS_DATA);
+	if (!error)
+		error = begin_block(arena, arena->control->blocks);
+	if (error)
+		return error;
+	if (arena->is_shared && !buffers_platform_lock_init(&arena->control->lock.robust))
 		return ENOSYS;
 	return 0;
 }
@@ -535,8 +527,10 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		.kind = window->kind,
 		.is_shared = is_shared,
 	};
-	int error = map_window(&plan, window);
+	int error = is_shared && !buffers_platform_tells_the_dead() ? ENOSYS : 0;
 
+	if (!error)
+		error = map_window(&plan, window);
 	if (error)
 		return error;
 	error = map_parts(&plan, arena);
@@ -548,15 +542,11 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 /* Whether a living thread of this process has it. */
 static bool is_held(struct buffers_arena *arena, struct buffers_item *item)
 {
-	pthread_mutex_t *mutex = lock_of(item);
-
 	if (!is_ours(arena, item))
 		return false;
-	if (!arena->is_shared)
+	if (!arena->is_shared || !buffers_platform_trylock(lock_of(item)))
 		return true;
-	if (!has_locked(pthread_mutex_trylock(mutex), mutex))
-		return true;
-	pthread_mutex_unlock(mutex);
+	buffers_platform_unlock(lock_of(item));
 	return false;
 }
 

@@ -12,6 +12,7 @@
 #include "process.h"
 #include "reloaded/buffers.h"
 #include "store.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <string.h>
@@ -25,13 +26,18 @@ _Static_assert(BUFFERS_CODE == 0 && BUFFERS_DATA == BUFFERS_NOEXEC && BUFFERS_TE
 
 /*
  * What the thread used last of each kind, to be tried first.  It counts only as long
- * as the process has the same first locator: a forked child has another.  (The dynamic
- * model of thread-local storage calls malloc().)
+ * as the process has the same first locator: a forked child has another.
  */
-static __thread struct {
+struct last {
 	struct buffers_item *item;
 	const struct buffers_locator *first;
-} mine[BUFFERS_KINDS] __attribute__((tls_model("initial-exec")));
+};
+static BUFFERS_THREAD struct last lasts[BUFFERS_KINDS];
+
+static inline struct last *last_of(enum buffers_kind kind)
+{
+	return &(*BUFFERS_MINE(lasts))[kind];
+}
 
 /* What a public call leaves in errno: an error, or what was there before. */
 static int conclude(int error, int saved)
@@ -138,10 +144,11 @@ static inline struct buffers_item *take_mine(const struct buffers_request *reque
 					      enum buffers_kind kind)
 {
 	const struct buffers_process *process = buffers_process_known(kind);
-	struct buffers_item *item = mine[kind].item;
+	const struct last *last = last_of(kind);
+	struct buffers_item *item = last->item;
 	uint32_t position;
 
-	if (!item || mine[kind].first != __atomic_load_n(&process->root.first, __ATOMIC_RELAXED))
+	if (!item || last->first != __atomic_load_n(&process->root.first, __ATOMIC_RELAXED))
 		return NULL;
 	position = buffers_item_position(item);
 	if (!is_met(request, item, position) || !buffers_item_take_at(item, position))
@@ -180,8 +187,7 @@ static int take_other(const struct buffers_window *window, struct buffers_item *
 	if (error)
 		return error;
 	mark_kind(*item, window->kind);
-	mine[window->kind].item = *item;
-	mine[window->kind].first = chain.first;
+	*last_of(window->kind) = (struct last){ *item, chain.first };
 	return 0;
 }
 
@@ -473,17 +479,54 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated)
 	return (void *)mapped.start;
 }
 
-int buffers_free(void *address, size_t allocated)
+/* Whether it can have been mapped. */
+static bool span_from(void *address, size_t allocated, struct buffers_span *span)
 {
 	uintptr_t start = (uintptr_t)address;
 	uintptr_t odd = buffers_platform_granularity() - 1;
-	int saved = errno;
-	int error = EINVAL;
 
-	if (address && allocated && !((start | allocated) & odd) &&
-	    allocated <= UINTPTR_MAX - start)
-		error = buffers_process_unmap((struct buffers_span){ start, start + allocated });
-	return conclude(error, saved);
+	*span = (struct buffers_span){ start, start + allocated };
+	return address && allocated && !((start | allocated) & odd) &&
+	       allocated <= UINTPTR_MAX - start;
+}
+
+int buffers_free(void *address, size_t allocated)
+{
+	struct buffers_span span;
+	int saved = errno;
+
+	return conclude(span_from(address, allocated, &span) ? buffers_process_unmap(span) :
+							       EINVAL, saved);
+}
+
+/*
+ * Private memory of other processes
+ */
+
+void *buffers_alloc_in(uint32_t process, const struct buffers_request *request,
+		       size_t *allocated)
+{
+	struct buffers_window window;
+	struct buffers_span mapped;
+	int saved = errno;
+	int error = allocated ? window_from(request, &window) : EINVAL;
+
+	if (!error)
+		error = window.kind == BUFFERS_TEXT ?
+			ENOSYS : buffers_allocator_map_in(process, &window, &mapped);
+	if (conclude(error, saved) != 0)
+		return NULL;
+	*allocated = mapped.end - mapped.start;
+	return (void *)mapped.start;
+}
+
+int buffers_free_in(uint32_t process, void *address, size_t allocated)
+{
+	struct buffers_span span;
+	int saved = errno;
+
+	return conclude(span_from(address, allocated, &span) ?
+			buffers_allocator_unmap_in(process, span) : EINVAL, saved);
 }
 
 /*

@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "chain.h"
+#include "thread.h"
 
 #include <limits.h>
 
@@ -24,15 +25,15 @@ static int make_apart(const struct buffers_chain *chain, const struct buffers_wi
 	return error;
 }
 
-/* The dynamic model of thread-local storage calls malloc(). */
 static unsigned own_seat(const struct buffers_chain *chain)
 {
-	static __thread unsigned seat __attribute__((tls_model("initial-exec")));
+	static BUFFERS_THREAD unsigned seat;
 	static unsigned last;
+	unsigned *mine = BUFFERS_MINE(seat);
 
-	if (!seat)
-		seat = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
-	return chain->seats + seat;
+	if (!*mine)
+		*mine = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	return chain->seats + *mine;
 }
 
 /* What may be had after all when nothing new can be made is sought everywhere. */

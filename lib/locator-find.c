@@ -359,15 +359,6 @@ static int publish(struct errand *errand, const struct buffers_root *root)
 	return error == EACCES ? publish_where(errand, &notice, true) : error;
 }
 
-/* Where something stands, somebody keeps us from replacing it. */
-static void publish_elsewhere(struct errand *errand, const struct buffers_root *root)
-{
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
-		if (errand->states[place] != PUT_UP)
-			errand->states[place] = NOTHING;
-	publish(errand, root);
-}
-
 static void set_once(uintptr_t *word, uintptr_t value)
 {
 	uintptr_t unset = 0;
@@ -397,6 +388,54 @@ static int offer(struct buffers_root *root, enum buffers_kind kind)
 	return 0;
 }
 
+/* Where notices are memory, the locator is one. */
+struct site {
+	const struct errand *errand;
+	unsigned place;
+};
+
+static int map_notice(void *context, size_t size, unsigned kind, uintptr_t *address)
+{
+	const struct site *site = context;
+	const struct errand *errand = site->errand;
+
+	return buffers_platform_notice_map(&errand->board, site->place, names[errand->kind],
+					   size, kind, address);
+}
+
+/* 0; EAGAIN: another was first, look again; else no place can be used so. */
+static int create_in_notice(const struct errand *errand, struct buffers_locator **locator)
+{
+	struct site site = { .errand = errand };
+	int error = EACCES;
+
+	for (; site.place < BUFFERS_BOARD_PLACES && error == EACCES; site.place++)
+		if (errand->states[site.place] == PUT_UP)
+			error = buffers_locator_create_in(errand->kind, map_notice, &site, locator);
+	return error;
+}
+
+static int offer_and_publish(struct errand *errand, struct buffers_root *root,
+			     struct buffers_locator **locator)
+{
+	int error = offer(root, errand->kind);
+
+	if (error)
+		return error;
+	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
+	return publish(errand, root);
+}
+
+/* Where something stands, somebody keeps us from replacing it. */
+static int publish_elsewhere(struct errand *errand, struct buffers_root *root,
+			     struct buffers_locator **locator)
+{
+	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+		if (errand->states[place] != PUT_UP)
+			errand->states[place] = NOTHING;
+	return offer_and_publish(errand, root, locator);
+}
+
 /*
  * Finding
  */
@@ -409,15 +448,13 @@ static int find_or_publish(struct errand *errand, struct buffers_root *root,
 	do {
 		if (find(errand, locator))
 			return 0;
-		error = offer(root, errand->kind);
-		if (error)
-			return error;
-		error = publish(errand, root);
+		error = create_in_notice(errand, locator);
+		if (error && error != EAGAIN)
+			error = offer_and_publish(errand, root, locator);
 	} while (error == EAGAIN && wait_a_moment(errand));
 	if (error == EAGAIN)
-		publish_elsewhere(errand, root);
-	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
-	return 0;
+		error = publish_elsewhere(errand, root, locator);
+	return error == ENOMEM ? ENOMEM : 0;
 }
 
 static struct buffers_locator *first_of(const struct buffers_root *root)

@@ -105,22 +105,35 @@ struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size)
 }
 
 /* What is beside a locator can be written, as the locator is. */
-int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator)
+int buffers_locator_create_in(enum buffers_kind kind,
+			      int (*map)(void *context, size_t size, unsigned kind,
+					 uintptr_t *address),
+			      void *context, struct buffers_locator **locator)
 {
 	size_t size = buffers_platform_granularity();
 	uintptr_t address;
 	int error = EACCES;
 
 	if (size > BUFFERS_LOCATOR_SIZE && kind != BUFFERS_TEXT)
-		error = buffers_platform_map_anywhere(size, kind, &address);
+		error = map(context, size, kind, &address);
 	if (error == EACCES) {
 		size = BUFFERS_LOCATOR_SIZE;
-		error = buffers_platform_map_anywhere(buffers_platform_granularity(),
-						      BUFFERS_DATA, &address);
+		error = map(context, buffers_platform_granularity(), BUFFERS_DATA, &address);
 	}
 	if (error == 0)
 		*locator = buffers_locator_init(address, size);
 	return error;
+}
+
+static int map_anywhere(void *context, size_t size, unsigned kind, uintptr_t *address)
+{
+	(void)context;
+	return buffers_platform_map_anywhere(size, kind, address);
+}
+
+int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator)
+{
+	return buffers_locator_create_in(kind, map_anywhere, NULL, locator);
 }
 
 void buffers_locator_destroy(struct buffers_locator *locator)

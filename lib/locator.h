@@ -76,8 +76,15 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator);
  */
 struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size);
 
-/* A new locator, for a chain of buffers of this kind, in memory of its own.  ENOMEM. */
+/*
+ * A new locator, for a chain of buffers of this kind, in memory of its own, or in what `map`
+ * maps.  ENOMEM, or what that says.
+ */
 int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator);
+int buffers_locator_create_in(enum buffers_kind kind,
+			      int (*map)(void *context, size_t size, unsigned kind,
+					 uintptr_t *address),
+			      void *context, struct buffers_locator **locator);
 void buffers_locator_destroy(struct buffers_locator *locator);
 
 /* For as long as an item is added.  Others wait. */

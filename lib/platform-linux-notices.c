@@ -518,6 +518,19 @@ static int replace(const struct buffers_board *board, int directory, const char 
 	return error;
 }
 
+int buffers_platform_notice_map(const struct buffers_board *board, unsigned place,
+				const char *name, size_t size, unsigned kind,
+				uintptr_t *address)
+{
+	(void)board;
+	(void)place;
+	(void)name;
+	(void)size;
+	(void)kind;
+	(void)address;
+	return ENOSYS;
+}
+
 int buffers_platform_notice_post(struct buffers_board *board, unsigned place, const char *name,
 				 const void *bytes, size_t size,
 				 const struct buffers_notice_id *old)

@@ -327,6 +327,15 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 	}
 }
 
+/* The kernel does, page by page. */
+int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind)
+{
+	(void)address;
+	(void)size;
+	(void)kind;
+	return 0;
+}
+
 int buffers_platform_unmap(uintptr_t address, size_t size)
 {
 	if (munmap((void *)address, size) == 0)
@@ -562,6 +571,7 @@ void buffers_platform_maps_open(struct buffers_maps *maps)
 	struct buffers_span mapping;
 	unsigned permissions;
 
+	*maps = (struct buffers_maps){ .descriptor = -1 };
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		maps->descriptor = sys_open(AT_FDCWD, names[i], O_RDONLY, 0);
 		if (maps->descriptor < 0)
@@ -593,6 +603,34 @@ bool buffers_platform_permissions(uintptr_t address, unsigned *permissions)
 	is_found = find_permissions(&maps, address, permissions);
 	buffers_platform_maps_close(&maps);
 	return is_found;
+}
+
+/* What could be had is memory by ptrace(2), and no library stops other processes. */
+int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
+				  struct buffers_span *usable)
+{
+	(void)process;
+	(void)maps;
+	(void)usable;
+	return ENOSYS;
+}
+
+int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, size_t size,
+			    unsigned kind)
+{
+	(void)maps;
+	(void)address;
+	(void)size;
+	(void)kind;
+	return ENOSYS;
+}
+
+int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size)
+{
+	(void)maps;
+	(void)address;
+	(void)size;
+	return ENOSYS;
 }
 
 /*
@@ -770,6 +808,44 @@ bool buffers_platform_tells_the_dead(void)
 	size_t size;
 
 	return syscall(SYS_get_robust_list, 0L, &list, &size) == 0 || errno != ENOSYS;
+}
+
+static pthread_mutex_t *mutex_of(struct buffers_robust_lock *lock)
+{
+	_Static_assert(sizeof(pthread_mutex_t) <= sizeof(*lock), "the lock is one");
+	return (pthread_mutex_t *)lock;
+}
+
+bool buffers_platform_lock_init(struct buffers_robust_lock *lock)
+{
+	pthread_mutexattr_t attributes;
+
+	return pthread_mutexattr_init(&attributes) == 0 &&
+	       pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0 &&
+	       pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0 &&
+	       pthread_mutex_init(mutex_of(lock), &attributes) == 0;
+}
+
+static bool has_locked(int error, pthread_mutex_t *mutex)
+{
+	if (error == EOWNERDEAD)
+		error = pthread_mutex_consistent(mutex);
+	return error == 0;
+}
+
+bool buffers_platform_lock(struct buffers_robust_lock *lock)
+{
+	return has_locked(pthread_mutex_lock(mutex_of(lock)), mutex_of(lock));
+}
+
+bool buffers_platform_trylock(struct buffers_robust_lock *lock)
+{
+	return has_locked(pthread_mutex_trylock(mutex_of(lock)), mutex_of(lock));
+}
+
+bool buffers_platform_unlock(struct buffers_robust_lock *lock)
+{
+	return pthread_mutex_unlock(mutex_of(lock)) == 0;
 }
 
 uint64_t buffers_platform_random(void)

@@ -40,7 +40,7 @@ enum buffers_kind {
 /* May be added to a kind where memory is mapped. */
 enum {
 	BUFFERS_SHARED = 4,	/* children that are forked later use the same */
-	BUFFERS_SPARSE = 8,	/* most of it will never be used */
+	BUFFERS_SPARSE = 8,	/* buffers_platform_commit() is called for what will be used */
 };
 
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
@@ -87,7 +87,13 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind);
 /* The same wherever the system likes; a page of data is there at once.  ENOMEM, EACCES. */
 int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
 
-/* EINVAL: there can be no such memory.  ENOMEM: the system refuses. */
+/*
+ * Makes a part of what was mapped as BUFFERS_SPARSE, of any address and size, usable; once
+ * more does no harm.  `kind` is what it was mapped as.  ENOMEM.
+ */
+int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind);
+
+/* What was mapped at once, whole.  EINVAL: there is no such memory.  ENOMEM: the system refuses. */
 int buffers_platform_unmap(uintptr_t address, size_t size);
 
 /*
@@ -96,6 +102,7 @@ int buffers_platform_unmap(uintptr_t address, size_t size);
  */
 struct buffers_maps {
 	int descriptor;
+	uintptr_t process;	/* a handle of another one, or 0 */
 	enum {
 		BUFFERS_MAPS_QUERY,	/* buffers_platform_maps_find() is fast */
 		BUFFERS_MAPS_SCAN,	/* only buffers_platform_maps_scan() works */
@@ -117,6 +124,20 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void (*visit)(struct buffers_span mapping, void *context),
 			       void *context);
+
+/*
+ * Another process's memory.  The maps that are opened are of that process, to be found in
+ * and closed as above; `usable` is what buffers_platform_usable() leaves of everything there.
+ * ENOSYS: this system has no such calls, and the other two are never called.
+ * EINVAL: there is no such process.  EACCES: it is not to be touched.
+ */
+int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
+				  struct buffers_span *usable);
+
+/* As buffers_platform_map() and buffers_platform_unmap(); also EINVAL: it has ended. */
+int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, size_t size,
+			    unsigned kind);
+int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size);
 
 /*
  * Copies memory that may not be there, of any address and size, the size a
@@ -187,6 +208,15 @@ int buffers_platform_notice_read(const struct buffers_board *board, unsigned pla
 				 struct buffers_notice_id *id, bool *is_fresh);
 
 /*
+ * Where a notice is memory that goes with the process, the first locator can be one: maps
+ * zeros of this kind, put up in a place where nothing stands.
+ * ENOSYS: notices are files.  EAGAIN: something stands there.  EACCES, ENOMEM: cannot be done.
+ */
+int buffers_platform_notice_map(const struct buffers_board *board, unsigned place,
+				const char *name, size_t size, unsigned kind,
+				uintptr_t *address);
+
+/*
  * Puts a notice up whole, at once, where nothing stands (old is NULL), or else
  * in the place of the one that was read.
  * EAGAIN: something else stands there, or is about to.  EACCES: cannot be done.
@@ -232,8 +262,22 @@ uint64_t buffers_platform_process_space(void);
 /* Whether this copy of the library is there until the process ends. */
 bool buffers_platform_stays_loaded(void);
 
-/* Whether a robust mutex tells the next who wants it that its holder is dead. */
+/*
+ * Locks in memory that processes share: the kernel unlocks what a thread holds that ends.
+ * Its next holder goes on where that one stopped.
+ *
+ * Whether there are such; the others are called only then, and say whether they could.
+ */
 bool buffers_platform_tells_the_dead(void);
+
+struct buffers_robust_lock {
+	uint64_t words[8];	/* as the system has it, and zero where it has none */
+};
+
+bool buffers_platform_lock_init(struct buffers_robust_lock *lock);
+bool buffers_platform_lock(struct buffers_robust_lock *lock);
+bool buffers_platform_trylock(struct buffers_robust_lock *lock);
+bool buffers_platform_unlock(struct buffers_robust_lock *lock);	/* false: others hold it */
 
 /* Not to be guessed from outside where the system has such numbers. */
 uint64_t buffers_platform_random(void);

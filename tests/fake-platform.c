@@ -147,6 +147,29 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 	return 0;
 }
 
+/* There is no other process. */
+int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
+				  struct buffers_span *usable)
+{
+	(void)process;
+	(void)maps;
+	(void)usable;
+	return ENOSYS;
+}
+
+int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, size_t size,
+			    unsigned kind)
+{
+	(void)maps;
+	return buffers_platform_map(address, size, kind);
+}
+
+int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size)
+{
+	(void)maps;
+	return buffers_platform_unmap(address, size);
+}
+
 uint64_t buffers_platform_random(void)
 {
 	return next_random(&fake.random);

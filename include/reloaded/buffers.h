@@ -105,7 +105,7 @@ extern "C" {
 # define BUFFERS_REACH_BRANCH	((size_t)0x80000000u - 2 * 4096)
 #elif defined(__i386__) || defined(_M_IX86)
 # define BUFFERS_REACH_BRANCH	(SIZE_MAX)
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(_M_ARM64)
 # define BUFFERS_REACH_BRANCH	((size_t)0x08000000u - 4096)
 #elif defined(__arm__) || defined(__powerpc__)
 # define BUFFERS_REACH_BRANCH	((size_t)0x02000000u - 4096)
@@ -387,6 +387,50 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated);
  * Thread-safe, not signal-safe.  Since 0.1.
  */
 int buffers_free(void *address, size_t allocated);
+
+/*
+ * buffers_alloc_in(): map memory in a range of another process
+ *
+ * process	its number, as GetCurrentProcessId() has it there
+ * request	as for buffers_get(), with addresses of that process; flags are 0 or
+ *		BUFFERS_NOEXEC
+ * allocated	set to the bytes that were mapped: size in whole pages
+ *
+ * As buffers_alloc(), and on Windows only.  A process of 64 bits may ask for memory of one
+ * of 32 bits.  The caller writes it as it does what else is that process's, by
+ * WriteProcessMemory() for one, and makes instructions visible there.
+ *
+ * Returns the address of the memory there, zeroed; not to be dereferenced here.
+ *
+ * EINVAL: as for buffers_get(), or allocated is NULL, or there is no such process, or not
+ * any more.
+ * EACCES: the caller may not map memory there; with it, PROCESS_QUERY_INFORMATION and
+ * PROCESS_VM_OPERATION.
+ * EADDRNOTAVAIL, ENOMEM: as above.
+ * ENOSYS: not on Windows; or BUFFERS_WX, for nothing would write it.
+ * *allocated is unchanged when it fails.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(2, 3)
+void *buffers_alloc_in(uint32_t process, const struct buffers_request *request,
+		       size_t *allocated);
+
+/*
+ * buffers_free_in(): give back what buffers_alloc_in() mapped
+ *
+ * process		its number
+ * address, allocated	as buffers_alloc_in() gave them, whole
+ *
+ * Memory that is not given back goes with its process.
+ *
+ * Returns 0.  EINVAL: as for buffers_free(), or there is no such process.
+ * EACCES: the caller may not unmap memory there.  ENOMEM: the kernel refuses.
+ * ENOSYS: not on Windows.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+int buffers_free_in(uint32_t process, void *address, size_t allocated);
 
 /*
  * struct buffers_arena: a window of address space that one user keeps for itself

@@ -12,6 +12,7 @@
 #include "config.h"
 #include "platform.h"
 #include "platform-linux.h"
+#include "text.h"
 
 #include <limits.h>
 #include <string.h>
@@ -30,40 +31,19 @@
  * Names
  */
 
-static char *put_text(char *at, const char *text)
-{
-	while (*text)
-		*at++ = *text++;
-	*at = '\0';
-	return at;
-}
-
-static char *put_number(char *at, uint64_t number, unsigned base, unsigned least_digits)
-{
-	char digits[24];
-	unsigned count = 0;
-
-	for (; number || count < least_digits; number /= base)
-		digits[count++] = "0123456789abcdef"[number % base];
-	while (count)
-		*at++ = digits[--count];
-	*at = '\0';
-	return at;
-}
-
 static void put_file_name(char *at, const char *name)
 {
-	at = put_text(at, name);
-	at = put_text(at, ", PID ");
-	put_number(at, buffers_platform_process(), 10, 1);
+	at = buffers_put_text(at, name);
+	at = buffers_put_text(at, ", PID ");
+	buffers_put_number(at, buffers_platform_process(), 10, 1);
 }
 
 /* A file that is not whole yet: ".", and 16 digits behind the name. */
 static void put_draft_name(char *at, const char *file)
 {
-	at = put_text(at, file);
-	at = put_text(at, ".");
-	put_number(at, buffers_platform_random(), 16, 16);
+	at = buffers_put_text(at, file);
+	at = buffers_put_text(at, ".");
+	buffers_put_number(at, buffers_platform_random(), 16, 16);
 }
 
 static const char *skip_text(const char *at, const char *text)
@@ -193,10 +173,10 @@ static int enter(int parent, const char *name, uint32_t user, bool is_to_be_made
 /* The first place is shared with other implementations, and so with other users. */
 static void put_place_name(char *at, unsigned place, uint32_t user)
 {
-	at = put_text(at, ".reloaded");
+	at = buffers_put_text(at, ".reloaded");
 	if (place > 0) {
-		at = put_text(at, "-");
-		put_number(at, user, 10, 1);
+		at = buffers_put_text(at, "-");
+		buffers_put_number(at, user, 10, 1);
 	}
 }
 

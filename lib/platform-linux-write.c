@@ -61,14 +61,6 @@ static int failure(void)
 	}
 }
 
-/* Bytes that lie before the place and reach into it are to be read before they change. */
-static bool is_from_end(const struct place *place)
-{
-	uintptr_t from = (uintptr_t)place->bytes;
-
-	return from < place->address && place->address - from < place->size;
-}
-
 static int unmap_after(int error, void *memory, size_t length)
 {
 	sys_unmap(memory, length);
@@ -134,7 +126,7 @@ static bool write_pieces_from_end(int file, const struct place *place)
 
 static bool write_in_place(int file, const struct place *place)
 {
-	if (is_from_end(place))
+	if (buffers_is_from_end(place->address, place->bytes, place->size))
 		return write_pieces_from_end(file, place);
 	return write_part(file, place->address, place->bytes, place->size);
 }
@@ -294,25 +286,6 @@ static int write_by_proc(const struct place *place)
  * Shared memory, by a second mapping
  */
 
-/* The mappings differ, so memmove() would not see what overlaps. */
-static void store_pieces(char *to, const struct place *place)
-{
-	bool is_backward = is_from_end(place);
-	char bytes[PIECE];
-	size_t piece;
-
-	for (size_t done = 0; done < place->size; done += piece) {
-		size_t left = place->size - done;
-		size_t at = done;
-
-		piece = left < PIECE ? left : PIECE;
-		if (is_backward)
-			at = left - piece;
-		memcpy(bytes, place->bytes + at, piece);
-		buffers_store(to + at, bytes, piece);
-	}
-}
-
 /*
  * Before Linux 4.14 such a mapping of private memory is made, and is of other memory.
  * Where another process writes at the same moment, both see what that wrote.
@@ -338,7 +311,7 @@ static int write_by_view(const struct place *place)
 	if (syscall(SYS_mprotect, view, place->length, PROT_READ | PROT_WRITE) != 0)
 		return unmap_after(failure(), view, place->length);
 	to = view + (place->address - place->start);
-	store_pieces(to, place);
+	buffers_store_beside(to, place->address, place->bytes, place->size);
 	return unmap_after(has_arrived(place, to) ? 0 : EACCES, view, place->length);
 }
 

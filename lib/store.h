@@ -37,4 +37,35 @@ static inline void buffers_store(void *to, const void *bytes, size_t size)
 	}
 }
 
+/* Bytes that lie before the place and reach into it are to be read before they change. */
+static inline bool buffers_is_from_end(uintptr_t address, const void *bytes, size_t size)
+{
+	uintptr_t from = (uintptr_t)bytes;
+
+	return from < address && address - from < size;
+}
+
+/*
+ * The same, by another mapping of the memory at that address: memmove() would not see what
+ * overlaps.
+ */
+static inline void buffers_store_beside(char *to, uintptr_t address, const char *bytes,
+					size_t size)
+{
+	bool is_backward = buffers_is_from_end(address, bytes, size);
+	char copy[4096];
+	size_t piece;
+
+	for (size_t done = 0; done < size; done += piece) {
+		size_t left = size - done;
+		size_t at = done;
+
+		piece = left < sizeof(copy) ? left : sizeof(copy);
+		if (is_backward)
+			at = left - piece;
+		memcpy(copy, bytes + at, piece);
+		buffers_store(to + at, copy, piece);
+	}
+}
+
 #endif

@@ -16,10 +16,11 @@
 #include <stdint.h>
 
 /*
- * GCC has a function of its runtime keep them, in memory from malloc(3).  But what is in such
- * sections, the loader copies for each thread of the image: PE format, "The .tls Section".
+ * GCC has a function of its runtime keep them, in memory from malloc(3).  But what is in
+ * sections of this name, the loader copies for each thread: PE format, "The .tls Section".
+ * They are put together in the order of what follows "$", of the C runtime's A and Z.
  */
-# define BUFFERS_THREAD __attribute__((section(".tls$buffers")))
+# define BUFFERS_THREAD __attribute__((section(".tls$B")))
 # define BUFFERS_MINE(variable) \
 	((__typeof__(&(variable)))buffers_thread_copy((uintptr_t)&(variable)))
 

@@ -42,8 +42,10 @@
  *   handler; the others must not, for they may interrupt themselves while
  *   they hold a lock.
  * - Copies: the shared library and static archives within plugins find the
- *   same buffers when the process can publish a file below /tmp; buffers(7)
- *   says where and when not.
+ *   same buffers when the process can publish a file below /tmp, or, on Windows, name
+ *   a section; buffers(7) says where and when not.
+ * - Pages: what mappings begin at and are long in multiples of; 64 KiB on Windows.
+ * - Windows: errno is that of the C runtime that the library was built for.
  * - fork: a child starts without buffers of its own.  Those it inherited stay
  *   mapped, private to it, and usable through their addresses and through the
  *   items its thread held; no new request lands in them.  Arenas are inherited:
@@ -122,7 +124,8 @@ extern "C" {
  * BUFFERS_WX		readable and executable, never writable: only the library's
  *			functions write it, by other ways than its address.  Works
  *			where policy forbids memory that is writable and executable
- *			(PR_SET_MDWE, MemoryDenyWriteExecute=)
+ *			(PR_SET_MDWE, MemoryDenyWriteExecute=), but not where it forbids
+ *			all code that is not a file's (ProcessDynamicCodePolicy)
  *
  * Without either, memory is readable, writable and executable.  With both it is as
  * with BUFFERS_NOEXEC alone, for that is never writable and executable either.
@@ -382,7 +385,8 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated);
  *			as wrong as it would be for munmap(2)
  *
  * Returns 0.  EINVAL: address is NULL or not a page's, or allocated is 0 or no
- * whole number of pages.  ENOMEM: the kernel refuses.
+ * whole number of pages; on Windows also what was not mapped at once, whole.
+ * ENOMEM: the kernel refuses.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
  */
@@ -469,7 +473,8 @@ struct buffers_arena;
  *
  * EINVAL: as for buffers_get(), or unknown flags.
  * EADDRNOTAVAIL, ENOMEM, EACCES: as above.
- * ENOSYS: BUFFERS_ARENA_FORK_SHARED where locks that survive their holder are missing.
+ * ENOSYS: BUFFERS_ARENA_FORK_SHARED where locks that survive their holder are missing,
+ * as on Windows, where nothing is forked.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
  */

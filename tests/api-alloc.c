@@ -8,15 +8,9 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
-
-static size_t page(void)
-{
-	return (size_t)sysconf(_SC_PAGESIZE);
-}
 
 static char *alloc(const struct buffers_request *request, size_t *allocated)
 {
@@ -31,8 +25,8 @@ static char *alloc(const struct buffers_request *request, size_t *allocated)
 		ck_assert_uint_le((uintptr_t)memory + *allocated, request->max_address);
 	ck_assert_uint_eq((uintptr_t)memory % (request->alignment ? request->alignment : 1), 0);
 	ck_assert_uint_ge(*allocated, request->size);
-	ck_assert_uint_lt(*allocated - request->size, page());
-	ck_assert_uint_eq(*allocated % page(), 0);
+	ck_assert_uint_lt(*allocated - request->size, granularity());
+	ck_assert_uint_eq(*allocated % granularity(), 0);
 	return memory;
 }
 
@@ -90,7 +84,7 @@ START_TEST(freed_memory_is_unmapped_and_its_place_used_again)
 {
 	struct buffers_request request = buffers_request_near(
 		(const void *)freed_memory_is_unmapped_and_its_place_used_again,
-		BUFFERS_REACH_BRANCH, 3 * page());
+		BUFFERS_REACH_BRANCH, 3 * granularity());
 	size_t allocated;
 	char *first = alloc(&request, &allocated);
 
@@ -105,7 +99,7 @@ END_TEST
 
 START_TEST(two_callers_get_different_memory)
 {
-	struct buffers_request request = { .max_address = 2 * GIB, .size = page() };
+	struct buffers_request request = { .max_address = 2 * GIB, .size = granularity() };
 	size_t allocated;
 	char *memory[100];
 
@@ -143,7 +137,7 @@ END_TEST
 
 START_TEST(bad_arguments_are_einval_and_change_nothing)
 {
-	struct buffers_request request = { .size = 2 * page() };
+	struct buffers_request request = { .size = 2 * granularity() };
 	size_t allocated = 77;
 	size_t other = 77;
 	char *memory = alloc(&request, &allocated);
@@ -166,7 +160,7 @@ START_TEST(bad_arguments_are_einval_and_change_nothing)
 	EINVAL_IS(buffers_free(memory, 0));
 	EINVAL_IS(buffers_free(memory + 1, allocated));
 	EINVAL_IS(buffers_free(memory, allocated - 1));
-	EINVAL_IS(buffers_free(memory, (size_t)-(intptr_t)page()));
+	EINVAL_IS(buffers_free(memory, (size_t)-(intptr_t)granularity()));
 #undef EINVAL_IS
 	memory[0] = memory[allocated - 1] = 1;
 	check_free(memory, allocated);

@@ -6,13 +6,14 @@
 #include "reloaded/buffers.h"
 #include "support.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#if CAN_FORK
+# include <dlfcn.h>
+# include <sys/auxv.h>
+# include <unistd.h>
+#endif
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -170,18 +171,17 @@ END_TEST
 
 START_TEST(mapped_range_is_eaddrnotavail)
 {
-	char *taken = mmap(NULL, 4 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *taken = reserve(0, 4 * MIB);
 	struct buffers_request request = {
 		.min_address = (uintptr_t)taken,
 		.max_address = (uintptr_t)taken + 4 * MIB,
 		.size = 1,
 	};
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = granularity();
 
-	ck_assert_ptr_ne(taken, MAP_FAILED);
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 	/* a hole of one page is all there is, and all that is taken */
-	ck_assert_int_eq(munmap(taken + MIB, page), 0);
+	unreserve(taken + MIB, page);
 	request.size = page + 1;
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 	request.size = page;
@@ -265,13 +265,11 @@ static int note_place(void *place)
 
 START_TEST(places_without_a_target_are_not_predictable)
 {
-	uintptr_t *seen = mmap(NULL, 16 * sizeof(*seen), PROT_READ | PROT_WRITE,
-			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uintptr_t seen[16];
 	unsigned equal = 0;
 
-	ck_assert_ptr_ne(seen, MAP_FAILED);
 	for (unsigned i = 0; i < 16; i++) {
-		run_child(note_place, &seen[i]);
+		run_apart(note_place, &seen[i], sizeof(seen[i]));
 		for (unsigned j = 0; j < i; j++)
 			equal += seen[i] == seen[j];
 	}
@@ -279,38 +277,53 @@ START_TEST(places_without_a_target_are_not_predictable)
 }
 END_TEST
 
+enum target {
+	OF_THE_EXECUTABLE,
+	OF_LIBC,
+	ON_THE_STACK,
+	ON_THE_HEAP,
+#if CAN_FORK
+	OF_A_PLUGIN,
+	AT_THE_BREAK,
+#endif
+	TARGETS
+};
+
 static const void *target_named(int number)
 {
 	static int in_the_executable;
-	void *function;
+	const void *function;
 #ifdef HAVE_PLUGIN
 	void *plugin;
 #endif
 
 	switch (number) {
-	case 0:
+	case OF_THE_EXECUTABLE:
 		return &in_the_executable;
-	case 1:
-		function = dlsym(RTLD_DEFAULT, "getenv");	/* of libc */
+	case OF_LIBC:
+		function = libc_function();
 		break;
+	case ON_THE_STACK:
+		return __builtin_frame_address(0);
+	case ON_THE_HEAP:
+		return malloc(16);
 #ifdef HAVE_PLUGIN
-	case 2:
+	case OF_A_PLUGIN:
 		plugin = dlopen("tests/.libs/plugin.so", RTLD_NOW | RTLD_LOCAL);
 		ck_assert_msg(plugin != NULL, "%s", dlerror());
 		function = dlsym(plugin, "plugin_function");
 		break;
 #endif
-	case 3:
-		return __builtin_frame_address(0);
-	case 4:
-		return malloc(16);
 	default:
+#if CAN_FORK
 		return sbrk(0);
+#else
+		return NULL;
+#endif
 	}
 	ck_assert_ptr_nonnull(function);
 	return function;
 }
-enum { TARGETS = 6 };
 
 START_TEST(buffer_is_within_reach_of_code_stack_and_heap)
 {
@@ -319,7 +332,7 @@ START_TEST(buffer_is_within_reach_of_code_stack_and_heap)
 		buffers_request_near(target, BUFFERS_REACH_BRANCH, 4 * KIB);
 	struct buffers_item *near, *again;
 
-	SKIP_IF((is_asan() || is_tsan()) && _i == 4, "the sanitizer's heap lies among memory of its own");
+	SKIP_IF((is_asan() || is_tsan()) && _i == ON_THE_HEAP, "the sanitizer's heap lies among memory of its own");
 	errno = 1234;
 	near = buffers_get_near(target, 4 * KIB);
 	ck_assert_int_eq(errno, 1234);
@@ -332,7 +345,7 @@ END_TEST
 
 static size_t distance(uintptr_t target, uintptr_t start, uintptr_t end)
 {
-	target &= ~(uintptr_t)(sysconf(_SC_PAGESIZE) - 1);
+	target &= ~(uintptr_t)(granularity() - 1);
 	if (start > target)
 		return start - target;
 	return end < target ? target - end : 0;
@@ -340,6 +353,8 @@ static size_t distance(uintptr_t target, uintptr_t start, uintptr_t end)
 
 static size_t nearest_in(uintptr_t start, uintptr_t end, uintptr_t target, size_t size)
 {
+	start = (start + granularity() - 1) & ~(uintptr_t)(granularity() - 1);
+	end &= ~(uintptr_t)(granularity() - 1);
 	if (end < start || end - start < size)
 		return SIZE_MAX;
 	if (end <= target)
@@ -358,10 +373,11 @@ struct stretch {
 	uintptr_t start, end;
 };
 
+#if CAN_FORK
 /* What is left to the heap and to the stack. */
 static void find_kept(const struct mapping *maps, size_t count, struct stretch kept[2])
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = granularity();
 	uintptr_t heap = ((uintptr_t)sbrk(0) + page - 1) & ~(page - 1);
 	uintptr_t stack = (uintptr_t)&page;
 
@@ -379,6 +395,15 @@ static void find_kept(const struct mapping *maps, size_t count, struct stretch k
 			*(i ? &kept[i].start : &kept[i].end) = interpreter;
 	}
 }
+#else
+/* Nothing: neither grows beyond what it was given. */
+static void find_kept(const struct mapping *maps, size_t count, struct stretch kept[2])
+{
+	(void)maps;
+	(void)count;
+	kept[0] = kept[1] = (struct stretch){ 0, 0 };
+}
+#endif
 
 /* In a gap, less what is kept from kept[i] on. */
 static size_t nearest_unkept(uintptr_t start, uintptr_t end, uintptr_t target, size_t size,
@@ -411,12 +436,12 @@ static size_t nearest_free(uintptr_t target, size_t size)
 START_TEST(nearest_free_place_is_taken)
 {
 	uintptr_t target = (uintptr_t)target_named(_i);
-	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	size_t size = granularity();
 	size_t least;
 	struct buffers_item *item;
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
-	SKIP_IF(_i == 3, "a stack's surroundings change while one looks");
+	SKIP_IF(_i == ON_THE_STACK, "a stack's surroundings change while one looks");
 	SKIP_IF(!is_mapped_as((uintptr_t)&size, (uintptr_t)&size + 1, NULL),
 		"the emulator's list lacks mappings");
 	/* one call first: it maps the library's own pages */
@@ -430,39 +455,40 @@ START_TEST(nearest_free_place_is_taken)
 }
 END_TEST
 
-static int hole_is_found(void *hole_)
+/* 128 MiB without a gap but one, which is exactly as large as wanted. */
+static int find_hole(void *context)
 {
-	uintptr_t hole = (uintptr_t)hole_;
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = granularity();
+	char *block = reserve(0, 130 * MIB);
+	char *hole = block + 65 * MIB;
 	struct buffers_request request = {
-		.min_address = hole - 64 * MIB,
-		.max_address = hole + 64 * MIB,
-		.target = (const void *)(hole + MIB),
+		.min_address = (uintptr_t)hole - 64 * MIB,
+		.max_address = (uintptr_t)hole + 64 * MIB,
+		.target = hole + MIB,
 		.size = 2 * page,
 	};
 	struct buffers_item *item;
 
+	(void)context;
 	/* One call first: it maps the library's own pages, wherever the system likes. */
 	STEP(buffers_get(&(struct buffers_request){ .max_address = 32 * MIB, .size = 1 }));
-	STEP(munmap((void *)hole, 2 * page) == 0);
+	unreserve(hole, 2 * page);
+	for (size_t i = 0; i < 1000 && i * 4 * page < 64 * MIB; i++) {	/* many mappings around it */
+		char *piece = block + 64 * MIB + i * 4 * page;
+
+		if (piece != hole)
+			protect(piece, page, "r--p");
+	}
 	item = buffers_get(&request);
 	STEP(item);
-	STEP((uintptr_t)buffers_base(item) == hole);
+	STEP(buffers_base(item) == hole);
 	STEP(buffers_size(item) == 2 * page);
 	return 0;
 }
 
-/* 128 MiB without a gap but one, which is exactly as large as wanted. */
 START_TEST(hole_of_exactly_the_size_is_found_in_packed_memory)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	char *block = mmap(NULL, 130 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *hole = block + 65 * MIB;
-
-	ck_assert_ptr_ne(block, MAP_FAILED);
-	for (size_t i = 0; i < 1000 && i * 4 * page < 64 * MIB; i++)	/* many mappings around it */
-		ck_assert_int_eq(mprotect(block + 64 * MIB + i * 4 * page, page, PROT_READ), 0);
-	run_child(hole_is_found, hole);
+	run_apart(find_hole, NULL, 0);
 }
 END_TEST
 
@@ -620,6 +646,7 @@ START_TEST(walk_visits_until_told_to_stop)
 }
 END_TEST
 
+#if CAN_FORK
 /*
  * Refusals of the kernel
  */
@@ -692,17 +719,6 @@ START_TEST(memory_that_ran_out_changes_nothing)
 }
 END_TEST
 
-static size_t mapped_bytes(void)
-{
-	FILE *statm = fopen("/proc/self/statm", "re");
-	unsigned long pages;
-
-	ck_assert_ptr_nonnull(statm);
-	ck_assert_int_eq(fscanf(statm, "%lu", &pages), 1);
-	fclose(statm);
-	return pages * (size_t)sysconf(_SC_PAGESIZE);
-}
-
 /* How many buffers a locator takes beside what is left of its page. */
 static size_t capacity_of_a_locator(size_t page)
 {
@@ -722,7 +738,7 @@ static int run_short(void *context)
 {
 	const struct shortage *shortage = context;
 	struct buffers_request request = { .size = 64 * KIB };
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = granularity();
 	size_t capacity = shortage->is_full ? capacity_of_a_locator(page) : 0;
 	struct totals totals = { 0 };
 	struct rlimit before;
@@ -746,7 +762,7 @@ static int run_short(void *context)
 
 START_TEST(request_that_fails_halfway_loses_nothing)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = granularity();
 
 	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
@@ -756,13 +772,23 @@ START_TEST(request_that_fails_halfway_loses_nothing)
 }
 END_TEST
 
+static void add_refusals(Suite *suite)
+{
+	TCase *refusals = tcase_create("refusals");
+
+	tcase_add_test(refusals, kernel_without_memory_is_enomem);
+	tcase_add_test(refusals, memory_that_ran_out_changes_nothing);
+	tcase_add_test(refusals, request_that_fails_halfway_loses_nothing);
+	suite_add_tcase(suite, refusals);
+}
+#endif
+
 int main(void)
 {
 	Suite *suite = suite_create("api-get");
 	TCase *requests = tcase_create("requests");
 	TCase *places = tcase_create("places");
 	TCase *sharing = tcase_create("sharing");
-	TCase *refusals = tcase_create("refusals");
 
 	tcase_add_loop_test(requests, contradictory_request_is_einval, 0, 2);
 	tcase_add_test(requests, last_item_of_the_thread_is_given_only_where_it_suits);
@@ -791,9 +817,8 @@ int main(void)
 	tcase_add_test(sharing, walk_visits_until_told_to_stop);
 	suite_add_tcase(suite, sharing);
 
-	tcase_add_test(refusals, kernel_without_memory_is_enomem);
-	tcase_add_test(refusals, memory_that_ran_out_changes_nothing);
-	tcase_add_test(refusals, request_that_fails_halfway_loses_nothing);
-	suite_add_tcase(suite, refusals);
+#if CAN_FORK
+	add_refusals(suite);
+#endif
 	return run_suite(suite);
 }

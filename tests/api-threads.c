@@ -11,9 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -187,13 +185,11 @@ static void *want_last_room(void *context)
 
 START_TEST(last_room_of_a_buffer_is_given_once)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t page = granularity();
 	unsigned rounds = how_many(50, 50);
 	/* where the kernel, unasked, maps nothing into the holes */
-	char *room = mmap((void *)0x20000000, (2 * rounds + 1) * page, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *room = reserve(0x20000000, (2 * rounds + 1) * page);
 
-	ck_assert_ptr_ne(room, MAP_FAILED);
 	for (unsigned round = 0; round < rounds; round++) {
 		uintptr_t hole = (uintptr_t)room + (2 * round + 1) * page;
 		struct scramble scramble = {
@@ -202,8 +198,7 @@ START_TEST(last_room_of_a_buffer_is_given_once)
 		};
 		pthread_t threads[THREADS];
 
-		ck_assert_int_eq(munmap((void *)hole, page), 0);
-
+		unreserve((void *)hole, page);
 		pthread_barrier_init(&scramble.start, NULL, THREADS);
 		for (unsigned i = 0; i < THREADS; i++)
 			ck_assert_int_eq(pthread_create(&threads[i], NULL, want_last_room,
@@ -260,7 +255,7 @@ START_TEST(threads_that_race_for_the_first_call_share_one_locator)
 	unsigned times = how_many(200, 200);
 
 	for (unsigned i = 0; i < times; i++)
-		run_child(race_for_the_first_call, NULL);
+		run_apart(race_for_the_first_call, NULL, 0);
 }
 END_TEST
 
@@ -279,15 +274,6 @@ static void *call_until_cancelled(void *context)
 	return NULL;
 }
 
-static size_t open_descriptors(void)
-{
-	size_t count = 0;
-
-	for (int i = 0; i < 200; i++)
-		count += lseek(i, 0, SEEK_CUR) != -1 || errno != EBADF;
-	return count;
-}
-
 static void cancel_after(long nanoseconds, struct buffers_request *request)
 {
 	pthread_t thread;
@@ -302,7 +288,7 @@ START_TEST(cancelled_thread_leaks_nothing)
 {
 	struct buffers_request request = { .max_address = 2 * GIB, .size = 4096 };
 	unsigned times = how_many(300, 300);
-	size_t descriptors = open_descriptors();
+	unsigned descriptors = count_descriptors();
 	size_t allocated;
 	size_t mappings;
 
@@ -311,7 +297,7 @@ START_TEST(cancelled_thread_leaks_nothing)
 	mappings = count_mappings(0, 2 * GIB);
 	for (unsigned i = 0; i < times; i++)
 		cancel_after(100000 + (long)i * (300000 / (long)times), &request);
-	ck_assert_uint_eq(open_descriptors(), descriptors);
+	ck_assert_uint_eq(count_descriptors(), descriptors);
 	ck_assert_uint_eq(count_mappings(0, 2 * GIB), mappings);
 }
 END_TEST

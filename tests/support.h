@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* support.h: what the test programs share */
+/*
+ * support.h: what the test programs share
+ *
+ * Up to where it says so, for all systems: support.c, and what depends on the system in
+ * support-linux.c or support-windows.c.
+ */
 #ifndef TESTS_SUPPORT_H
 #define TESTS_SUPPORT_H
 
@@ -8,11 +13,24 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <sys/resource.h>
-#include <sys/types.h>
 
-/* Runs the suite and returns the exit status for main(). */
+/* Whether fork(2) is there, and the rest of what only Linux has: see the end. */
+#ifdef _WIN32
+# define CAN_FORK 0
+#else
+# define CAN_FORK 1
+#endif
+
+/*
+ * Runs the suite and returns the exit status for main().  Each test has a process of its
+ * own, which has not used the library yet; where Check cannot fork, we do that in its place.
+ */
 int run_suite(Suite *suite);
+
+#ifdef _WIN32
+# define _tcase_add_test add_tests
+void add_tests(TCase *tcase, const TTest *test, int death, int status, int start, int end);
+#endif
 
 /* The same, of tests that leave the process as it was: where it is slow, they share it. */
 int run_suite_of_functions(Suite *suite);
@@ -56,11 +74,12 @@ bool is_coverage(void);
 #endif
 
 /*
- * Forked children
+ * Processes apart
  *
- * A ck_assert() in a child that nobody waits for passes silently.  So children
- * are made by run_child() alone, check with STEP(), and say by their result
- * which step failed; run_child() asserts that none did.
+ * The body runs in another process, which has not used the library yet.  There it has a
+ * copy of the context, `size` bytes, and what it leaves in them is there when this
+ * returns.  A pointer in them, or in static memory, may mean nothing.  It checks with
+ * STEP(), and says by its result which step failed; run_apart() asserts that none did.
  */
 #define STEP(condition)						\
 	do {							\
@@ -68,7 +87,10 @@ bool is_coverage(void);
 			return __LINE__;			\
 	} while (0)
 
-void run_child(int (*body)(void *context), void *context);
+void run_apart(int (*body)(void *context), void *context, size_t size);
+
+/* Whether the body faults, and at which address; NULL: the system does not tell. */
+bool faults(void (*body)(void *context), void *context, void **address);
 
 /*
  * How often a test repeats what takes long: `full` times under make check-slow
@@ -76,27 +98,11 @@ void run_child(int (*body)(void *context), void *context);
  */
 unsigned how_many(unsigned some, unsigned full);
 
-/* Sets the soft limit, and returns what it was; limits can be raised again. */
-struct rlimit set_limit(unsigned resource, rlim_t soft);
-
-/* As fork(), but no fork handler runs. */
-pid_t fork_without_handlers(void);
-
-/* The two halves of it, for children that run at the same time. */
-struct child {
-	int process;
-	int *line;
-};
-struct child start_child(int (*body)(void *context), void *context);
-void finish_child(struct child child);
-
 /*
  * Whether an emulator stands between this program and the kernel: it is slow, and the
  * memory that it needs counts as the program's.
  */
 bool is_emulated(void);
-
-#define FORKS_IN_THREADS "the emulator dies where threads fork"
 
 /* Whether all is slow: there, or where BUFFERS_TEST_SLOW in the environment says so. */
 bool is_slow(void);
@@ -107,42 +113,52 @@ bool is_slow(void);
  */
 void give_way(void);
 
-/*
- * What emulators and sandboxes lack, found by trying
- *
- * Whether a process may lead another by ptrace(2), a filter of system calls can be
- * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
- * child, a robust mutex tells of a process that ended with it, shared memory can be
- * mapped a second time by mremap(2), msync(2) tells what is not mapped, and memory that
- * lies beyond its file's end can be mapped.
- */
-#define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
-bool can_trace(void);
-bool can_filter(void);
-bool can_limit_memory(void);
-#define NO_WIPE "the system empties no memory at fork"
-bool can_wipe_on_fork(void);
-#define NO_DEAD "robust mutexes tell of no dead here, so nothing is shared with children"
-bool can_tell_the_dead(void);
-bool can_map_twice(void);
-#define NO_PROBES "msync() does not tell what is mapped here"
-bool can_probe(void);
-#define NO_MAPPING_BEYOND_END "memory beyond its file's end cannot be mapped here"
-bool can_map_beyond_end(void);
-
-/*
- * Whether code is executed that took the place of other code.  Not in a machine of QEMU's,
- * which keeps what it translated beyond the first 4 KiB of a page: not always, so that no
- * attempt tells.
- */
-bool can_replace_code(void);
-
 /* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
 uint64_t seed_random(void);
 uint64_t next_random(uint64_t *state);
 size_t random_below(uint64_t *state, size_t bound);
 
-/* /proc/self/maps, read in the plainest way. */
+/*
+ * Memory
+ *
+ * granularity(): of addresses and sizes, of the library's memory as well.
+ * map_memory(): zeros, of which those that nobody uses cost nothing; children that are
+ * forked later share them or get a copy.
+ * new_pages(): as malloc(), from a multiple of 4096 on.
+ * reserve(): address space where nothing else comes, and nobody can read or write; where
+ * it is wished if that is free, 0: anywhere.
+ * unreserve(): gives back a part of it, or all.
+ * unmap_part(): the same of memory that is mapped; where that goes as a whole only, nobody
+ * can read the part.
+ * is_free_place(): whether nothing is mapped there, found by trying.
+ * secluded_place(): an address that is far from where the system puts what has none.
+ * protect(): permissions as a list of mappings has them.
+ */
+size_t granularity(void);
+void *map_memory(size_t size, bool is_shared);
+void *new_pages(size_t size);
+void free_pages(void *pages);
+void *reserve(uintptr_t wish, size_t size);
+void unreserve(void *start, size_t size);
+void unmap_part(void *start, size_t size);
+bool is_free_place(uintptr_t start, size_t size);
+uintptr_t secluded_place(void);
+void protect(void *start, size_t size, const char *permissions);
+
+/* Bytes of memory that this process takes, in pages that are no larger than need be. */
+size_t resident_bytes(void);
+void use_small_pages(void);
+
+/* Whether more memory can be had than there is. */
+bool can_overcommit(void);
+
+/* Descriptors below 512 that are open, or handles. */
+unsigned count_descriptors(void);
+
+/* A function of the C library, where that has it and not where it is called through. */
+const void *libc_function(void);
+
+/* What is mapped, as /proc/self/maps has it, read in the plainest way. */
 struct mapping {
 	uintptr_t start, end;
 	char permissions[5];
@@ -162,5 +178,75 @@ size_t count_mappings(uintptr_t start, uintptr_t end);
  */
 struct buffers_info;
 bool is_unused_rest(const struct buffers_info *info);
+
+/*
+ * Whether code is executed that took the place of other code.  Not in a machine of QEMU's,
+ * which keeps what it translated beyond the first 4 KiB of a page: not always, so that no
+ * attempt tells.
+ */
+bool can_replace_code(void);
+
+/*
+ * What emulators and sandboxes lack, found by trying, and Windows has nothing of
+ *
+ * Whether a robust mutex tells of a process that ended with it, shared memory can be
+ * mapped a second time by mremap(2), and msync(2) tells what is not mapped.
+ */
+#define NO_DEAD "robust mutexes tell of no dead here, so nothing is shared with children"
+bool can_tell_the_dead(void);
+bool can_map_twice(void);
+#define NO_PROBES "msync() does not tell what is mapped here"
+bool can_probe(void);
+
+#if CAN_FORK
+/*
+ * What only Linux has
+ */
+
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/*
+ * Forked children
+ *
+ * A ck_assert() in a child that nobody waits for passes silently.  So children
+ * are made by run_child() alone, check with STEP(), and say by their result
+ * which step failed; run_child() asserts that none did.
+ */
+void run_child(int (*body)(void *context), void *context);
+
+/* The two halves of it, for children that run at the same time. */
+struct child {
+	int process;
+	int *line;
+};
+struct child start_child(int (*body)(void *context), void *context);
+void finish_child(struct child child);
+
+/* As fork(), but no fork handler runs. */
+pid_t fork_without_handlers(void);
+
+#define FORKS_IN_THREADS "the emulator dies where threads fork"
+
+/* Sets the soft limit, and returns what it was; limits can be raised again. */
+struct rlimit set_limit(unsigned resource, rlim_t soft);
+
+/* Bytes of its address space that a process uses. */
+size_t mapped_bytes(void);
+
+/*
+ * Whether a process may lead another by ptrace(2), a filter of system calls can be
+ * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
+ * child, and memory that lies beyond its file's end can be mapped.
+ */
+#define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
+bool can_trace(void);
+bool can_filter(void);
+bool can_limit_memory(void);
+#define NO_WIPE "the system empties no memory at fork"
+bool can_wipe_on_fork(void);
+#define NO_MAPPING_BEYOND_END "memory beyond its file's end cannot be mapped here"
+bool can_map_beyond_end(void);
+#endif
 
 #endif

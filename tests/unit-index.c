@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define PAGE	  ((uintptr_t)0x1000)
 #define MIB	  ((uintptr_t)1 << 20)
@@ -59,7 +58,7 @@ static void *new_memory(size_t size)
 
 	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_DATA, &address),
 			 0);
-	ck_assert_int_eq(mprotect((void *)(address + page), page, PROT_NONE), 0);
+	protect((void *)(address + page), page, "---p");
 	return (void *)(address + page - size);
 }
 
@@ -645,10 +644,9 @@ END_TEST
 
 enum { MANY = 5000 };
 
-static void protect(const void *memory, int kind)
+static void protect_page(const void *memory, const char *permissions)
 {
-	ck_assert_int_eq(mprotect((void *)page_of(memory), buffers_platform_granularity(),
-				  kind), 0);
+	protect((void *)page_of(memory), buffers_platform_granularity(), permissions);
 }
 
 static void protect_full_locators(void)
@@ -657,7 +655,7 @@ static void protect_full_locators(void)
 
 	for (struct buffers_locator *l = world.first; l != world.last; l = next) {
 		next = buffers_locator_next(l);
-		protect(l, PROT_NONE);
+		protect_page(l, "---p");
 	}
 }
 
@@ -749,7 +747,7 @@ START_TEST(items_out_of_range_are_not_looked_at)
 
 	have_all_indexed();
 	protect_full_locators();
-	protect(world.index, PROT_READ);
+	protect_page(world.index, "r--p");
 	ck_assert(is_found(item));
 	item->position = PAGE - 8;
 	ck_assert(is_found(item));
@@ -763,11 +761,12 @@ END_TEST
  */
 
 enum { TAKERS = 7, MOST_PAGES = 1 << 14 };
-#define MARKET_END	(MIB + MOST_PAGES * PAGE)	/* beyond are rests of locators' pages */
+#define MARKET_END	(market.start + MOST_PAGES * PAGE)
 
 static struct market {
+	uintptr_t start;	/* within are no rests of locators' pages */
 	struct buffers_locator *first;
-	uint32_t *used;	/* for each byte from 1 MiB on, whether it was given away */
+	uint32_t *used;		/* for each byte from there on, whether it was given away */
 	uint32_t pages;		/* that were listed, or are about to be */
 	bool counts_first;	/* the other implementation, and writes the item then */
 } market;
@@ -782,12 +781,12 @@ struct taker {
 
 static uintptr_t listed_memory(void)
 {
-	return MIB + __atomic_load_n(&market.pages, __ATOMIC_RELAXED) * PAGE;
+	return market.start + __atomic_load_n(&market.pages, __ATOMIC_RELAXED) * PAGE;
 }
 
 static uintptr_t more_memory(void)
 {
-	return MIB + __atomic_fetch_add(&market.pages, 1, __ATOMIC_RELAXED) * PAGE;
+	return market.start + __atomic_fetch_add(&market.pages, 1, __ATOMIC_RELAXED) * PAGE;
 }
 
 static bool is_given_twice(uintptr_t address, size_t size)
@@ -795,7 +794,7 @@ static bool is_given_twice(uintptr_t address, size_t size)
 	bool is_used = false;
 
 	for (size_t i = 0; i < size; i++)
-		is_used |= __atomic_exchange_n(&market.used[address - MIB + i], 1,
+		is_used |= __atomic_exchange_n(&market.used[address - market.start + i], 1,
 					       __ATOMIC_RELAXED) != 0;
 	return is_used;
 }
@@ -850,8 +849,9 @@ static void *add_items(void *context)
 
 static struct buffers_window window_in_market(uint64_t *seed)
 {
-	uintptr_t start = MIB + random_below(seed, listed_memory() - MIB + 1);
-	struct buffers_window wanted = window(0, MARKET_END, 1 + random_below(seed, 500));
+	uintptr_t start = market.start + random_below(seed, listed_memory() - market.start + 1);
+	struct buffers_window wanted = window(market.start, MARKET_END,
+						1 + random_below(seed, 500));
 
 	if (!one_in(seed, 4))
 		wanted.range = (struct buffers_span){
@@ -881,7 +881,7 @@ static const char *use(struct taker *taker)
 	uintptr_t address;
 
 	if (!item)
-		return one_in(&taker->seed, 32) && listed_memory() < MOST_PAGES / 2 * PAGE ?
+		return one_in(&taker->seed, 32) && listed_memory() < market.start + MOST_PAGES / 2 * PAGE ?
 		       add_own(taker) : NULL;
 	if (!buffers_item_is_taken(item))
 		return "what was given is not taken";
@@ -909,7 +909,7 @@ static void *use_often(void *context)
 
 static void take_all_that_is_left(struct buffers_index *index)
 {
-	struct buffers_window wanted = window(0, MARKET_END, 1);
+	struct buffers_window wanted = window(market.start, MARKET_END, 1);
 	struct buffers_item *item;
 
 	while ((item = buffers_index_take(index, market.first, &wanted, &any))) {
@@ -926,7 +926,7 @@ static void check_that_nothing_is_left(void)
 
 	for (struct buffers_locator *l = market.first; l; l = buffers_locator_next(l))
 		for (unsigned i = 0; i < l->num_items; i++) {
-			if (l->items[i].base_address >= MARKET_END)
+			if (l->items[i].base_address - market.start >= MOST_PAGES * PAGE)
 				continue;
 			left += l->items[i].is_taken || buffers_item_room(&l->items[i]);
 			count++;
@@ -943,7 +943,12 @@ START_TEST(threads_are_given_all_bytes_once)
 	pthread_t adder;
 
 	SKIP_IF(_i && is_tsan(), "who counts first and then writes is a race by itself");
-	market = (struct market){ new_locator(), calloc(MOST_PAGES * PAGE, sizeof(uint32_t)), 0, _i };
+	market = (struct market){
+		.start = (uintptr_t)reserve(0, MOST_PAGES * PAGE),
+		.first = new_locator(),
+		.used = calloc(MOST_PAGES * PAGE, sizeof(uint32_t)),
+		.counts_first = _i,
+	};
 	ck_assert_ptr_nonnull(market.used);
 	for (unsigned i = 0; i < TAKERS; i++) {
 		takers[i] = (struct taker){ .index = indexes[i % 2],

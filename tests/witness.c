@@ -26,15 +26,6 @@ static void *complain(const char *what)
 	return NULL;
 }
 
-unsigned count_descriptors(void)
-{
-	unsigned count = 0;
-
-	for (int i = 0; i < 512; i++)
-		count += fcntl(i, F_GETFD) >= 0;
-	return count;
-}
-
 struct buffers_item *use_library(void)
 {
 	static const struct buffers_request request = { .size = 16 };

@@ -27,9 +27,6 @@ uintptr_t locator_of(const struct buffers_item *item);
 const char *published_place(const struct buffers_item *item);
 bool is_published_in(const char *place, const struct buffers_item *item);
 
-/* Descriptors below 512 that are open. */
-unsigned count_descriptors(void);
-
 /*
  * A directory and all below, one line each: type and mode, owner, inode, size,
  * time of change, content.  `except` (NULL: nothing) is left out, and so is the

@@ -56,7 +56,7 @@ struct team {
 
 static struct team *new_team(int kind, size_t size, size_t records)
 {
-	struct team *team = new_memory(sizeof(*team), true);
+	struct team *team = map_memory(sizeof(*team), true);
 
 	team->log = record_log_new(records, true);
 	/* after all else is mapped, so that nothing comes between */
@@ -521,7 +521,7 @@ START_TEST(children_go_on_when_the_one_who_made_the_arena_is_gone)
 	char byte;
 
 	SKIP_IF(is_tsan(), TSAN_HELD);
-	orphans.team = new_memory(sizeof(*orphans.team), true);
+	orphans.team = map_memory(sizeof(*orphans.team), true);
 	orphans.team->log = record_log_new(100000, true);
 	orphans.team->seed = seed_random();
 	orphans.team->records = 200;

@@ -47,7 +47,7 @@ static struct place new_place(int kind, size_t size, size_t records)
 {
 	struct place place = {
 		.log = record_log_new(records, true),
-		.board = new_memory(sizeof(*place.board), true),
+		.board = map_memory(sizeof(*place.board), true),
 		.random = seed_random(),
 	};
 

@@ -7,15 +7,11 @@
 #include "ledger.h"
 #include "reloaded/buffers.h"
 #include "support.h"
-#include "witness.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -23,14 +19,9 @@
 
 #define KIND_MASK (BUFFERS_NOEXEC | BUFFERS_WX)
 
-static size_t page_size(void)
-{
-	return (size_t)sysconf(_SC_PAGESIZE);
-}
-
 static size_t whole_pages(size_t size)
 {
-	return (size + page_size() - 1) & ~(page_size() - 1);
+	return (size + granularity() - 1) & ~(granularity() - 1);
 }
 
 static struct buffers_arena *new_arena(size_t size, unsigned flags)
@@ -134,31 +125,6 @@ START_TEST(window_of_any_size_is_used_to_its_last_byte)
 }
 END_TEST
 
-static size_t resident_pages(void)
-{
-	FILE *file = fopen("/proc/self/statm", "re");
-	size_t all, resident;
-
-	ck_assert_ptr_nonnull(file);
-	ck_assert_int_eq(fscanf(file, "%zu %zu", &all, &resident), 2);
-	fclose(file);
-	return resident;
-}
-
-#if SIZE_MAX > UINT32_MAX
-static bool is_overcommit_strict(void)
-{
-	FILE *file = fopen("/proc/sys/vm/overcommit_memory", "re");
-	int mode = 0;
-
-	if (file) {
-		ck_assert_int_eq(fscanf(file, "%d", &mode), 1);
-		fclose(file);
-	}
-	return mode == 2;
-}
-#endif
-
 START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 {
 #if SIZE_MAX > UINT32_MAX
@@ -167,10 +133,10 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	size_t before;
 	void *large;
 
-	SKIP_IF(is_overcommit_strict(), "this system promises no more than it has");
-	prctl(PR_SET_THP_DISABLE, 1L, 0L, 0L, 0L);	/* it would take more at a time */
+	SKIP_IF(!can_overcommit(), "this system promises no more than it has");
+	use_small_pages();
 	use_once();
-	before = resident_pages();
+	before = resident_bytes();
 	arena = new_arena((is_slow() ? 8 : 64) * GIB, arena_flags(_i));
 	item = buffers_arena_get(arena, 3 * GIB, 1);
 	ck_assert_ptr_nonnull(item);
@@ -182,7 +148,7 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	ck_assert_mem_eq(large, "first", 5);
 	buffers_release(item);
 	if (!is_emulated())
-		ck_assert_uint_lt((resident_pages() - before) * page_size(), 2 * MIB);
+		ck_assert_uint_lt(resident_bytes() - before, 2 * MIB);
 	destroy(arena);
 #else
 	(void)_i;
@@ -198,7 +164,7 @@ START_TEST(all_room_of_many_gib_is_handed_out)
 	struct buffers_item *item;
 	size_t total = 0;
 
-	SKIP_IF(is_overcommit_strict(), "this system promises no more than it has");
+	SKIP_IF(!can_overcommit(), "this system promises no more than it has");
 	arena = new_arena(9 * GIB, arena_flags(_i));
 	for (size_t size = 2 * GIB; size; size /= 16) {
 		while ((item = buffers_arena_get(arena, size, 1))) {
@@ -282,11 +248,10 @@ END_TEST
 /* 16 MiB without a gap but this one */
 static struct buffers_request pack_but(size_t offset, size_t gap)
 {
-	char *packed = mmap(NULL, 16 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *packed = reserve(0, 16 * MIB);
 
-	ck_assert_ptr_ne(packed, MAP_FAILED);
 	if (gap)
-		ck_assert_int_eq(munmap(packed + offset, gap), 0);
+		unreserve(packed + offset, gap);
 	return (struct buffers_request){
 		.min_address = (uintptr_t)packed,
 		.max_address = (uintptr_t)packed + 16 * MIB,
@@ -316,14 +281,13 @@ END_TEST
 START_TEST(highest_gap_is_left_to_the_window)
 {
 	for (size_t pages = 1; pages <= 16; pages *= 2) {
-		struct buffers_request window = { .size = pages * page_size() };
+		struct buffers_request window = { .size = pages * granularity() };
 		struct buffers_arena *arena;
 		void *place;
 
 		use_once();
-		place = mmap(NULL, window.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		ck_assert_ptr_ne(place, MAP_FAILED);
-		ck_assert_int_eq(munmap(place, window.size), 0);
+		place = reserve(0, window.size);
+		unreserve(place, window.size);
 		window.min_address = (uintptr_t)place;
 		window.max_address = (uintptr_t)place + window.size;
 		arena = buffers_arena_create(&window, arena_flags(_i));
@@ -422,6 +386,7 @@ START_TEST(range_without_a_gap_changes_nothing)
 }
 END_TEST
 
+#if CAN_FORK
 static int have_no_memory(void *flags)
 {
 	struct buffers_request window = { .size = 64 * MIB };
@@ -482,6 +447,7 @@ START_TEST(too_few_descriptors_fail_by_the_book)
 	run_child(have_no_descriptors, &flags);
 }
 END_TEST
+#endif
 
 /* What /proc/self/maps should say of it. */
 static const char *permissions_of(unsigned flags)
@@ -986,7 +952,7 @@ START_TEST(thousand_arenas_leak_nothing)
 	use_once();
 	mappings = all_mappings();
 	descriptors = count_descriptors();
-	resident = resident_pages();
+	resident = resident_bytes();
 	for (unsigned i = 0; i < how_many(1000, 1000); i++) {
 		struct buffers_arena *arena = new_arena(256 * KIB, arena_flags(_i));
 		struct buffers_item *item = buffers_arena_get(arena, 20 * KIB, 16);
@@ -998,7 +964,7 @@ START_TEST(thousand_arenas_leak_nothing)
 	check_mappings(mappings);
 	ck_assert_uint_eq(count_descriptors(), descriptors);
 	if (!is_asan() && !is_tsan())
-		ck_assert(is_emulated() || resident_pages() <= resident + 64);
+		ck_assert(is_emulated() || resident_bytes() <= resident + 64 * granularity());
 }
 END_TEST
 
@@ -1271,9 +1237,11 @@ int main(void)
 	tcase_add_loop_test(window, bad_window_is_refused_and_changes_nothing, 0, BAD_WINDOWS);
 	tcase_add_test(window, no_window_is_einval);
 	tcase_add_loop_test(window, range_without_a_gap_changes_nothing, 0, kinds);
+#if CAN_FORK
 	tcase_add_loop_test(window, too_little_memory_is_enomem_and_changes_nothing, 0,
 			    kinds);
 	tcase_add_loop_test(window, too_few_descriptors_fail_by_the_book, 0, kinds);
+#endif
 	tcase_add_loop_test(window, memory_has_the_permissions_of_its_kind_at_every_step, 0,
 			    kinds);
 	tcase_add_loop_test(window, kind_may_stand_in_the_window, 0, kinds);

@@ -10,8 +10,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#if CAN_FORK
+# include <unistd.h>
+#endif
 
 struct header {
 	uint32_t sequence, writer, size;
@@ -19,23 +20,13 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == RECORD_LEAST, "the least record is its header");
 
-void *new_memory(size_t size, bool is_shared)
-{
-	int sharing = is_shared ? MAP_SHARED : MAP_PRIVATE;
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			    sharing | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	ck_assert_ptr_ne(memory, MAP_FAILED);
-	return memory;
-}
-
 /* More entries, for room that is left when the log is full of records. */
 enum { SPARE = 100000 };
 
 struct record_log *record_log_new(size_t most, bool is_shared)
 {
 	size_t size = sizeof(struct record_log) + (most + SPARE) * sizeof(struct record_entry);
-	struct record_log *log = new_memory(size, is_shared);
+	struct record_log *log = map_memory(size, is_shared);
 
 	log->most = most;
 	return log;
@@ -399,7 +390,7 @@ bool can_share_arenas(void)
 {
 	static int answer = -1;
 
-	return is_had(can_tell_the_dead, &answer, NO_DEAD);
+	return CAN_FORK && is_had(can_tell_the_dead, &answer, NO_DEAD);
 }
 
 /* Memory of BUFFERS_WX that is shared can be written by a second mapping only. */
@@ -426,27 +417,12 @@ unsigned arena_flags(int number)
 	       (number & 4 ? BUFFERS_ARENA_FORK_SHARED : 0);
 }
 
-/* Far below where the kernel puts what has no address, so that nothing else comes there. */
-static void *secluded_place(void *usual)
-{
-#if UINTPTR_MAX > UINT32_MAX
-	return (char *)usual - ((size_t)64 << 30);
-#else
-	return (char *)usual - ((size_t)512 << 20);
-#endif
-}
-
 struct buffers_request exact_window(size_t size)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t pages = (size + page - 1) & ~(page - 1);
-	void *place = new_memory(page, false);
+	size_t pages = (size + granularity() - 1) & ~(granularity() - 1);
+	void *place = reserve(secluded_place(), pages);
 
-	munmap(place, page);
-	place = mmap(secluded_place(place), pages, PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ck_assert_ptr_ne(place, MAP_FAILED);
-	ck_assert_int_eq(munmap(place, pages), 0);
+	unreserve(place, pages);
 	return (struct buffers_request){
 		.min_address = (uintptr_t)place,
 		.max_address = (uintptr_t)place + pages,
@@ -454,19 +430,12 @@ struct buffers_request exact_window(size_t size)
 	};
 }
 
-/* By trying, since reading the list takes memory, which may come to lie there. */
 bool is_free(const struct buffers_request *window)
 {
-	size_t size = window->max_address - window->min_address;
-	void *place = (void *)window->min_address;
-	void *mapped = mmap(place, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-			    MAP_FIXED_NOREPLACE, -1, 0);
-
-	if (mapped != MAP_FAILED)
-		munmap(mapped, size);
-	return mapped == place;
+	return is_free_place(window->min_address, window->max_address - window->min_address);
 }
 
+#if CAN_FORK
 pid_t fork_body(int (*body)(void *context), void *context)
 {
 	pid_t child;
@@ -482,3 +451,4 @@ pid_t fork_body(int (*body)(void *context), void *context)
 	}
 	return child;
 }
+#endif

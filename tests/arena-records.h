@@ -10,11 +10,11 @@
 #define TESTS_ARENA_RECORDS_H
 
 #include "reloaded/buffers.h"
+#include "support.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 enum { RECORD_LEAST = 16, RECORD_MOST = 8192 };	/* bytes of a record */
 
@@ -34,9 +34,7 @@ struct record_log {
 	struct record_entry entries[];	/* a record's sequence number is its place here */
 };
 
-/* Memory of zeros that children share, or that they get a copy of. */
-void *new_memory(size_t size, bool is_shared);
-
+/* Children share it, or get a copy. */
 struct record_log *record_log_new(size_t most, bool is_shared);
 void record_log_clear(struct record_log *log);
 bool record_log_is_full(const struct record_log *log);
@@ -91,7 +89,9 @@ struct buffers_request exact_window(size_t size);
 /* Whether nothing is mapped between its addresses. */
 bool is_free(const struct buffers_request *window);
 
+#if CAN_FORK
 /* A child that exits with 0 when the body returns 0, and else says the line. */
 pid_t fork_body(int (*body)(void *context), void *context);
+#endif
 
 #endif

@@ -4,17 +4,16 @@
 #include "config.h"
 #include "kinds.h"
 #include "code.h"
-#include "planted.h"
-#include "sandbox.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#if CAN_FORK
+# include "planted.h"
+# include "sandbox.h"
+# include <sys/wait.h>
+# include <unistd.h>
+#endif
 
 /*
  * What each kind is
@@ -69,20 +68,22 @@ START_TEST(memory_of_a_kind_has_its_permissions_everywhere)
 END_TEST
 
 #ifdef HAVE_CODE
-/* qemu-user has no address for it where the processor is POWER. */
-static bool faults_when_called(const void *code)
+static void call(void *code)
 {
-	catch_faults();
-	if (sigsetjmp(fault_escape, 1) == 0) {
-		call_code(code);
-		return false;
-	}
-	return fault_address == code || (is_emulated() && !fault_address);
+	call_code(code);
 }
 
-static int execute_each(void *kind_)
+/* qemu-user has no address for it where the processor is POWER. */
+static bool faults_when_called(void *code)
 {
-	const struct kind *kind = kind_;
+	void *address;
+
+	return faults(call, code, &address) && (address == code || (is_emulated() && !address));
+}
+
+static int execute_each(void *number)
+{
+	const struct kind *kind = &kinds[*(int *)number];
 	struct buffers_request request = { .size = 64, .flags = kind->flags };
 	struct code code = code_of(42);
 	size_t allocated;
@@ -106,26 +107,26 @@ static int execute_each(void *kind_)
 
 START_TEST(only_what_is_not_noexec_can_be_executed)
 {
-	struct kind kind = kinds[_i];
-
-	run_child(execute_each, &kind);
+	run_apart(execute_each, &_i, sizeof(_i));
 }
 END_TEST
 #endif
 
-static bool faults_when_written(unsigned char *byte)
+static void write_one(void *byte)
 {
-	catch_faults();
-	if (sigsetjmp(fault_escape, 1) == 0) {
-		*(volatile unsigned char *)byte = 1;
-		return false;
-	}
-	return fault_address == byte;
+	*(volatile unsigned char *)byte = 1;
 }
 
-static int write_each(void *kind_)
+static bool faults_when_written(unsigned char *byte)
 {
-	const struct kind *kind = kind_;
+	void *address;
+
+	return faults(write_one, byte, &address) && address == byte;
+}
+
+static int write_each(void *number)
+{
+	const struct kind *kind = &kinds[*(int *)number];
 	struct buffers_request request = { .size = 64, .flags = kind->flags };
 	bool is_writable = kind->permissions[1] == 'w';
 	size_t allocated;
@@ -147,9 +148,7 @@ static int write_each(void *kind_)
 
 START_TEST(only_what_is_not_wx_can_be_written_by_address)
 {
-	struct kind kind = kinds[_i];
-
-	run_child(write_each, &kind);
+	run_apart(write_each, &_i, sizeof(_i));
 }
 END_TEST
 
@@ -465,6 +464,7 @@ START_TEST(walk_visits_each_kind_and_stops_in_any)
 }
 END_TEST
 
+#if CAN_FORK
 /*
  * Notices
  */
@@ -529,11 +529,21 @@ START_TEST(notices_of_killed_processes_are_removed)
 }
 END_TEST
 
+static void add_notices(Suite *suite)
+{
+	TCase *notices = tcase_create("notices");
+
+	tcase_set_tags(notices, "fork");
+	tcase_add_test(notices, each_kind_has_a_notice_and_exit_removes_it);
+	tcase_add_loop_test(notices, notices_of_killed_processes_are_removed, 0, KINDS);
+	suite_add_tcase(suite, notices);
+}
+#endif
+
 static void add_kinds(Suite *suite)
 {
 	TCase *what = tcase_create("kinds");
 	TCase *apart = tcase_create("apart");
-	TCase *notices = tcase_create("notices");
 
 	tcase_add_loop_test(what, memory_of_a_kind_has_its_permissions_everywhere, 0, KINDS);
 #ifdef HAVE_CODE
@@ -549,11 +559,6 @@ static void add_kinds(Suite *suite)
 	tcase_add_test(apart, threads_with_requests_of_all_kinds_get_their_own);
 	tcase_add_test(apart, walk_visits_each_kind_and_stops_in_any);
 	suite_add_tcase(suite, apart);
-
-	tcase_set_tags(notices, "fork");
-	tcase_add_test(notices, each_kind_has_a_notice_and_exit_removes_it);
-	tcase_add_loop_test(notices, notices_of_killed_processes_are_removed, 0, KINDS);
-	suite_add_tcase(suite, notices);
 }
 
 int main(void)
@@ -561,5 +566,8 @@ int main(void)
 	Suite *suite = suite_create("api-kinds");
 
 	add_kinds(suite);
+#if CAN_FORK
+	add_notices(suite);
+#endif
 	return run_suite(suite);
 }

@@ -7,11 +7,12 @@
 #include "code.h"
 
 #include <errno.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#if CAN_FORK
+# include <sys/mman.h>
+# include <unistd.h>
+#endif
 
 /*
  * Writing, which is the same for each kind
@@ -142,29 +143,43 @@ START_TEST(null_is_einval_and_changes_nothing)
 END_TEST
 
 /* Data that cannot be read is a fault or an error, and never taken for appended. */
-static int append_what_is_not_there(void *kind)
-{
-	struct buffers_item *item = get_kind(kind, 3 * PAGE);
-	char *data = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	void *volatile next = buffers_next(item);
+struct attempt {
+	struct buffers_item *item;
+	const char *data;
+	size_t size;
+	bool is_appended;
+};
 
-	STEP(data != MAP_FAILED && mprotect(data, PAGE, PROT_READ | PROT_WRITE) == 0);
-	catch_faults();
-	if (sigsetjmp(fault_escape, 1) == 0)
-		STEP(!buffers_append(item, data + PAGE, 1));
-	if (sigsetjmp(fault_escape, 1) == 0)
-		STEP(!buffers_append(item, data + PAGE - 100, 200));
+static void try_to_append(void *context)
+{
+	struct attempt *attempt = context;
+
+	attempt->is_appended = buffers_append(attempt->item, attempt->data, attempt->size);
+}
+
+static int append_what_is_not_there(void *view)
+{
+	struct buffers_item *item = get_kind(kind_of(*(int *)view), 3 * PAGE);
+	char *data = reserve(0, 2 * PAGE);
+	struct attempt attempts[] = { { item, data + PAGE, 1, false },
+				      { item, data + PAGE - 100, 200, false } };
+	void *next = buffers_next(item);
+	void *address;
+
+	protect(data, PAGE, "rw-p");
+	for (unsigned i = 0; i < 2; i++) {
+		faults(try_to_append, &attempts[i], &address);
+		STEP(!attempts[i].is_appended);
+	}
 	STEP(buffers_next(item) == next);
 	return 0;
 }
 
 START_TEST(unreadable_data_is_not_appended)
 {
-	struct kind kind = *kind_of(_i);
-
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer reports the fault");
-	run_child(append_what_is_not_there, &kind);
+	run_apart(append_what_is_not_there, &_i, sizeof(_i));
 }
 END_TEST
 
@@ -471,8 +486,8 @@ START_TEST(memory_that_cannot_be_read_is_einval_and_nothing_changes)
 	memory = some_memory(kind_of(_i), size, true);
 	expected = new_bytes(PAGE, 8);
 	ck_assert_int_eq(buffers_overwrite(memory, expected, PAGE), 0);
-	ck_assert_int_eq(mprotect(memory + PAGE, PAGE, PROT_NONE), 0);
-	ck_assert_int_eq(munmap(memory + 2 * PAGE, 2 * PAGE), 0);
+	protect(memory + PAGE, PAGE, "---p");
+	unmap_part(memory + 2 * PAGE, 2 * PAGE);
 	check_einval(memory + PAGE, 1);
 	check_einval(memory + PAGE + 8, 8);
 	check_einval(memory + 2 * PAGE, 8);
@@ -494,7 +509,7 @@ START_TEST(memory_that_cannot_be_read_is_einval_and_nothing_changes)
 END_TEST
 
 /* As an owner does who has written all. */
-static void check_sealed(const struct kind *kind, int protection, const char *permissions,
+static void check_sealed(const struct kind *kind, const char *permissions,
 			 const struct watch *watch)
 {
 	unsigned char *memory = some_memory(kind, 4 * PAGE, true);
@@ -504,7 +519,7 @@ static void check_sealed(const struct kind *kind, int protection, const char *pe
 		size_t at, size;
 	} changes[] = { { 8, 8 }, { 64, 4 }, { 13, 30 } };
 
-	ck_assert_int_eq(mprotect(memory, 4 * PAGE, protection), 0);
+	protect(memory, 4 * PAGE, permissions);
 	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
 		int result;
 
@@ -526,36 +541,16 @@ START_TEST(sealed_memory_keeps_its_permissions)
 	ck_assert(watch_open(&watch));
 	SKIP_IF_NO_VIEW(_i);
 	if (_i < KINDS_APART)	/* without /proc nobody tells what they are */
-		check_sealed(kind_of(_i), PROT_READ, "r--p", &watch);
+		check_sealed(kind_of(_i), "r--p", &watch);
 	if (kind_of(_i)->permissions[2] == 'x')
-		check_sealed(kind_of(_i), PROT_READ | PROT_EXEC, "r-xp", &watch);
+		check_sealed(kind_of(_i), "r-xp", &watch);
 	watch_close(&watch);
 }
 END_TEST
 
-/* Readable, and writable says the list of mappings, to whom has the key. */
-START_TEST(memory_locked_by_a_key_is_written_or_left_alone)
-{
-	unsigned char *memory = some_memory(kind_of(0), PAGE, true);
-	int key = pkey_alloc(0, PKEY_DISABLE_WRITE);
-	int result;
-
-	SKIP_IF(key < 0, "no protection keys here");
-	ck_assert_int_eq(pkey_mprotect(memory, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, key), 0);
-	errno = 0;
-	result = buffers_overwrite(memory + 8, "12345678", 8);
-	ck_assert(result == 0 || errno == EACCES);
-	ck_assert_mem_eq(memory + 8, result == 0 ? "12345678" : "\0\0\0\0\0\0\0", 8);
-	ck_assert_int_eq(pkey_set(key, 0), 0);
-	memory[8] = 'x';	/* it is still what it was */
-	ck_assert_int_eq(buffers_overwrite(memory + 8, "abcdefgh", 8), 0);
-}
-END_TEST
-
 #ifdef HAVE_CODE
-uint32_t own_function(void);
-__asm__(".text\n.balign 64\n" CODE_STATE ".globl own_function\n.type own_function, %function\nown_function:\n"
-	CODE_ASM ".size own_function, . - own_function\n.balign 64\n");
+uint32_t own_function(void) __asm__("own_function");
+__asm__(".text\n.balign 64\n" CODE_LABEL("own_function") CODE_ASM ".balign 64\n");
 
 static int overwrite_own_code(void *context)
 {
@@ -583,7 +578,7 @@ static int overwrite_own_code(void *context)
 START_TEST(code_of_the_program_is_changed_or_left_alone)
 {
 	SKIP_IF_NO_VIEW(_i * KINDS_APART);
-	run_child(overwrite_own_code, NULL);
+	run_apart(overwrite_own_code, NULL, 0);
 	ck_assert_uint_eq(own_function(), 42);
 }
 END_TEST
@@ -608,16 +603,6 @@ static void write_all_over(unsigned char *memory, size_t pages, uint64_t *seed)
 	}
 }
 
-/* That is free. */
-static int lowest_descriptor(void)
-{
-	int lowest = dup(STDOUT_FILENO);
-
-	ck_assert_int_ge(lowest, 0);
-	close(lowest);
-	return lowest;
-}
-
 START_TEST(thousands_of_changes_take_few_mappings_and_no_descriptors)
 {
 	enum { PAGES = 16 };
@@ -625,12 +610,12 @@ START_TEST(thousands_of_changes_take_few_mappings_and_no_descriptors)
 	struct watch watch;
 	unsigned char *memory;
 	struct buffers_item *item;
+	unsigned descriptors;
 	size_t before;
-	int lowest;
 
 	ck_assert(watch_open(&watch));
 	SKIP_IF_NO_VIEW(_i);
-	lowest = lowest_descriptor();
+	descriptors = count_descriptors();
 	memory = some_memory(kind_of(_i), PAGES * PAGE, true);
 	item = get_kind(kind_of(_i), MIB);
 	before = watch_count(&watch);
@@ -646,10 +631,11 @@ START_TEST(thousands_of_changes_take_few_mappings_and_no_descriptors)
 	if (!is_asan() && !is_tsan())
 		ck_assert_uint_le(watch_count(&watch), before + 2 * (80000 / PAGE + 1) + 4);
 	ck_assert(watch_is_mapped_as(&watch, memory, PAGES * PAGE, kind_of(_i)->permissions));
-	ck_assert_int_eq(lowest_descriptor(), lowest);
+	ck_assert_uint_eq(count_descriptors(), descriptors);
 }
 END_TEST
 
+#if CAN_FORK
 /*
  * No mappings left
  */
@@ -795,6 +781,16 @@ START_TEST(without_address_space_writing_works_or_is_enomem_and_changes_nothing)
 }
 END_TEST
 
+/* That is free. */
+static int lowest_descriptor(void)
+{
+	int lowest = dup(STDOUT_FILENO);
+
+	ck_assert_int_ge(lowest, 0);
+	close(lowest);
+	return lowest;
+}
+
 /* From none on, as many descriptors as the library may use at once. */
 static int write_with_few_descriptors(void *context)
 {
@@ -821,11 +817,49 @@ START_TEST(without_descriptors_writing_works_or_is_enomem_and_changes_nothing)
 }
 END_TEST
 
+/* Readable, and writable says the list of mappings, to whom has the key. */
+START_TEST(memory_locked_by_a_key_is_written_or_left_alone)
+{
+	unsigned char *memory = some_memory(kind_of(0), PAGE, true);
+	int key = pkey_alloc(0, PKEY_DISABLE_WRITE);
+	int result;
+
+	SKIP_IF(key < 0, "no protection keys here");
+	ck_assert_int_eq(pkey_mprotect(memory, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, key), 0);
+	errno = 0;
+	result = buffers_overwrite(memory + 8, "12345678", 8);
+	ck_assert(result == 0 || errno == EACCES);
+	ck_assert_mem_eq(memory + 8, result == 0 ? "12345678" : "\0\0\0\0\0\0\0", 8);
+	ck_assert_int_eq(pkey_set(key, 0), 0);
+	memory[8] = 'x';	/* it is still what it was */
+	ck_assert_int_eq(buffers_overwrite(memory + 8, "abcdefgh", 8), 0);
+}
+END_TEST
+
+static void add_scarce(Suite *suite)
+{
+	TCase *scarce = tcase_create("scarce");
+
+	tcase_set_timeout(scarce, 60);
+	tcase_add_loop_test(scarce,
+			    without_mappings_writing_works_or_is_enomem_and_changes_nothing,
+			    0, VIEWS);
+	tcase_add_loop_test(scarce,
+			    without_address_space_writing_works_or_is_enomem_and_changes_nothing,
+			    0, VIEWS);
+	tcase_add_loop_test(scarce,
+			    without_descriptors_writing_works_or_is_enomem_and_changes_nothing,
+			    0, VIEWS);
+	tcase_add_test(scarce, memory_locked_by_a_key_is_written_or_left_alone);
+	suite_add_tcase(suite, scarce);
+}
+#endif
+
 static void add_writing(Suite *suite)
 {
 	TCase *writing = tcase_create("writing");
 	TCase *others = tcase_create("others-memory");
-	TCase *scarce = tcase_create("scarce");
+	TCase *costs = tcase_create("costs");
 
 	tcase_set_timeout(writing, 60);
 	tcase_add_loop_test(writing, any_size_can_be_appended_anywhere, 0, VIEWS);
@@ -846,25 +880,15 @@ static void add_writing(Suite *suite)
 	tcase_add_loop_test(others, memory_that_cannot_be_read_is_einval_and_nothing_changes,
 			    0, VIEWS);
 	tcase_add_loop_test(others, sealed_memory_keeps_its_permissions, 0, VIEWS);
-	tcase_add_test(others, memory_locked_by_a_key_is_written_or_left_alone);
 #ifdef HAVE_CODE
 	tcase_add_loop_test(others, code_of_the_program_is_changed_or_left_alone, 0, 2);
 #endif
 	suite_add_tcase(suite, others);
 
-	tcase_set_timeout(scarce, 60);
-	tcase_add_loop_test(scarce, thousands_of_changes_take_few_mappings_and_no_descriptors,
+	tcase_set_timeout(costs, 60);
+	tcase_add_loop_test(costs, thousands_of_changes_take_few_mappings_and_no_descriptors,
 			    0, VIEWS);
-	tcase_add_loop_test(scarce,
-			    without_mappings_writing_works_or_is_enomem_and_changes_nothing,
-			    0, VIEWS);
-	tcase_add_loop_test(scarce,
-			    without_address_space_writing_works_or_is_enomem_and_changes_nothing,
-			    0, VIEWS);
-	tcase_add_loop_test(scarce,
-			    without_descriptors_writing_works_or_is_enomem_and_changes_nothing,
-			    0, VIEWS);
-	suite_add_tcase(suite, scarce);
+	suite_add_tcase(suite, costs);
 }
 
 int main(void)
@@ -872,5 +896,8 @@ int main(void)
 	Suite *suite = suite_create("api-writing");
 
 	add_writing(suite);
+#if CAN_FORK
+	add_scarce(suite);
+#endif
 	return run_suite(suite);
 }

@@ -7,7 +7,7 @@
  * aligned word changes as a whole.  A function begins at a multiple of CODE_ALIGNMENT,
  * and only its first CODE_LEAST bytes are executed.
  * HAVE_CODE: they are known for this processor; CODE_ASM is assembly of code_of(42), and
- * CODE_STATE what stands before its label.
+ * CODE_LABEL(name) what stands before it.
  * CODE_IS_COHERENT: who executes them while they change needs to do nothing about it.
  *
  * For installed.c this is C99 and C++, too.
@@ -63,6 +63,11 @@ enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, COD
 
 #ifndef CODE_STATE
 # define CODE_STATE ""
+#endif
+#ifdef _WIN32
+# define CODE_LABEL(name) ".globl " name "\n" name ":\n"
+#else
+# define CODE_LABEL(name) CODE_STATE ".globl " name "\n.type " name ", %function\n" name ":\n"
 #endif
 
 #ifndef CODE_IS_COHERENT

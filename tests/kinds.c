@@ -5,7 +5,6 @@
 #include "kinds.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 
 const struct kind kinds[KINDS] = {
@@ -56,25 +55,4 @@ unsigned char *new_bytes(size_t size, unsigned number)
 	ck_assert_ptr_nonnull(bytes);
 	fill(bytes, size, number);
 	return bytes;
-}
-
-sigjmp_buf fault_escape;
-void *volatile fault_address;
-
-static void note_fault(int number, siginfo_t *info, void *context)
-{
-	(void)number;
-	(void)context;
-	fault_address = info->si_addr;
-	siglongjmp(fault_escape, 1);
-}
-
-void catch_faults(void)
-{
-	struct sigaction action = { .sa_flags = SA_SIGINFO };
-
-	action.sa_sigaction = note_fault;
-	sigemptyset(&action.sa_mask);
-	ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
-	ck_assert_int_eq(sigaction(SIGBUS, &action, NULL), 0);
 }

@@ -3,17 +3,17 @@
 #ifndef TESTS_KINDS_H
 #define TESTS_KINDS_H
 
-#include "policy.h"
 #include "reloaded/buffers.h"
 #include "support.h"
 #include "watch.h"
-
-#include <setjmp.h>
+#if CAN_FORK
+# include "policy.h"
+#endif
 
 #define KIB	((size_t)1 << 10)
 #define MIB	((size_t)1 << 20)
 #define GIB	((size_t)1 << 30)
-#define PAGE	((size_t)sysconf(_SC_PAGESIZE))
+#define PAGE	(granularity())
 
 /* What a request may ask for, and what it gets. */
 struct kind {
@@ -25,10 +25,11 @@ struct kind {
 enum { KINDS = 4, KINDS_APART = 3 };
 extern const struct kind kinds[KINDS];	/* the last is as the second */
 
-/* Loop tests: each kind that there is, first with /proc and then without. */
-enum { VIEWS = 2 * KINDS_APART };
+/* Loop tests: each kind that there is, first with /proc and then, where it is, without. */
+enum { VIEWS = (1 + CAN_FORK) * KINDS_APART };
 const struct kind *kind_of(int view);
 
+#if CAN_FORK
 #define SKIP_IF_NO_VIEW(view)							\
 	do {									\
 		SKIP_IF((view) >= KINDS_APART && (is_asan() || is_tsan()),	\
@@ -38,6 +39,9 @@ const struct kind *kind_of(int view);
 		SKIP_IF((view) == VIEWS - 1 && !can_map_twice(),		\
 			"shared memory looks as private does here");		\
 	} while (0)
+#else
+#define SKIP_IF_NO_VIEW(view) ((void)(view))
+#endif
 
 /* Asserts that there is one, and that errno stays as it was. */
 struct buffers_item *get_kind(const struct kind *kind, size_t size);
@@ -48,10 +52,5 @@ unsigned char *some_memory(const struct kind *kind, size_t size, bool is_alone);
 /* Bytes that differ from their neighbours and from those of other numbers. */
 void fill(unsigned char *bytes, size_t size, unsigned number);
 unsigned char *new_bytes(size_t size, unsigned number);
-
-/* From catch_faults() on, a fault is noted and jumps. */
-extern sigjmp_buf fault_escape;
-extern void *volatile fault_address;
-void catch_faults(void);
 
 #endif

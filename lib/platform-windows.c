@@ -386,7 +386,7 @@ static bool is_large_address_aware(HANDLE process)
 	MEMORY_BASIC_INFORMATION region;
 	WORD is;
 
-	for (uintptr_t at = 64 * KIB; at < 2 * GIB && query(process, at, &region);
+	for (uintptr_t at = 64 * KIB; at < UINT32_MAX && query(process, at, &region);
 	     at = end_of(&region)) {
 		if (region.State == MEM_FREE || region.Type != MEM_IMAGE ||
 		    region.BaseAddress != region.AllocationBase)

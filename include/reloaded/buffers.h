@@ -45,7 +45,8 @@
  *   same buffers when the process can publish a file below /tmp, or, on Windows, name
  *   a section; buffers(7) says where and when not.
  * - Pages: what mappings begin at and are long in multiples of; 64 KiB on Windows.
- * - Windows: errno is that of the C runtime that the library was built for.
+ * - Windows: errno is that of the C runtime that the library was built for; what
+ *   GetLastError() says may change with every call.
  * - fork: a child starts without buffers of its own.  Those it inherited stay
  *   mapped, private to it, and usable through their addresses and through the
  *   items its thread held; no new request lands in them.  Arenas are inherited:

@@ -9,6 +9,8 @@ enum {
 	FAKE_PAGE = 4096,
 	FAKE_FIRST = 16,	/* first page that may be mapped */
 	FAKE_PAGES = 512,	/* end of the address space */
+	FAKE_PROCESS = 12,	/* another one; it has the space instead of this one */
+	FAKE_HANDLE = 34,
 };
 
 extern struct fake {
@@ -23,6 +25,7 @@ extern struct fake {
 	unsigned races;			/* so many mappings lose their first page to another */
 	uint64_t random;
 	unsigned opened, questions, attempts;
+	unsigned elsewhere;		/* of the attempts, in the other process */
 } fake;
 
 void fake_reset(void);

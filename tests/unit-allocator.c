@@ -826,11 +826,94 @@ START_TEST(where_all_seems_occupied_the_system_is_asked)
 }
 END_TEST
 
+/*
+ * Another process
+ */
+
+START_TEST(nearest_place_of_another_process_is_taken)
+{
+	uint64_t seed = seed_random();
+	unsigned rounds = how_many(20000, 20000);
+
+	for (unsigned round = 0; round < rounds; round++) {
+		size_t density = 1 + random_below(&seed, 20);
+		struct buffers_window wanted = window(random_below(&seed, FAKE_PAGES), FAKE_PAGES + 9,
+						      1 + random_below(&seed, FAKE_PAGES),
+						      1 + random_below(&seed, 6));
+		struct buffers_span mapped;
+		size_t least;
+		int error;
+
+		reset(0);
+		for (size_t page = 0; page < FAKE_PAGES; page++)
+			fake.mapped[page] = random_below(&seed, 20) < density;
+		least = nearest_of_all(&wanted, true);
+		error = buffers_allocator_map_in(FAKE_PROCESS, &wanted, &mapped);
+		ck_assert_uint_eq(fake.opened, 0);
+		ck_assert_int_eq(error, least == SIZE_MAX ? EADDRNOTAVAIL : 0);
+		ck_assert_uint_eq(fake.elsewhere, fake.attempts);
+		if (error)
+			continue;
+		ck_assert_uint_eq(mapped.end - mapped.start, wanted.size);
+		ck_assert_int_eq(buffers_allocator_unmap_in(FAKE_PROCESS, mapped), 0);
+		ck_assert_uint_eq(fake.opened, 0);
+		ck_assert_uint_eq(distance(&wanted, mapped.start), least);
+	}
+}
+END_TEST
+
+START_TEST(own_heap_and_stack_are_nothing_to_another_process)
+{
+	struct buffers_window wanted = window(0, FAKE_PAGES, 100, 1);
+	struct buffers_span mapped;
+
+	reset(0);
+	fake.heap = (struct buffers_span){ PAGES(90), PAGES(110) };
+	ck_assert_int_eq(buffers_allocator_map_in(FAKE_PROCESS, &wanted, &mapped), 0);
+	ck_assert_uint_eq(mapped.start, PAGES(100));
+}
+END_TEST
+
+START_TEST(without_a_target_a_random_place_of_another_process_is_taken)
+{
+	struct buffers_window wanted = window(0, FAKE_PAGES, 0, 1);
+	unsigned lower = 0;
+
+	reset(0);
+	for (unsigned i = 0; i < 100; i++) {
+		struct buffers_span mapped;
+
+		ck_assert_int_eq(buffers_allocator_map_in(FAKE_PROCESS, &wanted, &mapped), 0);
+		lower += mapped.start < PAGES(FAKE_PAGES / 2);
+	}
+	ck_assert_uint_gt(lower, 20);
+	ck_assert_uint_lt(lower, 80);
+}
+END_TEST
+
+START_TEST(errors_of_another_process_are_handed_on)
+{
+	static const int errors[] = { EINVAL, EACCES, ENOMEM };
+	struct buffers_window wanted = window(0, FAKE_PAGES, 100, 1);
+	struct buffers_span mapped;
+
+	reset(0);
+	ck_assert_int_eq(buffers_allocator_map_in(FAKE_PROCESS + 1, &wanted, &mapped), EINVAL);
+	ck_assert_int_eq(buffers_allocator_unmap_in(FAKE_PROCESS + 1, mapped), EINVAL);
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		fake.error = errors[i];
+		ck_assert_int_eq(buffers_allocator_map_in(FAKE_PROCESS, &wanted, &mapped), errors[i]);
+		ck_assert_uint_eq(fake.opened, 0);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("unit-allocator");
 	TCase *random = tcase_create("random");
 	TCase *rules = tcase_create("rules");
+	TCase *other = tcase_create("another process");
 
 	tcase_set_tags(random, "slow");
 	tcase_set_timeout(random, 300);
@@ -869,5 +952,11 @@ int main(void)
 	tcase_add_loop_test(rules, refused_stretches_are_left_quickly, 0, KINDS);
 	tcase_add_loop_test(rules, where_all_seems_occupied_the_system_is_asked, 0, KINDS);
 	suite_add_tcase(suite, rules);
+
+	tcase_add_test(other, nearest_place_of_another_process_is_taken);
+	tcase_add_test(other, own_heap_and_stack_are_nothing_to_another_process);
+	tcase_add_test(other, without_a_target_a_random_place_of_another_process_is_taken);
+	tcase_add_test(other, errors_of_another_process_are_handed_on);
+	suite_add_tcase(suite, other);
 	return run_suite_of_functions(suite);
 }

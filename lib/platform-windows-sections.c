@@ -206,10 +206,11 @@ static struct tail *map_tail(HANDLE section, size_t size)
 	return map_part(section, FILE_MAP_WRITE, size, TAIL_SIZE);
 }
 
-static int write_tail(HANDLE section, size_t size)
+static int write_tail(HANDLE section, size_t size, bool is_reserved)
 {
 	struct tail *tail = map_tail(section, size);
-	bool is_there = tail && VirtualAlloc(tail, TAIL_SIZE, MEM_COMMIT, PAGE_READWRITE);
+	bool is_there = tail && (!is_reserved ||
+				 VirtualAlloc(tail, TAIL_SIZE, MEM_COMMIT, PAGE_READWRITE));
 
 	if (is_there)
 		tail->handle = (uintptr_t)section;
@@ -233,17 +234,18 @@ static int map_view_at(HANDLE section, uintptr_t address, size_t size)
 
 int buffers_platform_map_text(uintptr_t address, size_t size, unsigned kind)
 {
-	DWORD what = kind & BUFFERS_SPARSE ? SEC_RESERVE : SEC_COMMIT;
+	bool is_reserved = kind & BUFFERS_SPARSE;
 	char name[NAME_SIZE];
 	HANDLE section;
 	int error;
 
 	put_text_name(name, address);
-	error = create_section(name, (uint64_t)size + TAIL_SIZE, PAGE_EXECUTE_READWRITE | what,
+	error = create_section(name, (uint64_t)size + TAIL_SIZE,
+			       PAGE_EXECUTE_READWRITE | (is_reserved ? SEC_RESERVE : SEC_COMMIT),
 			       &section);
 	if (error)
 		return error == EAGAIN ? EEXIST : error;
-	error = write_tail(section, size);
+	error = write_tail(section, size, is_reserved);
 	if (!error)
 		error = map_view_at(section, address, size);
 	return error ? close_after(error, section) : 0;

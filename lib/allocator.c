@@ -701,9 +701,8 @@ int buffers_allocator_map_in(uint32_t process, const struct buffers_window *wind
 
 int buffers_allocator_unmap_in(uint32_t process, struct buffers_span mapped)
 {
-	struct buffers_span usable;
 	struct buffers_maps maps;
-	int error = buffers_platform_maps_open_in(process, &maps, &usable);
+	int error = buffers_platform_maps_open_in(process, &maps, NULL);
 
 	if (error)
 		return error;

@@ -268,8 +268,6 @@ static int add(struct buffers_arena *arena, struct buffers_span span, struct buf
 	unsigned slot;
 	int error = find_block_with_room(arena, &block);
 
-	if (!error)
-		error = buffers_platform_commit(span.start, span.end - span.start, arena->kind);
 	if (error)
 		return error;
 	slot = slots_of(block);
@@ -373,6 +371,26 @@ static void enter_process(struct buffers_arena *arena)
 	__atomic_store_n(&state->process, buffers_process_number(), __ATOMIC_RELEASE);
 }
 
+static void release(const struct buffers_arena *arena, struct buffers_item *item)
+{
+	if (arena->is_shared)
+		buffers_arena_release(item);
+	else
+		buffers_item_release(item);
+}
+
+/* What was skipped, too, is usable only when somebody has it for the first time. */
+static int make_usable(const struct buffers_arena *arena, struct buffers_item *item)
+{
+	int error = 0;
+
+	if (buffers_item_position(item) == 0)
+		error = buffers_platform_commit(item->base_address, item->size, arena->kind);
+	if (error)
+		release(arena, item);
+	return error;
+}
+
 static int take_other(struct buffers_arena *arena, const struct buffers_window *wanted,
 		      struct buffers_item **item)
 {
@@ -391,6 +409,8 @@ static int take_other(struct buffers_arena *arena, const struct buffers_window *
 	error = buffers_chain_get(&chain, wanted, item);
 	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
 			 __ATOMIC_RELAXED);
+	if (!error)
+		error = make_usable(arena, *item);
 	if (error)
 		return error;
 	*BUFFERS_MINE(last) = (struct last){ *item, arena->serial };

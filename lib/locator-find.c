@@ -415,6 +415,7 @@ static int create_in_notice(const struct errand *errand, struct buffers_locator 
 	return error;
 }
 
+/* Where nothing can be published, it is used all the same. */
 static int offer_and_publish(struct errand *errand, struct buffers_root *root,
 			     struct buffers_locator **locator)
 {
@@ -423,7 +424,7 @@ static int offer_and_publish(struct errand *errand, struct buffers_root *root,
 	if (error)
 		return error;
 	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
-	return publish(errand, root);
+	return publish(errand, root) == EAGAIN ? EAGAIN : 0;
 }
 
 /* Where something stands, somebody keeps us from replacing it. */
@@ -454,7 +455,7 @@ static int find_or_publish(struct errand *errand, struct buffers_root *root,
 	} while (error == EAGAIN && wait_a_moment(errand));
 	if (error == EAGAIN)
 		error = publish_elsewhere(errand, root, locator);
-	return error == ENOMEM ? ENOMEM : 0;
+	return error == EAGAIN ? 0 : error;
 }
 
 static struct buffers_locator *first_of(const struct buffers_root *root)

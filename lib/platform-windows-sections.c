@@ -18,14 +18,33 @@
 
 #define NAME_SIZE 128
 
+/* The functions that take bytes convert them in memory that they allocate. */
+static const wchar_t *widen(const char *name, wchar_t *wide)
+{
+	size_t i = 0;
+
+	do
+		wide[i] = (unsigned char)name[i];
+	while (name[i++]);
+	return wide;
+}
+
+static HANDLE open_section(const char *name, DWORD access)
+{
+	wchar_t wide[NAME_SIZE];
+
+	return OpenFileMappingW(access, FALSE, widen(name, wide));
+}
+
 /* Where one by this name was there before, that is no section of ours. */
 static int create_section(const char *name, uint64_t size, DWORD protection, HANDLE *section)
 {
+	wchar_t wide[NAME_SIZE];
 	int error;
 
 	SetLastError(ERROR_SUCCESS);
-	*section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, protection, (DWORD)(size >> 32),
-				      (DWORD)size, name);
+	*section = CreateFileMappingW(INVALID_HANDLE_VALUE, NULL, protection, (DWORD)(size >> 32),
+				      (DWORD)size, widen(name, wide));
 	error = GetLastError() == ERROR_ALREADY_EXISTS ? EAGAIN : 0;
 	if (!*section)
 		return buffers_platform_failure();
@@ -106,7 +125,7 @@ int buffers_platform_notice_read(const struct buffers_board *board, unsigned pla
 	*id = (struct buffers_notice_id){ 0 };
 	*is_fresh = true;
 	put_notice_name(section_name, place, name);
-	section = OpenFileMappingA(FILE_MAP_READ, FALSE, section_name);
+	section = open_section(section_name, FILE_MAP_READ);
 	if (!section)
 		return GetLastError() == ERROR_FILE_NOT_FOUND ? ENOENT : EACCES;
 	return close_after(read_start(section, bytes, size), section);
@@ -198,7 +217,7 @@ static HANDLE open_text(uintptr_t address)
 	char name[NAME_SIZE];
 
 	put_text_name(name, address);
-	return OpenFileMappingA(FILE_MAP_WRITE, FALSE, name);
+	return open_section(name, FILE_MAP_WRITE);
 }
 
 static struct tail *map_tail(HANDLE section, size_t size)
@@ -297,7 +316,8 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	HANDLE section;
 
 	(void)target;
-	if (!buffers_platform_find_allocation(GetCurrentProcess(), address, &allocation) ||
+	if (!buffers_platform_find_allocation(GetCurrentProcess(), address, address + size,
+					      &allocation) ||
 	    allocation.type != MEM_MAPPED || size > allocation.span.end - address)
 		return EACCES;
 	section = open_text(allocation.span.start);

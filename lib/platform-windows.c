@@ -2,7 +2,6 @@
 /* platform-windows.c: the primitives of platform.h on Windows */
 
 #include "config.h"
-#define _CRT_RAND_S	/* rand_s() in <stdlib.h> */
 #include "platform.h"
 
 #ifndef _WIN32
@@ -12,7 +11,9 @@
 #include "platform-windows.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#if defined(__x86_64__) || defined(__i386__)
+# include <cpuid.h>
+#endif
 
 #define KIB ((uintptr_t)1 << 10)
 #define GIB ((uintptr_t)1 << 30)
@@ -103,6 +104,9 @@ int buffers_platform_failure(void)
 	case ERROR_NO_SYSTEM_RESOURCES:
 	case ERROR_NOT_ENOUGH_QUOTA:
 	case ERROR_COMMITMENT_LIMIT:
+	case ERROR_COMMITMENT_MINIMUM:
+	case ERROR_PAGEFILE_QUOTA:
+	case ERROR_WORKING_SET_QUOTA:
 	case ERROR_TOO_MANY_OPEN_FILES:
 		return ENOMEM;
 	case ERROR_ACCESS_DENIED:
@@ -209,7 +213,9 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 
 int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind)
 {
-	return VirtualAlloc((void *)address, size, MEM_COMMIT, protection_of(kind)) ? 0 : ENOMEM;
+	if (VirtualAlloc((void *)address, size, MEM_COMMIT, protection_of(kind)))
+		return 0;
+	return buffers_platform_failure() == EACCES ? EACCES : ENOMEM;
 }
 
 static bool query(HANDLE process, uintptr_t address, MEMORY_BASIC_INFORMATION *region)
@@ -217,16 +223,20 @@ static bool query(HANDLE process, uintptr_t address, MEMORY_BASIC_INFORMATION *r
 	return VirtualQueryEx(process, (const void *)address, region, sizeof(*region)) != 0;
 }
 
-/* What ends with the address space ends before its last byte. */
+/*
+ * What ends with the address space ends before its last byte.  Sizes that are told of a
+ * process of more bits may be cut off.
+ */
 static uintptr_t end_of(const MEMORY_BASIC_INFORMATION *region)
 {
 	uintptr_t start = (uintptr_t)region->BaseAddress;
 
-	return region->RegionSize <= UINTPTR_MAX - start ? start + region->RegionSize :
-							   UINTPTR_MAX;
+	if (region->RegionSize == 0 || region->RegionSize > UINTPTR_MAX - start)
+		return UINTPTR_MAX;
+	return start + region->RegionSize;
 }
 
-bool buffers_platform_find_allocation(HANDLE process, uintptr_t address,
+bool buffers_platform_find_allocation(HANDLE process, uintptr_t address, uintptr_t enough,
 				      struct buffers_allocation *allocation)
 {
 	MEMORY_BASIC_INFORMATION region;
@@ -238,15 +248,15 @@ bool buffers_platform_find_allocation(HANDLE process, uintptr_t address,
 	span->start = (uintptr_t)region.AllocationBase;
 	do
 		span->end = end_of(&region);
-	while (query(process, span->end, &region) && region.State != MEM_FREE &&
-	       (uintptr_t)region.AllocationBase == span->start);
+	while (span->end < enough && query(process, span->end, &region) &&
+	       region.State != MEM_FREE && (uintptr_t)region.AllocationBase == span->start);
 	return true;
 }
 
 static bool is_allocation(HANDLE process, uintptr_t address, size_t size,
 			  struct buffers_allocation *allocation)
 {
-	return buffers_platform_find_allocation(process, address, allocation) &&
+	return buffers_platform_find_allocation(process, address, UINTPTR_MAX, allocation) &&
 	       allocation->span.start == address && allocation->span.end - address == size;
 }
 
@@ -335,11 +345,16 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
  * Other processes
  */
 
+/* Any number can be the status of one that has ended, also that of one that has not. */
 static bool has_ended(HANDLE process)
 {
+	FILETIME start, end = { 0, 0 }, kernel, user;
 	DWORD status;
 
-	return GetExitCodeProcess(process, &status) && status != STILL_ACTIVE;
+	if (GetExitCodeProcess(process, &status) && status != STILL_ACTIVE)
+		return true;
+	return GetProcessTimes(process, &start, &end, &kernel, &user) &&
+	       (end.dwLowDateTime || end.dwHighDateTime);
 }
 
 static bool is_64_bit_system(void)
@@ -380,38 +395,43 @@ static WORD characteristics_of(HANDLE process, uintptr_t image)
 	return header.file.Characteristics;
 }
 
-/* Its program says so, which is the image that is no library. */
-static bool is_large_address_aware(HANDLE process)
+enum awareness { UNKNOWN, UNAWARE, AWARE };
+
+/* Its program says so, an image that is no library; others that are none hardly matter. */
+static enum awareness find_awareness(HANDLE process)
 {
+	enum awareness awareness = UNKNOWN;
 	MEMORY_BASIC_INFORMATION region;
 	WORD is;
 
-	for (uintptr_t at = 64 * KIB; at < UINT32_MAX && query(process, at, &region);
+	for (uintptr_t at = 64 * KIB;
+	     awareness != AWARE && at < UINT32_MAX && query(process, at, &region);
 	     at = end_of(&region)) {
 		if (region.State == MEM_FREE || region.Type != MEM_IMAGE ||
 		    region.BaseAddress != region.AllocationBase)
 			continue;
 		is = characteristics_of(process, at);
 		if (is && !(is & IMAGE_FILE_DLL))
-			return (is & IMAGE_FILE_LARGE_ADDRESS_AWARE) != 0;
+			awareness = is & IMAGE_FILE_LARGE_ADDRESS_AWARE ? AWARE : UNAWARE;
 	}
-	return false;
+	return awareness;
 }
 
 /* The system does not tell of others what it tells of ourselves. */
-static struct buffers_span usable_in(HANDLE process)
+static uintptr_t usable_end_in(HANDLE process)
 {
-	struct buffers_span usable = everything();
+	enum awareness awareness = find_awareness(process);
+	uintptr_t low_end = 2 * GIB - 64 * KIB;
 
-	if (!has_32_bits(process)) {
-		if (sizeof(void *) == 4)	/* more than we can name */
-			usable.end = UINTPTR_MAX & ~(64 * KIB - 1);
-		return usable;
+	if (has_32_bits(process)) {
+		if (awareness != AWARE)
+			return low_end;
+		return low_end + (is_64_bit_system() ? 2 * GIB : 1 * GIB);
 	}
-	usable.end = 2 * GIB - 64 * KIB;
-	if (is_large_address_aware(process))	/* less where it is of a system of 32 bits */
-		usable.end += is_64_bit_system() ? 2 * GIB : 1 * GIB;
-	return usable;
+	if (awareness == UNAWARE)
+		return low_end;
+	/* Of 32 bits ourselves, we cannot name more. */
+	return sizeof(void *) == 8 ? everything().end : UINTPTR_MAX & ~(64 * KIB - 1);
 }
 
 static int open_process(uint32_t number, HANDLE *process)
@@ -446,25 +466,35 @@ int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
 	*maps = (struct buffers_maps){
 		.descriptor = -1, .process = (uintptr_t)handle, .kind = BUFFERS_MAPS_QUERY,
 	};
-	*usable = usable_in(handle);
+	if (usable)
+		*usable = (struct buffers_span){ everything().start, usable_end_in(handle) };
 	return 0;
 }
 
-/* Some place, to learn whether memory is refused everywhere. */
-static int refusal_in(HANDLE process, int error, size_t size, unsigned kind)
+static int try_any(HANDLE process, size_t size, unsigned kind)
 {
 	uintptr_t address = 0;
+	int error = map_private(process, 0, size, kind, &address);
 
+	if (!error)
+		unmap_private(process, address);
+	return error;
+}
+
+/* Nothing forbids plain data but that a process is ending. */
+static int refusal_in(HANDLE process, int error, size_t size, unsigned kind)
+{
 	if (error == 0)
 		return 0;
-	if (has_ended(process))
+	if (has_ended(process) ||
+	    (error == EACCES && try_any(process, buffers_platform_granularity(),
+					BUFFERS_DATA) == EACCES))
 		return EINVAL;
 	if (error == EEXIST)
 		return EEXIST;
-	error = map_private(process, 0, size, kind, &address);
+	error = try_any(process, size, kind);
 	if (error)
 		return error == EEXIST ? ENOMEM : error;
-	unmap_private(process, address);
 	return EEXIST;
 }
 
@@ -480,11 +510,13 @@ int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, 
 int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size)
 {
 	struct buffers_allocation allocation;
+	int error;
 
 	if (!is_allocation(process_of(maps), address, size, &allocation) ||
 	    allocation.type != MEM_PRIVATE)
 		return EINVAL;
-	return unmap_private(process_of(maps), address);
+	error = unmap_private(process_of(maps), address);
+	return error && has_ended(process_of(maps)) ? EINVAL : error;
 }
 
 /*
@@ -595,22 +627,50 @@ bool buffers_platform_unlock(struct buffers_robust_lock *lock)
 	return false;
 }
 
-/* Of the C runtime, which asks the system. */
+#if defined(__x86_64__) || defined(__i386__)
+
+__attribute__((target("rdrnd")))
+static uint64_t draw(void)
+{
+	unsigned eax, ebx, ecx, edx, high, low;
+
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_RDRND) &&
+	    __builtin_ia32_rdrand32_step(&high) && __builtin_ia32_rdrand32_step(&low))
+		return (uint64_t)high << 32 | low;
+	return 0;
+}
+
+#else
+
+static uint64_t draw(void)
+{
+	return 0;
+}
+
+#endif
+
+static uint64_t mix(uint64_t number)
+{
+	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
+	return number ^ number >> 32;
+}
+
+/*
+ * The system's own come from libraries that would have to be loaded, with locks and memory.
+ * The processor has some; to those, or where it has none, add what others can hardly know.
+ */
 uint64_t buffers_platform_random(void)
 {
 	static uint64_t drawn;
-	unsigned high, low;
+	uint64_t count = 0x9e3779b97f4a7c15u * __atomic_add_fetch(&drawn, 1, __ATOMIC_RELAXED);
 	LARGE_INTEGER ticks;
-	uint64_t number;
+	FILETIME now;
 
-	if (rand_s(&high) == 0 && rand_s(&low) == 0)
-		return (uint64_t)high << 32 | low;
 	QueryPerformanceCounter(&ticks);
-	number = (uint64_t)ticks.QuadPart ^ (uintptr_t)&number ^
-		 (uint64_t)GetCurrentProcessId() << 32;
-	number += 0x9e3779b97f4a7c15u * (1 + __atomic_fetch_add(&drawn, 1, __ATOMIC_RELAXED));
-	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
-	return number ^ number >> 32;
+	GetSystemTimeAsFileTime(&now);
+	return mix(count ^ draw() ^ mix((uint64_t)ticks.QuadPart) ^
+		   mix((uint64_t)now.dwLowDateTime << 32 ^ (uintptr_t)&now) ^
+		   mix((uint64_t)GetCurrentProcessId() << 32 ^ GetCurrentThreadId()));
 }
 
 /* To sleep takes 1 to 16 ms, which those who count attempts do not expect each time. */

@@ -16,12 +16,15 @@
  */
 int buffers_platform_failure(void);
 
-/* What was mapped at once and an address is in; false: nothing, or there is no such process. */
+/*
+ * What was mapped at once and an address is in, at least as far as `enough`.  False: nothing,
+ * or there is no such process.
+ */
 struct buffers_allocation {
 	struct buffers_span span;
 	DWORD type;		/* MEM_PRIVATE, MEM_MAPPED, MEM_IMAGE */
 };
-bool buffers_platform_find_allocation(HANDLE process, uintptr_t address,
+bool buffers_platform_find_allocation(HANDLE process, uintptr_t address, uintptr_t enough,
 				      struct buffers_allocation *allocation);
 
 /* As buffers_platform_map() and buffers_platform_unmap(), memory of BUFFERS_TEXT. */

@@ -89,7 +89,7 @@ int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address
 
 /*
  * Makes a part of what was mapped as BUFFERS_SPARSE, of any address and size, usable; once
- * more does no harm.  `kind` is what it was mapped as.  ENOMEM.
+ * more does no harm.  `kind` is what it was mapped as.  ENOMEM, EACCES.
  */
 int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind);
 
@@ -127,7 +127,8 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 
 /*
  * Another process's memory.  The maps that are opened are of that process, to be found in
- * and closed as above; `usable` is what buffers_platform_usable() leaves of everything there.
+ * and closed as above; `usable`, unless NULL, is what buffers_platform_usable() leaves of
+ * everything there.
  * ENOSYS: this system has no such calls, and the other two are never called.
  * EINVAL: there is no such process.  EACCES: it is not to be touched.
  */

@@ -82,6 +82,28 @@ START_TEST(filter_is_eacces)
 }
 END_TEST
 
+/* Once the first mapping of a request was made. */
+static int deny_all(void *context)
+{
+	struct buffers_request request = { .size = 1 };
+	size_t allocated;
+
+	(void)context;
+	STEP(buffers_alloc(&request, &allocated));
+	STEP(refuse_memory(EPERM));
+	errno = 0;
+	STEP(!buffers_get(&request));
+	STEP(errno == EACCES);
+	return 0;
+}
+
+START_TEST(no_mapping_at_all_is_eacces)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(deny_all, NULL);
+}
+END_TEST
+
 /*
  * The ways to see mappings fail, one after the other
  */
@@ -340,6 +362,7 @@ int main(void)
 
 	tcase_add_test(denied, mdwe_is_eacces);
 	tcase_add_test(denied, filter_is_eacces);
+	tcase_add_test(denied, no_mapping_at_all_is_eacces);
 	suite_add_tcase(suite, denied);
 
 	tcase_set_timeout(blind, 120);

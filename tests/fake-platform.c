@@ -156,7 +156,8 @@ int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
 		return EINVAL;
 	buffers_platform_maps_open(maps);
 	maps->process = FAKE_HANDLE;
-	*usable = buffers_platform_usable(all);
+	if (usable)
+		*usable = buffers_platform_usable(all);
 	return 0;
 }
 

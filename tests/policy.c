@@ -52,13 +52,15 @@ static bool refuse_protection(int number, unsigned protection, int error)
 	return refuse_where(number, 2, protection, error);
 }
 
+#ifdef SYS_mmap2
+enum { MMAP = SYS_mmap2 };
+#else
+enum { MMAP = SYS_mmap };
+#endif
+
 static bool refuse_mapping(int error)
 {
-#ifdef SYS_mmap2
-	return refuse_protection(SYS_mmap2, PROT_WRITE | PROT_EXEC, error);
-#else
-	return refuse_protection(SYS_mmap, PROT_WRITE | PROT_EXEC, error);
-#endif
+	return refuse_protection(MMAP, PROT_WRITE | PROT_EXEC, error);
 }
 
 bool refuse_written_code(int error)
@@ -66,6 +68,11 @@ bool refuse_written_code(int error)
 	return refuse_mapping(error) &&
 	       refuse_protection(SYS_mprotect, PROT_WRITE | PROT_EXEC, error) &&
 	       refuse_protection(SYS_pkey_mprotect, PROT_WRITE | PROT_EXEC, error);
+}
+
+bool refuse_memory(int error)
+{
+	return refuse(MMAP, error);
 }
 
 bool refuse_new_code(int error)

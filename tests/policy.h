@@ -15,6 +15,9 @@
 bool refuse(int number, int error);
 bool refuse_where(int number, unsigned argument, unsigned bits, int error);
 
+/* All memory that would be mapped. */
+bool refuse_memory(int error);
+
 /* Memory that is writable and executable at once. */
 bool refuse_written_code(int error);
 

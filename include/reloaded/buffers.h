@@ -121,7 +121,8 @@ extern "C" {
 /*
  * Kinds of memory: flags of a request
  *
- * BUFFERS_NOEXEC	readable and writable, never executable
+ * BUFFERS_NOEXEC	readable and writable, never executable (in a process of Windows
+ *			with 32 bits, if that has data execution prevention)
  * BUFFERS_WX		readable and executable, never writable: only the library's
  *			functions write it, by other ways than its address.  Works
  *			where policy forbids memory that is writable and executable
@@ -409,8 +410,8 @@ int buffers_free(void *address, size_t allocated);
  *
  * EINVAL: as for buffers_get(), or allocated is NULL, or there is no such process, or not
  * any more.
- * EACCES: the caller may not map memory there; with it, PROCESS_QUERY_INFORMATION and
- * PROCESS_VM_OPERATION.
+ * EACCES: the caller may not map memory there, for which it needs
+ * PROCESS_QUERY_INFORMATION, PROCESS_VM_OPERATION and PROCESS_VM_READ.
  * EADDRNOTAVAIL, ENOMEM: as above.
  * ENOSYS: not on Windows; or BUFFERS_WX, for nothing would write it.
  * *allocated is unchanged when it fails.
@@ -496,7 +497,8 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *window,
  * EINVAL: arena is NULL, size is 0, or alignment is no power of two.
  * ENOSPC: no item that nobody holds has so much room, nor has what is left of
  * the window.
- * ENOMEM: the system refuses a lock.
+ * ENOMEM: the system refuses a lock, or, on Windows, which is asked when an item is had for
+ * the first time, memory.  EACCES: policy has come to forbid it meanwhile, there.
  *
  * Thread-safe, not signal-safe; nor are buffers_append(), buffers_reserve() and
  * buffers_release() for items of a BUFFERS_ARENA_FORK_SHARED arena.  Since 0.1.

@@ -130,14 +130,15 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 #if SIZE_MAX > UINT32_MAX
 	struct buffers_arena *arena;
 	struct buffers_item *item;
-	size_t before;
+	size_t window, before;
 	void *large;
 
 	SKIP_IF(!can_overcommit(), "this system promises no more than it has");
 	use_small_pages();
 	use_once();
 	before = resident_bytes();
-	arena = new_arena((is_slow() ? 8 : 64) * GIB, arena_flags(_i));
+	window = (is_slow() ? 8 : 64) * GIB;
+	arena = new_arena(window, arena_flags(_i));
 	item = buffers_arena_get(arena, 3 * GIB, 1);
 	ck_assert_ptr_nonnull(item);
 	large = buffers_reserve(item, 3 * GIB - 4, 1);
@@ -148,7 +149,7 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	ck_assert_mem_eq(large, "first", 5);
 	buffers_release(item);
 	if (!is_emulated())
-		ck_assert_uint_lt(resident_bytes() - before, 2 * MIB);
+		ck_assert_uint_lt(resident_bytes() - before, 2 * MIB + list_of_pages(window));
 	destroy(arena);
 #else
 	(void)_i;
@@ -233,6 +234,9 @@ START_TEST(window_is_where_memory_for_the_caller_alone_would_be)
 		size_t allocated;
 		uintptr_t place;
 
+		/* Wine, of 32 bits, lists as taken what it will give to who asks for it */
+		if (is_mapped_as(target, target + 1, NULL))
+			continue;
 		window.target = (const void *)target;
 		place = (uintptr_t)buffers_alloc(&window, &allocated);
 		ck_assert_uint_ne(place, 0);
@@ -367,6 +371,26 @@ START_TEST(no_window_is_einval)
 	}
 }
 END_TEST
+
+#if !CAN_FORK
+START_TEST(sharing_without_children_is_enosys_and_changes_nothing)
+{
+	struct buffers_request window = { .size = MIB, .flags = arena_flags(_i) };
+	size_t before;
+
+	use_once();
+	before = all_mappings();
+	errno = 0;
+	ck_assert_ptr_null(buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED));
+	ck_assert_int_eq(errno, ENOSYS);
+	window.size = 0;
+	errno = 0;
+	ck_assert_ptr_null(buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED));
+	ck_assert_int_eq(errno, EINVAL);
+	check_mappings(before);
+}
+END_TEST
+#endif
 
 START_TEST(range_without_a_gap_changes_nothing)
 {
@@ -1241,6 +1265,9 @@ int main(void)
 	tcase_add_loop_test(window, too_little_memory_is_enomem_and_changes_nothing, 0,
 			    kinds);
 	tcase_add_loop_test(window, too_few_descriptors_fail_by_the_book, 0, kinds);
+#else
+	tcase_add_loop_test(window, sharing_without_children_is_enosys_and_changes_nothing, 0,
+			    kinds);
 #endif
 	tcase_add_loop_test(window, memory_has_the_permissions_of_its_kind_at_every_step, 0,
 			    kinds);

@@ -287,7 +287,7 @@ static struct buffers_request random_request(uint64_t *seed, const struct kind *
 		request = buffers_request_near(&known, BUFFERS_REACH_BRANCH, size);
 		break;
 	case 2:
-		request.min_address = 16 * MIB * (1 + random_below(seed, 16));
+		request.min_address = 64 * MIB + 16 * MIB * random_below(seed, 16);
 		request.max_address = request.min_address + 16 * MIB;
 		break;
 	}

@@ -19,6 +19,12 @@
 
 enum { THREADS = 8, RECORDS = 100000 };
 
+/* Of each thread: what they describe stays, and there may be no more than 2 GiB in all. */
+static size_t most_records(void)
+{
+	return end_of_addresses() > 2 * GIB ? RECORDS : RECORDS / 20;
+}
+
 /* Seconds that the threads run: BUFFERS_TEST_SECONDS, or 10. */
 static double seconds(void)
 {
@@ -41,7 +47,7 @@ struct worker {
 	uint64_t seed;
 	double end;
 	struct record *records;
-	size_t count;
+	size_t most, count;
 	size_t calls;
 	const char *fault;
 };
@@ -87,7 +93,7 @@ static const char *use(struct worker *worker)
 	    (request.max_address && (uintptr_t)buffers_base(item) + buffers_size(item) >
 				    request.max_address))
 		return "room outside the range";
-	if (worker->count < RECORDS && random_below(&worker->seed, 4)) {
+	if (worker->count < worker->most && random_below(&worker->seed, 4)) {
 		memory = buffers_reserve(item, request.size, 1);
 		if (!memory)
 			return "room that cannot be reserved";
@@ -132,6 +138,7 @@ START_TEST(no_two_threads_own_the_same_bytes)
 			.seed = next_random(&seed),
 			.end = now() + seconds(),
 			.records = records + i * RECORDS,
+			.most = most_records(),
 		};
 		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
 	}
@@ -187,8 +194,8 @@ START_TEST(last_room_of_a_buffer_is_given_once)
 {
 	size_t page = granularity();
 	unsigned rounds = how_many(50, 50);
-	/* where the kernel, unasked, maps nothing into the holes */
-	char *room = reserve(0x20000000, (2 * rounds + 1) * page);
+	/* where the system, unasked, maps nothing into the holes */
+	char *room = reserve(secluded_place(), (2 * rounds + 1) * page);
 
 	for (unsigned round = 0; round < rounds; round++) {
 		uintptr_t hole = (uintptr_t)room + (2 * round + 1) * page;

@@ -316,6 +316,12 @@ size_t granularity(void)
 	return (size_t)getpagesize();
 }
 
+/* The kernel keeps some to itself. */
+uintptr_t end_of_addresses(void)
+{
+	return UINTPTR_MAX;
+}
+
 void *map_memory(size_t size, bool is_shared)
 {
 	int sharing = is_shared ? MAP_SHARED : MAP_PRIVATE;
@@ -419,6 +425,13 @@ size_t resident_bytes(void)
 void use_small_pages(void)
 {
 	prctl(PR_SET_THP_DISABLE, 1L, 0L, 0L, 0L);
+}
+
+/* It is the kernel's. */
+size_t list_of_pages(size_t size)
+{
+	(void)size;
+	return 0;
 }
 
 bool can_overcommit(void)

@@ -288,6 +288,14 @@ size_t granularity(void)
 	return system.dwAllocationGranularity;
 }
 
+uintptr_t end_of_addresses(void)
+{
+	SYSTEM_INFO system;
+
+	GetSystemInfo(&system);
+	return (uintptr_t)system.lpMaximumApplicationAddress + 1;
+}
+
 /* What nobody uses counts, though it takes nothing. */
 void *map_memory(size_t size, bool is_shared)
 {
@@ -378,7 +386,7 @@ uintptr_t secluded_place(void)
 #ifdef _WIN64
 	return (uintptr_t)usual + ((size_t)64 << 30);
 #else
-	return (uintptr_t)usual + ((size_t)512 << 20);
+	return (uintptr_t)usual + ((size_t)256 << 20);
 #endif
 }
 
@@ -411,17 +419,22 @@ void protect(void *start, size_t size, const char *permissions)
 				 start);
 }
 
-/* What it has a right to, whether it uses that or not. */
 size_t resident_bytes(void)
 {
 	PROCESS_MEMORY_COUNTERS counters = { .cb = sizeof(counters) };
 
 	ck_assert(K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof(counters)));
-	return counters.PagefileUsage;
+	return counters.WorkingSetSize;
 }
 
 void use_small_pages(void)
 {
+}
+
+/* Wine has a byte for each, wherever it was made. */
+size_t list_of_pages(size_t size)
+{
+	return size / 4096;
 }
 
 bool can_overcommit(void)

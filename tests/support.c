@@ -127,6 +127,31 @@ bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions)
 	return start >= end;
 }
 
+static bool has_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
+{
+	uintptr_t place;
+
+	if (alignment < granularity())
+		alignment = granularity();
+	place = (start + alignment - 1) & ~(uintptr_t)(alignment - 1);
+	return start <= place && place < end && end - place >= size;
+}
+
+bool is_place_left(size_t size, size_t alignment)
+{
+	uintptr_t start = 0x10000;
+	bool is_left = false;
+	struct mapping *maps;
+	size_t count = all_mappings(&maps);
+
+	for (size_t i = 0; i < count && !is_left; i++) {
+		is_left = has_place(start, maps[i].start, size, alignment);
+		start = maps[i].end;
+	}
+	free(maps);
+	return is_left || has_place(start, end_of_addresses(), size, alignment);
+}
+
 bool is_unused_rest(const struct buffers_info *info)
 {
 	uintptr_t base = (uintptr_t)info->base;

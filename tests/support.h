@@ -145,9 +145,13 @@ bool is_free_place(uintptr_t start, size_t size);
 uintptr_t secluded_place(void);
 void protect(void *start, size_t size, const char *permissions);
 
-/* Bytes of memory that this process takes, in pages that are no larger than need be. */
+/*
+ * Bytes of memory that this process takes, in pages that are no larger than need be; and
+ * what the system keeps in it of address space of this size.
+ */
 size_t resident_bytes(void);
 void use_small_pages(void);
+size_t list_of_pages(size_t size);
 
 /* Whether more memory can be had than there is. */
 bool can_overcommit(void);
@@ -165,6 +169,13 @@ struct mapping {
 	char name[64];
 };
 size_t read_maps(struct mapping *maps, size_t most);
+
+/* Behind the last one that this program can map. */
+uintptr_t end_of_addresses(void);
+
+/* Whether that list leaves a place of this size and alignment. */
+#define NO_PLACE_LEFT "the system leaves no place for the largest"
+bool is_place_left(size_t size, size_t alignment);
 
 /* Whether all of [start, end) is mapped, with these permissions or any (NULL). */
 bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions);

@@ -34,7 +34,7 @@ int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *
  * A chain with its items, for a plain walk, and an index over it
  */
 
-enum { MOST_ITEMS = 12000 };
+enum { MOST_ITEMS = 24000 };
 
 struct world {
 	struct buffers_index *index;

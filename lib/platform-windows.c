@@ -313,6 +313,15 @@ static HANDLE process_of(const struct buffers_maps *maps)
 	return maps->process ? (HANDLE)maps->process : GetCurrentProcess();
 }
 
+/*
+ * Of addresses that it does not manage itself, Wine in 32 bits says that they are reserved
+ * with a protection, which what is only reserved has not.
+ */
+static bool is_unknown(const MEMORY_BASIC_INFORMATION *region)
+{
+	return region->State == MEM_RESERVE && region->Protect == PAGE_NOACCESS;
+}
+
 /* Where nothing is told of, mapping will tell. */
 int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_span span,
 			       struct buffers_span *mapping)
@@ -321,7 +330,7 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 	uintptr_t at = span.start;
 
 	while (at < span.end && query(process_of(maps), at, &region)) {
-		if (region.State != MEM_FREE) {
+		if (region.State != MEM_FREE && !is_unknown(&region)) {
 			*mapping = blocks_of(&region);
 			return 0;
 		}

@@ -316,7 +316,9 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	HANDLE section;
 
 	(void)target;
-	if (!buffers_platform_find_allocation(GetCurrentProcess(), address, address + size,
+	/* Nobody would unlock what the caller has locked if it faulted here. */
+	if (!buffers_platform_is_readable((uintptr_t)bytes, size) ||
+	    !buffers_platform_find_allocation(GetCurrentProcess(), address, address + size,
 					      &allocation) ||
 	    allocation.type != MEM_MAPPED || size > allocation.span.end - address)
 		return EACCES;

@@ -881,7 +881,8 @@ static void add_writing(Suite *suite)
 			    0, VIEWS);
 	tcase_add_loop_test(others, sealed_memory_keeps_its_permissions, 0, VIEWS);
 #ifdef HAVE_CODE
-	tcase_add_loop_test(others, code_of_the_program_is_changed_or_left_alone, 0, 2);
+	tcase_add_loop_test(others, code_of_the_program_is_changed_or_left_alone, 0,
+			    1 + CAN_FORK);
 #endif
 	suite_add_tcase(suite, others);
 

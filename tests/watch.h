@@ -5,6 +5,8 @@
  * So it goes on where /proc was hidden since, or no descriptor is left.  Emulators make
  * a copy when the list is opened; under them it is opened again, and where that cannot
  * be, all is taken to be as it should.
+ *
+ * On Windows the first four functions are there, and nothing is opened.
  */
 #ifndef TESTS_WATCH_H
 #define TESTS_WATCH_H

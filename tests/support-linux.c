@@ -316,6 +316,11 @@ size_t granularity(void)
 	return (size_t)getpagesize();
 }
 
+bool is_list_true(void)
+{
+	return true;
+}
+
 /* The kernel keeps some to itself. */
 uintptr_t end_of_addresses(void)
 {

@@ -481,6 +481,18 @@ static bool find_region(uintptr_t at, struct mapping *mapping)
 	return false;
 }
 
+/* What is only reserved has no protection, but where Wine says so without knowing. */
+bool is_list_true(void)
+{
+	MEMORY_BASIC_INFORMATION info;
+
+	for (char *at = NULL; VirtualQuery(at, &info, sizeof(info));
+	     at = (char *)info.BaseAddress + info.RegionSize)
+		if (info.State == MEM_RESERVE && info.Protect == PAGE_NOACCESS)
+			return false;
+	return true;
+}
+
 /* The same, with neighbours of the same permissions as one, as Linux has them. */
 static bool find_mapping(uintptr_t at, struct mapping *mapping)
 {

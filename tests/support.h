@@ -170,6 +170,9 @@ struct mapping {
 };
 size_t read_maps(struct mapping *maps, size_t most);
 
+/* Whether all that is listed is mapped.  Wine, of 32 bits, lists what it knows nothing of. */
+bool is_list_true(void);
+
 /* Behind the last one that this program can map. */
 uintptr_t end_of_addresses(void);
 

@@ -3,55 +3,11 @@
 
 #include "config.h"
 #include "copies.h"
-#include "sandbox.h"
 #include "support.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define LOOK_UP(copy, call)						\
-	((copy)->calls.call = (__typeof__((copy)->calls.call))		\
-	 (uintptr_t)dlsym((copy)->handle, "buffers_" #call))
-
-static bool look_up(struct copy *copy)
-{
-	const struct calls *table = dlsym(copy->handle, "static_copy");
-
-	if (table) {
-		copy->calls = *table;
-		return true;
-	}
-	return LOOK_UP(copy, get) && LOOK_UP(copy, release) && LOOK_UP(copy, append) &&
-	       LOOK_UP(copy, next) && LOOK_UP(copy, overwrite) && LOOK_UP(copy, walk);
-}
-
-bool load_copy(struct copy *copy, const char *file, bool apart)
-{
-	int flags = RTLD_NOW | RTLD_LOCAL;
-
-	copy->handle = apart ? dlmopen(LM_ID_NEWLM, file, flags) : dlopen(file, flags);
-	if (copy->handle && look_up(copy))
-		return true;
-	printf("%s\n", dlerror());
-	return false;
-}
-
-bool close_copy(struct copy *copy, const char *file)
-{
-	void *handle;
-	bool is_gone;
-
-	ck_assert_int_eq(dlclose(copy->handle), 0);
-	handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-	is_gone = !handle;
-	if (handle)
-		dlclose(handle);
-	return is_gone;
-}
 
 static int note(const struct buffers_info *info, void *context)
 {
@@ -84,11 +40,6 @@ bool is_same_listing(const struct listing *one, const struct listing *two)
 		    one->buffers[i].flags != two->buffers[i].flags)
 			return false;
 	return true;
-}
-
-uintptr_t named_address(void)
-{
-	return (uintptr_t)read_address(notice_path(NULL, getpid()));
 }
 
 bool is_item_of_named(const struct buffers_item *item)
@@ -138,7 +89,7 @@ static const char *load_and_write(struct writer *writer, unsigned number)
 	if (!load_copy(&copy, writer->file, false))
 		return "a copy cannot be loaded";
 	fault = write_entry(writer, &copy.calls, number);
-	dlclose(copy.handle);
+	drop_copy(&copy);
 	return fault;
 }
 

@@ -8,10 +8,16 @@
 
 #include <stdbool.h>
 
-#define COPY_ONE	"tests/copy-one.so"
-#define COPY_TWO	"tests/copy-two.so"
-#define PLUGIN		"tests/.libs/static-copy.so"
-#define PLUGIN_NODELETE	"tests/.libs/static-copy-nodelete.so"
+#ifdef _WIN32
+# define COPY_ONE	"tests/copy-one.dll"
+# define COPY_TWO	"tests/copy-two.dll"
+# define PLUGIN		"tests/.libs/static-copy.dll"
+#else
+# define COPY_ONE	"tests/copy-one.so"
+# define COPY_TWO	"tests/copy-two.so"
+# define PLUGIN		"tests/.libs/static-copy.so"
+# define PLUGIN_NODELETE	"tests/.libs/static-copy-nodelete.so"
+#endif
 
 struct calls {
 	struct buffers_item *(*get)(const struct buffers_request *request);
@@ -20,6 +26,8 @@ struct calls {
 	void *(*next)(const struct buffers_item *item);
 	int (*overwrite)(void *dst, const void *src, size_t size);
 	int (*walk)(int (*visit)(const struct buffers_info *info, void *context), void *context);
+	void *(*alloc)(const struct buffers_request *request, size_t *allocated);
+	int (*free)(void *address, size_t allocated);
 };
 
 /* All that a plugin exports: the calls of the copy inside it. */
@@ -30,10 +38,14 @@ struct copy {
 	struct calls calls;
 };
 
-/* False when it cannot be loaded, and says why; `apart`: in a link namespace of its own. */
+/*
+ * False when it cannot be loaded, and says why; `apart`: in a link namespace of its own,
+ * which Linux has.
+ */
 bool load_copy(struct copy *copy, const char *file, bool apart);
 
-/* Closes it, and returns whether it is unloaded. */
+/* Closes it; and returns whether it is unloaded. */
+void drop_copy(struct copy *copy);
 bool close_copy(struct copy *copy, const char *file);
 
 /* The buffers that a copy lists, in its order. */
@@ -44,7 +56,7 @@ struct listing {
 struct listing list_buffers(const struct copy *copy);
 bool is_same_listing(const struct listing *one, const struct listing *two);
 
-/* The address that the process's file names, 0 when there is none. */
+/* The address that the process's file or section names, 0 when there is none. */
 uintptr_t named_address(void);
 
 /* Whether the item stands in the first locator, which the file names. */

@@ -10,4 +10,6 @@ const struct calls static_copy = {
 	.next = buffers_next,
 	.overwrite = buffers_overwrite,
 	.walk = buffers_walk,
+	.alloc = buffers_alloc,
+	.free = buffers_free,
 };

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* copies-linux.c: how copies of the library are loaded */
+
+#include "config.h"
+#include "copies.h"
+#include "sandbox.h"
+#include "support.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#define LOOK_UP(copy, call)						\
+	((copy)->calls.call = (__typeof__((copy)->calls.call))		\
+	 (uintptr_t)dlsym((copy)->handle, "buffers_" #call))
+
+static bool look_up(struct copy *copy)
+{
+	const struct calls *table = dlsym(copy->handle, "static_copy");
+
+	if (table) {
+		copy->calls = *table;
+		return true;
+	}
+	return LOOK_UP(copy, get) && LOOK_UP(copy, release) && LOOK_UP(copy, append) &&
+	       LOOK_UP(copy, next) && LOOK_UP(copy, overwrite) && LOOK_UP(copy, walk) &&
+	       LOOK_UP(copy, alloc) && LOOK_UP(copy, free);
+}
+
+bool load_copy(struct copy *copy, const char *file, bool apart)
+{
+	int flags = RTLD_NOW | RTLD_LOCAL;
+
+	copy->handle = apart ? dlmopen(LM_ID_NEWLM, file, flags) : dlopen(file, flags);
+	if (copy->handle && look_up(copy))
+		return true;
+	printf("%s\n", dlerror());
+	return false;
+}
+
+void drop_copy(struct copy *copy)
+{
+	ck_assert_int_eq(dlclose(copy->handle), 0);
+}
+
+bool close_copy(struct copy *copy, const char *file)
+{
+	void *handle;
+	bool is_gone;
+
+	drop_copy(copy);
+	handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+	is_gone = !handle;
+	if (handle)
+		dlclose(handle);
+	return is_gone;
+}
+
+uintptr_t named_address(void)
+{
+	return (uintptr_t)read_address(notice_path(NULL, getpid()));
+}

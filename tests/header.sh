@@ -20,6 +20,24 @@ int main(void)
 END
 cp "$dir/alone.c" "$dir/alone.cc"
 
+# Beside the system's own, which defines much, and more or less of it.
+windows_files=
+if echo '#include <windows.h>' | $CC -E - >/dev/null 2>&1; then
+	for define in UNICODE NOMINMAX WIN32_LEAN_AND_MEAN none; do
+		for order in before after; do
+			name=windows-$define-$order
+			{
+				echo "#define $define"
+				[ $order = after ] || echo '#include <windows.h>'
+				cat "$dir/alone.c"
+				[ $order = before ] || echo '#include <windows.h>'
+			} >"$dir/$name.c"
+			cp "$dir/$name.c" "$dir/$name.cc"
+			windows_files="$windows_files $name"
+		done
+	done
+fi
+
 # check COMPILER FILE STANDARD...
 check() {
 	compiler=$1
@@ -31,22 +49,28 @@ check() {
 			continue
 		if $compiler -std="$standard" $warnings $HEADER -fsyntax-only \
 			"$dir/$file" 2>"$dir/log"; then
-			echo "ok - $compiler -std=$standard"
+			echo "ok - $compiler -std=$standard $file"
 		else
-			echo "not ok - $compiler -std=$standard"
+			echo "not ok - $compiler -std=$standard $file"
 			cat "$dir/log"
 			failed=1
 		fi
 	done
 }
 
-check "$CC" alone.c c99 c11 c17 c2x c23 gnu99 gnu17
-for cxx in g++ clang++; do
+for name in alone $windows_files; do
+	check "$CC" $name.c c99 c11 c17 c2x c23 gnu99 gnu17
+done
+prefix=
+case ${CC%% *} in *-mingw32-gcc) prefix=${CC%%gcc*} ;; esac
+for cxx in ${prefix}g++ ${prefix}clang++; do
 	if ! command -v $cxx >/dev/null; then
 		echo "skipped: no $cxx here"
 		continue
 	fi
-	check $cxx alone.cc c++11 c++14 c++17 c++20 c++2b c++23
+	for name in alone $windows_files; do
+		check $cxx $name.cc c++11 c++14 c++17 c++20 c++2b c++23
+	done
 done
 
 # misuse WARNING STATEMENT

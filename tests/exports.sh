@@ -88,7 +88,7 @@ if [ -f "$dll" ]; then
 	flags='DYNAMIC_BASE NX_COMPAT'
 	! grep -q 'PE32+' "$dir/headers" || flags="$flags HIGH_ENTROPY_VA"
 	for flag in $flags 'Base Relocation Directory'; do
-		grep -v ' 0* 00000000 Base' "$dir/headers" | grep -q "$flag" || echo "$flag"
+		grep -v ' 00000000 Base' "$dir/headers" | grep -q "$flag" || echo "$flag"
 	done >"$dir/lacking"
 	none "it may lie anywhere, and its data is not executed" "$dir/lacking"
 	# The C runtime's own code calls what it likes.

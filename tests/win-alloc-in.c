@@ -30,6 +30,7 @@ static const struct {
 	{ "tests/.libs/win-child.exe", NULL },
 	{ "BUFFERS_TEST_CHILD64 names no program of 64 bits", "BUFFERS_TEST_CHILD64" },
 	{ "BUFFERS_TEST_CHILD32 names no program of 32 bits", "BUFFERS_TEST_CHILD32" },
+	{ "BUFFERS_TEST_CHILD32_LAA names no program of 32 bits", "BUFFERS_TEST_CHILD32_LAA" },
 };
 enum { PROGRAMS = sizeof(programs) / sizeof(programs[0]) };
 

@@ -174,12 +174,18 @@ enum chain { WHOLE, BROKEN, CIRCULAR };
 /* From its first, which is one. */
 static enum chain judge_chain(const struct errand *errand, const struct buffers_locator *locator)
 {
-	for (unsigned i = 0; i < LONGEST_CHAIN; i++) {
+	const struct buffers_locator *noted = NULL;	/* to be met again in a circle */
+
+	for (unsigned i = 1; i < LONGEST_CHAIN; i++) {
 		if (!buffers_locator_is_valid(locator))
 			return BROKEN;
+		if ((i & (i - 1)) == 0)
+			noted = locator;
 		locator = buffers_locator_next(locator);
 		if (!locator)
 			return WHOLE;
+		if (locator == noted)
+			return CIRCULAR;
 		if (!is_locator(errand, (uintptr_t)locator))
 			return BROKEN;
 	}

@@ -15,8 +15,8 @@
 #include <psapi.h>
 
 /*
- * The program executes itself for each test, and for each body that runs apart.  What
- * such a process is to do is in its environment: one of these.
+ * The program executes itself for each test, or once for all of functions, and for each body
+ * that runs apart.  What such a process is to do is in its environment: one of these.
  */
 #define THE_TEST "BUFFERS_TEST_NUMBER"	/* of all, in the order in which they are added */
 #define THE_BODY "BUFFERS_TEST_BODY"	/* its place in the program, and the handle of its memory */
@@ -145,11 +145,33 @@ static int run_all(void)
 	return failures || errors ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* In this process, and says how many there were. */
+static int run_functions(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+
+	for (unsigned i = 0; i < count; i++)
+		_tcase_add_test(tests[i].tcase, tests[i].test, 0, 0, tests[i].i, tests[i].i + 1);
+	srunner_set_fork_status(runner, CK_NOFORK);
+	srunner_run_all(runner, CK_ENV);
+	return srunner_ntests_failed(runner) ? FAILED : PASSED;
+}
+
+static int run_all_functions(void)
+{
+	DWORD status = execute_self(THE_TEST, "0");
+
+	if (status == PASSED || status == FAILED)
+		return status == PASSED ? EXIT_SUCCESS : EXIT_FAILURE;
+	printf("%s:1:E: ended with %#lx\n0%%: Checks: %u, Failures: 0, Errors: 1\n",
+	       tests->test->file, status, count);
+	return EXIT_FAILURE;
+}
+
 static void run_body(const char *what);
 
-int run_suite(Suite *suite)
+static void begin(void)
 {
-	const char *number = getenv(THE_TEST);
 	const char *body = getenv(THE_BODY);
 
 	_setmode(_fileno(stdout), _O_BINARY);
@@ -158,6 +180,13 @@ int run_suite(Suite *suite)
 	SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
 	if (body)
 		run_body(body);
+}
+
+int run_suite(Suite *suite)
+{
+	const char *number = getenv(THE_TEST);
+
+	begin();
 	if (number)
 		return run_one(suite, &tests[strtoul(number, NULL, 10)]);
 	return run_all();
@@ -165,7 +194,8 @@ int run_suite(Suite *suite)
 
 int run_suite_of_functions(Suite *suite)
 {
-	return run_suite(suite);
+	begin();
+	return getenv(THE_TEST) ? run_functions(suite) : run_all_functions();
 }
 
 /*

@@ -41,6 +41,11 @@ struct region region_in(HANDLE process, uintptr_t address)
 	};
 }
 
+bool is_wine(void)
+{
+	return GetProcAddress(GetModuleHandleA("ntdll.dll"), "wine_get_version") != NULL;
+}
+
 struct region region_at(uintptr_t address)
 {
 	return region_in(GetCurrentProcess(), address);

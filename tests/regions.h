@@ -14,6 +14,9 @@
 #define PAGE	((size_t)4096)
 #define BLOCK	((size_t)65536)	/* nobody can have a part of what another has begun */
 
+/* Which has ways of its own. */
+bool is_wine(void);
+
 struct region {
 	uintptr_t start, end;
 	uintptr_t allocation;	/* where what was mapped at once begins */

@@ -533,11 +533,6 @@ static DWORD WINAPI attempt(void *context)
 }
 
 /* Under Wine, who asks about a process that ends meanwhile may wait for ever: VirtualQueryEx(). */
-static bool is_wine(void)
-{
-	return GetProcAddress(GetModuleHandleA("ntdll.dll"), "wine_get_version") != NULL;
-}
-
 START_TEST(process_that_ends_meanwhile_is_einval)
 {
 	static struct attempt all;

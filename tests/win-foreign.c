@@ -350,6 +350,7 @@ struct odd {
 	size_t size;		/* of the section; 0: 64 KiB */
 	DWORD how;		/* to make it; 0: PAGE_EXECUTE_READWRITE */
 	void (*write)(struct foreign_locator *view);
+	bool is_waited_for;	/* a second, by each who looks */
 };
 
 static void write_nothing(struct foreign_locator *view)
@@ -483,28 +484,28 @@ static void write_edge(struct foreign_locator *view)
 }
 
 static const struct odd odds[] = {
-	{ "garbage", 0, 0, write_garbage },
-	{ "another version", 0, 0, write_version },
-	{ "reserved bytes", 0, 0, write_reserved },
-	{ "too many items", 0, 0, write_count },
-	{ "a position beyond its end", 0, 0, write_position },
-	{ "another version, locked", 0, 0, write_lock },
-	{ "a circle", 0, 0, write_circle },
-	{ "a next locator that is none", 0, 0, write_bad_next },
-	{ "an odd address", 0, 0, write_odd_address },
-	{ "an address where nothing is", 0, 0, write_free_address },
-	{ "an address above all", 0, 0, write_high_address },
-	{ "an address on the stack", 0, 0, write_stack_address },
-	{ "a locator that cannot be read", 0, 0, write_unreadable },
-	{ "a locator behind a guard", 0, 0, write_guarded },
-	{ "a locator that cannot be written", 0, 0, write_read_only },
-	{ "an address that is only reserved", 0, 0, write_reserved_address },
-	{ "an image", 0, 0, write_image },
-	{ "a locator that is cut off", 0, 0, write_edge },
-	{ "a section of no pages", 0, PAGE_EXECUTE_READWRITE | SEC_RESERVE, write_nothing },
-	{ "a tiny section", 1, PAGE_READWRITE, write_free_address },
-	{ "nothing", 0, PAGE_READWRITE, write_nothing },
-	{ "nothing, to be read only", 0, PAGE_READONLY, NULL },
+	{ "garbage", 0, 0, write_garbage, false },
+	{ "another version", 0, 0, write_version, false },
+	{ "reserved bytes", 0, 0, write_reserved, false },
+	{ "too many items", 0, 0, write_count, false },
+	{ "a position beyond its end", 0, 0, write_position, false },
+	{ "another version, locked", 0, 0, write_lock, true },
+	{ "a circle", 0, 0, write_circle, false },
+	{ "a next locator that is none", 0, 0, write_bad_next, false },
+	{ "an odd address", 0, 0, write_odd_address, false },
+	{ "an address where nothing is", 0, 0, write_free_address, false },
+	{ "an address above all", 0, 0, write_high_address, false },
+	{ "an address on the stack", 0, 0, write_stack_address, false },
+	{ "a locator that cannot be read", 0, 0, write_unreadable, false },
+	{ "a locator behind a guard", 0, 0, write_guarded, false },
+	{ "a locator that cannot be written", 0, 0, write_read_only, false },
+	{ "an address that is only reserved", 0, 0, write_reserved_address, false },
+	{ "an image", 0, 0, write_image, false },
+	{ "a locator that is cut off", 0, 0, write_edge, false },
+	{ "a section of no pages", 0, PAGE_EXECUTE_READWRITE | SEC_RESERVE, write_nothing, false },
+	{ "a tiny section", 1, PAGE_READWRITE, write_free_address, false },
+	{ "nothing", 0, PAGE_READWRITE, write_nothing, true },
+	{ "nothing, to be read only", 0, PAGE_READONLY, NULL, true },
 };
 enum { ODDS = sizeof(odds) / sizeof(odds[0]) };
 
@@ -584,7 +585,8 @@ START_TEST(what_is_no_locator_is_left_alone)
 {
 	printf("%s\n", odds[_i].what);
 	for (int kind = 0; kind < KINDS; kind++)
-		check_odd(&odds[_i], kind);
+		if (!odds[_i].is_waited_for || kind == _i % KINDS)
+			check_odd(&odds[_i], kind);
 }
 END_TEST
 

@@ -169,6 +169,30 @@ START_TEST(bad_arguments_are_einval_and_change_nothing)
 }
 END_TEST
 
+#if CAN_FORK
+START_TEST(memory_of_another_process_is_enosys)
+{
+	struct buffers_request right = { .size = 1, .min_address = 0x100000 };
+	struct buffers_request wrong = { .size = 0 };
+	size_t allocated = 77;
+
+	errno = 0;
+	ck_assert_ptr_null(buffers_alloc_in(1, &right, &allocated));
+	ck_assert_int_eq(errno, ENOSYS);
+	errno = 0;
+	ck_assert_ptr_null(buffers_alloc_in(1, &wrong, &allocated));
+	ck_assert_int_eq(errno, EINVAL);
+	errno = 0;
+	ck_assert_int_eq(buffers_free_in(1, (void *)0x100000, granularity()), -1);
+	ck_assert_int_eq(errno, ENOSYS);
+	errno = 0;
+	ck_assert_int_eq(buffers_free_in(1, NULL, granularity()), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_uint_eq(allocated, 77);
+}
+END_TEST
+#endif
+
 int main(void)
 {
 	Suite *suite = suite_create("api-alloc");
@@ -181,6 +205,9 @@ int main(void)
 	tcase_add_test(all, two_callers_get_different_memory);
 	tcase_add_test(all, private_memory_is_not_shared);
 	tcase_add_test(all, bad_arguments_are_einval_and_change_nothing);
+#if CAN_FORK
+	tcase_add_test(all, memory_of_another_process_is_enosys);
+#endif
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

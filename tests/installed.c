@@ -118,11 +118,18 @@ static void map_alone(void)
 	check(memory == NULL && errno == EINVAL, "none of it is EINVAL");
 }
 
+/* Which Windows has no processes for. */
+#ifdef _WIN32
+# define SHARED 0
+#else
+# define SHARED BUFFERS_ARENA_FORK_SHARED
+#endif
+
 static void use_arena(void)
 {
 	struct buffers_request window =
 		buffers_request_near(address_of_function(), BUFFERS_REACH_BRANCH, 1 << 20);
-	struct buffers_arena *arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
+	struct buffers_arena *arena = buffers_arena_create(&window, SHARED);
 	struct buffers_item *item;
 
 	check(arena != NULL, "an arena is made");

@@ -406,9 +406,13 @@ static WORD characteristics_of(HANDLE process, uintptr_t image)
 
 enum awareness { UNKNOWN, UNAWARE, AWARE };
 
-/* Its program says so, an image that is no library; others that are none hardly matter. */
+/*
+ * Its program says so, an image that is no library.  Others that are none hardly matter, but
+ * what is of 32 bits is only looked at in a process of 64.
+ */
 static enum awareness find_awareness(HANDLE process)
 {
+	WORD foreign = IMAGE_FILE_DLL | (has_32_bits(process) ? 0 : IMAGE_FILE_32BIT_MACHINE);
 	enum awareness awareness = UNKNOWN;
 	MEMORY_BASIC_INFORMATION region;
 	WORD is;
@@ -420,7 +424,7 @@ static enum awareness find_awareness(HANDLE process)
 		    region.BaseAddress != region.AllocationBase)
 			continue;
 		is = characteristics_of(process, at);
-		if (is && !(is & IMAGE_FILE_DLL))
+		if (is && !(is & foreign))
 			awareness = is & IMAGE_FILE_LARGE_ADDRESS_AWARE ? AWARE : UNAWARE;
 	}
 	return awareness;

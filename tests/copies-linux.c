@@ -9,21 +9,9 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
-#define LOOK_UP(copy, call)						\
-	((copy)->calls.call = (__typeof__((copy)->calls.call))		\
-	 (uintptr_t)dlsym((copy)->handle, "buffers_" #call))
-
-static bool look_up(struct copy *copy)
+void *find_in_copy(const struct copy *copy, const char *name)
 {
-	const struct calls *table = dlsym(copy->handle, "static_copy");
-
-	if (table) {
-		copy->calls = *table;
-		return true;
-	}
-	return LOOK_UP(copy, get) && LOOK_UP(copy, release) && LOOK_UP(copy, append) &&
-	       LOOK_UP(copy, next) && LOOK_UP(copy, overwrite) && LOOK_UP(copy, walk) &&
-	       LOOK_UP(copy, alloc) && LOOK_UP(copy, free);
+	return dlsym(copy->handle, name);
 }
 
 bool load_copy(struct copy *copy, const char *file, bool apart)
@@ -31,7 +19,7 @@ bool load_copy(struct copy *copy, const char *file, bool apart)
 	int flags = RTLD_NOW | RTLD_LOCAL;
 
 	copy->handle = apart ? dlmopen(LM_ID_NEWLM, file, flags) : dlopen(file, flags);
-	if (copy->handle && look_up(copy))
+	if (copy->handle && look_up_calls(copy))
 		return true;
 	printf("%s\n", dlerror());
 	return false;

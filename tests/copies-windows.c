@@ -6,26 +6,9 @@
 #include "regions.h"
 #include "support.h"
 
-static void *find(const struct copy *copy, const char *name)
+void *find_in_copy(const struct copy *copy, const char *name)
 {
 	return (void *)(uintptr_t)GetProcAddress(copy->handle, name);
-}
-
-#define LOOK_UP(copy, call)						\
-	((copy)->calls.call = (__typeof__((copy)->calls.call))		\
-	 (uintptr_t)find((copy), "buffers_" #call))
-
-static bool look_up(struct copy *copy)
-{
-	const struct calls *table = find(copy, "static_copy");
-
-	if (table) {
-		copy->calls = *table;
-		return true;
-	}
-	return LOOK_UP(copy, get) && LOOK_UP(copy, release) && LOOK_UP(copy, append) &&
-	       LOOK_UP(copy, next) && LOOK_UP(copy, overwrite) && LOOK_UP(copy, walk) &&
-	       LOOK_UP(copy, alloc) && LOOK_UP(copy, free);
 }
 
 /* Under Wine a path with slashes is not taken for the file that it names. */
@@ -37,7 +20,7 @@ bool load_copy(struct copy *copy, const char *file, bool apart)
 	copy->handle = NULL;
 	if (GetFullPathNameA(file, sizeof(path), path, NULL))
 		copy->handle = LoadLibraryA(path);
-	if (copy->handle && look_up(copy))
+	if (copy->handle && look_up_calls(copy))
 		return true;
 	printf("%s: error %lu\n", path, GetLastError());
 	return false;

@@ -9,6 +9,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOOK_UP(copy, call)						\
+	((copy)->calls.call = (__typeof__((copy)->calls.call))		\
+	 (uintptr_t)find_in_copy((copy), "buffers_" #call))
+
+bool look_up_calls(struct copy *copy)
+{
+	const struct calls *table = find_in_copy(copy, "static_copy");
+
+	if (table) {
+		copy->calls = *table;
+		return true;
+	}
+	return LOOK_UP(copy, get) && LOOK_UP(copy, release) && LOOK_UP(copy, append) &&
+	       LOOK_UP(copy, next) && LOOK_UP(copy, overwrite) && LOOK_UP(copy, walk) &&
+	       LOOK_UP(copy, alloc) && LOOK_UP(copy, free);
+}
+
 static int note(const struct buffers_info *info, void *context)
 {
 	struct listing *listing = context;

@@ -38,6 +38,10 @@ struct copy {
 	struct calls calls;
 };
 
+/* What the copy has by that name; NULL: nothing.  The calls that are found so, and whether all are. */
+void *find_in_copy(const struct copy *copy, const char *name);
+bool look_up_calls(struct copy *copy);
+
 /*
  * False when it cannot be loaded, and says why; `apart`: in a link namespace of its own,
  * which Linux has.

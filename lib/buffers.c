@@ -7,12 +7,12 @@
  */
 
 #include "config.h"
-#include "arena.h"
-#include "chain.h"
-#include "process.h"
+#include "arena/arena.h"
+#include "locator/pool.h"
+#include "process/state.h"
 #include "reloaded/buffers.h"
-#include "store.h"
-#include "thread.h"
+#include "base/atomic-store.h"
+#include "platform/tls.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,0 +1,116 @@
+## SPDX-License-Identifier: MIT
+
+dist_doc_DATA = README NEWS COPYING
+reloadedincludedir = $(includedir)/reloaded
+reloadedinclude_HEADERS = include/reloaded/buffers.h
+
+pkgconfig_DATA = buffers.pc
+
+# The units, which the unit tests link without the list of exports.
+noinst_LTLIBRARIES += lib/libunits.la
+lib_libunits_la_CPPFLAGS = $(HEADER) $(INTERNALS) -DBUFFERS_BUILD
+# Plugins take the static archive into shared objects.
+lib_libunits_la_CFLAGS = $(AM_CFLAGS) -prefer-pic
+lib_libunits_la_SOURCES = \
+	lib/buffers.c \
+	lib/arena/arena.c \
+	lib/arena/arena.h \
+	lib/process/state.c \
+	lib/process/state.h \
+	lib/locator/contention.c \
+	lib/locator/contention.h \
+	lib/locator/index.c \
+	lib/locator/index.h \
+	lib/locator/item.h \
+	lib/locator/locator.c \
+	lib/locator/locator.h \
+	lib/locator/pool.c \
+	lib/locator/pool.h \
+	lib/locator/rendezvous.c \
+	lib/allocator/allocator.c \
+	lib/allocator/allocator.h \
+	lib/base/atomic-store.h \
+	lib/base/format.h \
+	lib/platform/platform.h \
+	lib/platform/tls.h \
+	$(platform)
+
+# The sources of each system.
+linux = \
+	lib/platform/posix/rendezvous.c \
+	lib/platform/linux/linux.c \
+	lib/platform/linux/sys.h \
+	lib/platform/linux/write.c
+windows = \
+	lib/platform/windows/sections.c \
+	lib/platform/windows/windows.c \
+	lib/platform/windows/windows.h
+EXTRA_DIST += $(linux) $(windows)
+if WINDOWS
+platform = $(windows)
+else
+platform = $(linux)
+endif
+
+noinst_LTLIBRARIES += libreloaded-buffers.la
+libreloaded_buffers_la_SOURCES =
+libreloaded_buffers_la_LIBADD = lib/libunits.la
+libreloaded_buffers_la_LDFLAGS = $(AM_LDFLAGS) $(RPATH) -version-info $(LT_ABI) -no-undefined
+EXTRA_libreloaded_buffers_la_DEPENDENCIES = lib/libreloaded-buffers.map
+EXTRA_DIST += lib/libreloaded-buffers.map
+if WINDOWS
+# On i686, GCC would load a DLL of its runtime for divisions.
+libreloaded_buffers_la_LDFLAGS += -export-symbols lib/exports -Wc,-static-libgcc
+EXTRA_libreloaded_buffers_la_DEPENDENCIES += lib/exports
+CLEANFILES += lib/exports lib/libreloaded-buffers.def
+if HAVE_SHARED
+# Microsoft's tools make an import library from this list.
+definitiondir = $(libdir)
+nodist_definition_DATA = lib/libreloaded-buffers.def
+endif
+lib/exports: lib/libreloaded-buffers.map
+	$(AM_V_GEN)$(MKDIR_P) lib && \
+	$(SED) -n 's/^	\(buffers_[a-z_]*\);$$/\1/p' $(srcdir)/lib/libreloaded-buffers.map >$@
+lib/libreloaded-buffers.def: lib/exports libreloaded-buffers.la
+	$(AM_V_GEN). ./libreloaded-buffers.la && \
+	{ echo "LIBRARY $${dlname##*/}"; echo EXPORTS; cat lib/exports; } >$@
+else
+if HAVE_VERSION_SCRIPT
+libreloaded_buffers_la_LDFLAGS += \
+	-Wl,--version-script=$(top_srcdir)/lib/libreloaded-buffers.map
+endif
+endif
+if HAVE_NODELETE
+# After dlclose() and dlopen() a program must find the same buffers.
+libreloaded_buffers_la_LDFLAGS += -Wl,-z,nodelete
+endif
+if HAVE_BIND_NOW
+# Lazy binding takes a third of the first call, and locks in signal handlers.
+libreloaded_buffers_la_LDFLAGS += -Wl,-z,now
+endif
+
+# Libtool does not quote the installation directory: a link without blanks leads to it.
+installed_la = "$(DESTDIR)$(libdir)"/libreloaded-buffers.la
+install-exec-local: libreloaded-buffers.la
+	$(MKDIR_P) "$(DESTDIR)$(libdir)"
+	link=$$(TMPDIR= mktemp -d) && \
+	$(LN_S) "$$(cd "$(DESTDIR)$(libdir)" && pwd)" $$link/nowhere && \
+	$(LIBTOOL) $(AM_LIBTOOLFLAGS) --warnings=none $(LIBTOOLFLAGS) --mode=install \
+		$(INSTALL) $(INSTALL_STRIP_FLAG) libreloaded-buffers.la $$link/nowhere && \
+	rm -r $$link
+	{ sed '/^libdir=/d' .libs/libreloaded-buffers.lai; echo "libdir='$(libdir)'"; } >$(installed_la)
+uninstall-local:
+	if test -f $(installed_la); then \
+		. $(installed_la) && cd "$(DESTDIR)$(libdir)" && \
+		rm -f libreloaded-buffers.la $$library_names $$old_library $$dlname; fi
+# The directories that only this library uses go, too, if they are empty.
+uninstall-hook:
+	for dir in "$(reloadedincludedir)" "$(hookexampledir)" "$(jitexampledir)" \
+			"$(exampledir)" "$(docdir)"; do \
+		test ! -d "$(DESTDIR)$$dir" || rmdir "$(DESTDIR)$$dir" 2>/dev/null || :; done
+
+# Tests the installed files as a user finds them: make install installcheck.
+installcheck-local:
+	CC='$(CC)' PKG_CONFIG='$(PKG_CONFIG)' DESTDIR="$(DESTDIR)" \
+		pkgconfigdir="$(pkgconfigdir)" mandir="$(mandir)" exampledir="$(exampledir)" \
+		$(srcdir)/tests/package/installed.sh

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * locator.c: the pages that list the buffers, and the locks on both
+ *
+ * Others read and write these pages at the same time: our own threads, and
+ * other copies and implementations of the library.  An item is written whole
+ * before num_items publishes it.
+ */
+
+#include "config.h"
+#include "locator/item.h"
+
+#include <errno.h>
+
+#define REST_BUFFER_SIZE ((size_t)16 << 10)
+
+/* Each by itself: one load for all would take in num_items, which others change. */
+static bool has_known_version(const struct buffers_locator *locator)
+{
+	return __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0 &&
+	       __atomic_load_n(&locator->reserved[0], __ATOMIC_RELAXED) == 0 &&
+	       __atomic_load_n(&locator->reserved[1], __ATOMIC_RELAXED) == 0;
+}
+
+bool buffers_locator_is_valid(const struct buffers_locator *locator)
+{
+	uintptr_t address = __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE);
+	unsigned count = __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
+
+	if (address != (uintptr_t)locator || !has_known_version(locator) ||
+	    count > BUFFERS_LOCATOR_CAPACITY)
+		return false;
+	for (unsigned i = 0; i < count; i++)
+		if (!buffers_item_is_valid(&locator->items[i]))
+			return false;
+	return true;
+}
+
+void buffers_locator_lock(struct buffers_locator *locator)
+{
+	for (unsigned attempt = 0; !buffers_lock_try(&locator->is_locked); attempt++)
+		buffers_platform_relax(attempt);
+}
+
+void buffers_locator_unlock(struct buffers_locator *locator)
+{
+	buffers_lock_release(&locator->is_locked);
+}
+
+int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
+			 int (*visit)(const struct buffers_info *info, void *context),
+			 void *context)
+{
+	int verdict = 0;
+
+	for (const struct buffers_locator *l = first; l && !verdict; l = buffers_locator_next(l)) {
+		unsigned count = buffers_locator_count(l);
+
+		for (unsigned i = 0; i < count && !verdict; i++) {
+			const struct buffers_item *item = &l->items[i];
+			struct buffers_info info = {
+				.base = (void *)item->base_address,
+				.size = item->size,
+				.used = buffers_item_position(item),
+				.taken = buffers_item_is_taken(item),
+				.flags = kind,
+			};
+
+			verdict = visit(&info, context);
+		}
+	}
+	return verdict;
+}
+
+/*
+ * Locators
+ */
+
+/* The caller holds the locator's lock, or nobody else knows the locator. */
+static struct buffers_item *append_item(struct buffers_locator *locator, uintptr_t base,
+					size_t size, bool is_taken)
+{
+	struct buffers_item *item = &locator->items[locator->num_items];
+
+	*item = (struct buffers_item){
+		.base_address = base,
+		.size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX,
+		.is_taken = is_taken,
+	};
+	__atomic_store_n(&locator->num_items, locator->num_items + 1, __ATOMIC_RELEASE);
+	return item;
+}
+
+struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size)
+{
+	struct buffers_locator *locator = (struct buffers_locator *)address;
+	size_t used, part;
+
+	for (used = BUFFERS_LOCATOR_SIZE; used < size; used += part) {
+		part = size - used < REST_BUFFER_SIZE ? size - used : REST_BUFFER_SIZE;
+		append_item(locator, address + used, part, false);
+	}
+	__atomic_store_n(&locator->this_address, address, __ATOMIC_RELEASE);
+	return locator;
+}
+
+/* What is beside a locator can be written, as the locator is. */
+int buffers_locator_create_in(enum buffers_kind kind,
+			      int (*map)(void *context, size_t size, unsigned kind,
+					 uintptr_t *address),
+			      void *context, struct buffers_locator **locator)
+{
+	size_t size = buffers_platform_granularity();
+	uintptr_t address;
+	int error = EACCES;
+
+	if (size > BUFFERS_LOCATOR_SIZE && kind != BUFFERS_TEXT)
+		error = map(context, size, kind, &address);
+	if (error == EACCES) {
+		size = BUFFERS_LOCATOR_SIZE;
+		error = map(context, buffers_platform_granularity(), BUFFERS_DATA, &address);
+	}
+	if (error == 0)
+		*locator = buffers_locator_init(address, size);
+	return error;
+}
+
+static int map_anywhere(void *context, size_t size, unsigned kind, uintptr_t *address)
+{
+	(void)context;
+	return buffers_platform_map_anywhere(size, kind, address);
+}
+
+int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator)
+{
+	return buffers_locator_create_in(kind, map_anywhere, NULL, locator);
+}
+
+void buffers_locator_destroy(struct buffers_locator *locator)
+{
+	buffers_platform_unmap((uintptr_t)locator, buffers_platform_granularity());
+}
+
+/* Mapping takes long, so it is done outside the lock, and in vain at times. */
+static int link_next(struct buffers_locator *locator, enum buffers_kind kind)
+{
+	struct buffers_locator *next;
+	int error = buffers_locator_create(kind, &next);
+
+	if (error)
+		return error;
+	buffers_locator_lock(locator);
+	if (!buffers_locator_next(locator)) {
+		__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
+		next = NULL;
+	}
+	buffers_locator_unlock(locator);
+	if (next)
+		buffers_locator_destroy(next);
+	return 0;
+}
+
+static struct buffers_item *add(struct buffers_locator *locator, struct buffers_span buffer)
+{
+	struct buffers_item *item = NULL;
+
+	if (buffers_locator_count(locator) >= BUFFERS_LOCATOR_CAPACITY)
+		return NULL;
+	buffers_locator_lock(locator);
+	if (buffers_locator_count(locator) < BUFFERS_LOCATOR_CAPACITY)
+		item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
+	buffers_locator_unlock(locator);
+	return item;
+}
+
+int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
+			     struct buffers_span buffer, struct buffers_item **item)
+{
+	int error;
+
+	while (!(*item = add(locator, buffer))) {
+		if (!buffers_locator_next(locator)) {
+			error = link_next(locator, kind);
+			if (error)
+				return error;
+		}
+		locator = buffers_locator_next(locator);
+	}
+	return 0;
+}

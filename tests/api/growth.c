@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * api-growth.c: heap and stack can grow after many buffers near them
+ *
+ * Runs twice, with and without randomisation of the address space.
+ */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support/support.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+#define BUFFERS ((size_t)how_many(1000, 1000))
+
+static int in_the_executable;
+
+static size_t least_of(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Of 64 KiB each. */
+static size_t buffers_within(size_t reach)
+{
+	return least_of(BUFFERS, reach / 4 / (64 * KIB));
+}
+
+/* Each is held so that the next is a new one. */
+static void take_near(const void *target, size_t reach)
+{
+	struct buffers_request request = buffers_request_near(target, reach, 64 * KIB);
+	size_t count = buffers_within(reach);
+
+	for (size_t i = 0; i < count; i++) {
+		struct buffers_item *item = buffers_get(&request);
+
+		ck_assert_ptr_nonnull(item);
+		ck_assert_uint_ge((uintptr_t)buffers_base(item), 64 * KIB);
+		ck_assert_ptr_nonnull(buffers_append(item, "used", 4));
+	}
+}
+
+/* What can be, if nothing is done before. */
+static bool can_grow_heap(void)
+{
+	void *start = sbrk(0);
+	bool can = sbrk((intptr_t)(64 * MIB)) == start;
+
+	return brk(start) == 0 && can;
+}
+
+/* All around the break may be its own room. */
+#define SKIP_IF_REACH_IS_SHORT()						\
+	SKIP_IF(BUFFERS_REACH_BRANCH < 64 * MIB, "a branch reaches no further than the heap grows")
+#define SKIP_IF_HEAP_IS_BOUND()	SKIP_IF(!can_grow_heap(), "the heap cannot grow here")
+
+static void check_heap_grows(void)
+{
+	char *start = sbrk(0);
+
+	for (size_t grown = 0; grown < 64 * MIB; grown += 64 * KIB) {
+		char *more = sbrk((intptr_t)(64 * KIB));
+
+		ck_assert_ptr_eq(more, start + grown);
+		more[0] = more[64 * KIB - 1] = 1;
+	}
+}
+
+START_TEST(heap_grows_after_buffers_near_the_break)
+{
+	SKIP_IF_REACH_IS_SHORT();
+	SKIP_IF_HEAP_IS_BOUND();
+	take_near(sbrk(0), BUFFERS_REACH_BRANCH);
+	check_heap_grows();
+}
+END_TEST
+
+START_TEST(heap_grows_after_buffers_near_the_executable)
+{
+	SKIP_IF_HEAP_IS_BOUND();
+	take_near(&in_the_executable, 512 * MIB);
+	check_heap_grows();
+}
+END_TEST
+
+/*
+ * Page after page beside the last, which asks nobody where the break is now,
+ * while the heap grows and is given back.
+ */
+START_TEST(heap_grows_while_pages_are_mapped_near_it)
+{
+	char *start = sbrk(0);
+	struct buffers_request request = buffers_request_near(start, BUFFERS_REACH_BRANCH, 4096);
+	size_t count = BUFFERS * 4096 / (size_t)getpagesize();
+	size_t rounds = is_slow() ? 2 : 8;
+	size_t allocated;
+
+	SKIP_IF_REACH_IS_SHORT();
+	SKIP_IF_HEAP_IS_BOUND();
+	for (size_t round = 0; round < rounds; round++) {
+		for (size_t i = 0; i < count; i++) {
+			char *page = buffers_alloc(&request, &allocated);
+
+			ck_assert_ptr_nonnull(page);
+			ck_assert(page < start || page >= start + 64 * MIB);
+			if (i % 16 == 0)
+				ck_assert_ptr_ne(sbrk((intptr_t)(64 * KIB)), (void *)-1);
+		}
+		if (round % 2)
+			ck_assert_int_eq(brk(start), 0);
+	}
+	check_heap_grows();
+}
+END_TEST
+
+/* With a position-dependent executable, the heap is in this range. */
+START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
+{
+	SKIP_IF_HEAP_IS_BOUND();
+	take_near(NULL, 2 * GIB);
+	check_heap_grows();
+}
+END_TEST
+
+/* Where the range leaves nothing else, its far end is used. */
+START_TEST(heap_grows_when_only_its_own_room_is_left)
+{
+	uintptr_t start = (uintptr_t)sbrk(0);
+	struct buffers_request request = {
+		.min_address = start,
+		.max_address = start + 256 * MIB,
+		.target = (void *)start,
+		.size = 64 * KIB,
+	};
+
+	SKIP_IF_HEAP_IS_BOUND();
+	for (size_t i = 0; i < BUFFERS; i++)
+		ck_assert_ptr_nonnull(buffers_get(&request));
+	check_heap_grows();
+}
+END_TEST
+
+__attribute__((noinline)) static size_t descend(size_t left)
+{
+	volatile size_t frame[(16 << 10) / sizeof(size_t)];
+
+	frame[0] = 1;
+	frame[sizeof(frame) / sizeof(*frame) - 1] = 1;
+	if (left > sizeof(frame))
+		return descend(left - sizeof(frame)) + frame[0];
+	return frame[sizeof(frame) / sizeof(*frame) - 1];
+}
+
+static bool can_grow_stack(void)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		set_limit(RLIMIT_STACK, 100 * MIB);
+		_exit(descend(64 * MIB) == 0);
+	}
+	return waitpid(child, &status, 0) == child && status == 0;
+}
+
+/* From here to the next mapping. */
+static size_t room_below(uintptr_t here)
+{
+	static struct mapping maps[10000];
+	size_t count = read_maps(maps, 10000);
+	uintptr_t below = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (maps[i].end <= here)
+			below = maps[i].end;
+	return here - below;
+}
+
+/* What is left within the reach, if the buffers are at its far end. */
+static size_t depth_above_buffers(void)
+{
+	size_t room = room_below((uintptr_t)__builtin_frame_address(0));
+	size_t guard = 256 * (size_t)getpagesize();
+	size_t taken = buffers_within(BUFFERS_REACH_BRANCH) * 64 * KIB + guard + MIB;
+
+	room = least_of(room, BUFFERS_REACH_BRANCH);
+	return room > taken ? least_of(64 * MIB, room - taken) : 0;
+}
+
+/* The stack's limit is raised only after the buffers were made. */
+START_TEST(stack_grows_after_buffers_near_it)
+{
+	size_t depth;
+
+	SKIP_IF(!can_grow_stack(), "the stack cannot grow here");
+	depth = depth_above_buffers();
+	take_near(__builtin_frame_address(0), BUFFERS_REACH_BRANCH);
+	take_near(__builtin_frame_address(0), 1 * GIB);
+	set_limit(RLIMIT_STACK, 100 * MIB);
+	ck_assert_uint_gt(descend(depth), 0);
+}
+END_TEST
+
+START_TEST(stack_grows_when_only_its_own_room_is_left)
+{
+	uintptr_t end = (uintptr_t)__builtin_frame_address(0);
+	struct buffers_request request = {
+		.min_address = end - 133 * MIB,
+		.max_address = end,
+		.target = (void *)end,
+		.size = 64 * KIB,
+	};
+
+	SKIP_IF(!can_grow_stack(), "the stack cannot grow here");
+	for (size_t i = 0; i < how_many(600, 600); i++)	/* 37 of its 133 MiB */
+		ck_assert_ptr_nonnull(buffers_get(&request));
+	set_limit(RLIMIT_STACK, 100 * MIB);
+	ck_assert_uint_gt(descend(64 * MIB), 0);
+}
+END_TEST
+
+START_TEST(nothing_is_mapped_below_64_kib)
+{
+	static struct mapping maps[10000];
+	struct buffers_request request = { .max_address = 192 * KIB, .size = 4096 };
+	size_t allocated;
+	size_t count = 0;
+
+	while (buffers_get(&request))
+		count++;
+	ck_assert_int_eq(errno, EADDRNOTAVAIL);
+	/* there may be the executable */
+	ck_assert(count > 0 || is_mapped_as(64 * KIB, 192 * KIB, NULL));
+	request.size = 1;
+	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
+	request.max_address = 64 * KIB;
+	ck_assert_ptr_null(buffers_get(&request));
+	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
+	count = read_maps(maps, 10000);
+	for (size_t i = 0; i < count; i++)
+		ck_assert_uint_ge(maps[i].start, 64 * KIB);
+}
+END_TEST
+
+/* It cannot grow past what is mapped, so memory near libc is not its room. */
+START_TEST(lifted_stack_limit_leaves_places_near_libc)
+{
+	/* not the stub that a program at a fixed address may have */
+	uintptr_t target = (uintptr_t)dlsym(RTLD_NEXT, "getenv");
+	struct buffers_item *item;
+	uintptr_t base;
+
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime crowds that memory");
+	set_limit(RLIMIT_STACK, RLIM_INFINITY);
+	item = buffers_get_near((const void *)target, 4096);
+	ck_assert_ptr_nonnull(item);
+	base = (uintptr_t)buffers_base(item);
+	ck_assert_uint_lt(base > target ? base - target : target - base, 64 * MIB);
+}
+END_TEST
+
+static int run(const char *name)
+{
+	Suite *suite = suite_create(name);
+	TCase *all = tcase_create("growth");
+
+	tcase_set_timeout(all, 120);
+	tcase_add_test(all, nothing_is_mapped_below_64_kib);
+	tcase_add_test(all, heap_grows_after_buffers_near_the_break);
+	tcase_add_test(all, heap_grows_after_buffers_near_the_executable);
+	tcase_add_test(all, heap_grows_while_pages_are_mapped_near_it);
+	tcase_add_test(all, heap_grows_after_buffers_in_the_first_2_gib);
+	tcase_add_test(all, heap_grows_when_only_its_own_room_is_left);
+	tcase_add_test(all, stack_grows_after_buffers_near_it);
+	tcase_add_test(all, lifted_stack_limit_leaves_places_near_libc);
+	tcase_add_test(all, stack_grows_when_only_its_own_room_is_left);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}
+
+int main(int argc, char **argv)
+{
+	static char fixed[] = "fixed";
+	int failed;
+
+	if (argc > 1 && strcmp(argv[1], fixed) == 0)
+		return run("api-growth, fixed addresses");
+	failed = run("api-growth, random addresses");
+	fflush(stdout);
+	if (failed)
+		return failed;
+	if (personality(ADDR_NO_RANDOMIZE) == -1) {
+		puts("skipped: fixed addresses, personality() is refused");
+		return 0;
+	}
+	execv("/proc/self/exe", (char *[]){ argv[0], fixed, NULL });
+	return 1;
+}

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: MIT */
+/* api-kinds.c: kinds of memory, and that requests for one are never given another */
+
+#include "config.h"
+#include "support/kinds.h"
+#include "support/code.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#if CAN_FORK
+# include "support/forged-files.h"
+# include "support/sandbox.h"
+# include <sys/wait.h>
+# include <unistd.h>
+#endif
+
+/*
+ * What each kind is
+ */
+
+static void check_place(const struct watch *watch, const struct kind *kind,
+			const struct buffers_request *request)
+{
+	struct buffers_item *item = buffers_get(request);
+	size_t allocated;
+	void *memory;
+
+	ck_assert_ptr_nonnull(item);
+	ck_assert_uint_eq((uintptr_t)buffers_next(item) %
+			  (request->alignment ? request->alignment : 1), 0);
+	ck_assert_uint_ge((uintptr_t)buffers_next(item), request->min_address);
+	ck_assert(watch_is_mapped_as(watch, buffers_base(item), buffers_size(item),
+				     kind->permissions));
+	ck_assert_ptr_nonnull(buffers_append(item, "bytes", 5));
+	ck_assert(watch_is_mapped_as(watch, buffers_base(item), buffers_size(item),
+				     kind->permissions));
+	memory = buffers_alloc(request, &allocated);
+	ck_assert_ptr_nonnull(memory);
+	ck_assert(watch_is_mapped_as(watch, memory, allocated, kind->permissions));
+	ck_assert_int_eq(buffers_overwrite(memory, "bytes", 5), 0);
+	ck_assert_mem_eq(memory, "bytes", 6);
+	ck_assert(watch_is_mapped_as(watch, memory, allocated, kind->permissions));
+}
+
+START_TEST(memory_of_a_kind_has_its_permissions_everywhere)
+{
+	const struct kind *kind = &kinds[_i];
+	const void *code = (const void *)(uintptr_t)getenv;
+	struct buffers_request requests[] = {
+		{ .size = 1 },
+		{ .size = 3 * MIB, .alignment = 64 * KIB },
+		{ .size = 100, .max_address = 2 * GIB, .alignment = 4096 },
+		{ .size = 1000, .min_address = 64 * MIB, .max_address = GIB,
+		  .target = (const void *)(uintptr_t)(512 * MIB) },
+		buffers_request_near(&kinds, BUFFERS_REACH_BRANCH, 64),
+		buffers_request_near(code, 256 * MIB, 5000),
+	};
+	struct watch watch;
+
+	ck_assert(watch_open(&watch));
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		requests[i].flags = kind->flags;
+		check_place(&watch, kind, &requests[i]);
+	}
+	watch_close(&watch);
+}
+END_TEST
+
+#ifdef HAVE_CODE
+static void call(void *code)
+{
+	call_code(code);
+}
+
+/* qemu-user has no address for it where the processor is POWER. */
+static bool faults_when_called(void *code)
+{
+	void *address;
+
+	return faults(call, code, &address) && (address == code || (is_emulated() && !address));
+}
+
+static int execute_each(void *number)
+{
+	const struct kind *kind = &kinds[*(int *)number];
+	struct buffers_request request = { .size = 64, .flags = kind->flags };
+	struct code code = code_of(42);
+	size_t allocated;
+	void *places[4];
+
+	places[0] = buffers_append_code(get_kind(kind, 64), code.bytes, CODE_SIZE);
+	places[1] = buffers_append(get_kind(kind, 64), code.bytes, CODE_SIZE);
+	places[2] = buffers_reserve(get_kind(kind, 64), CODE_SIZE, 8);
+	places[3] = buffers_alloc(&request, &allocated);
+	for (unsigned i = 0; i < 4; i++) {
+		STEP(places[i]);
+		if (i >= 2)
+			STEP(buffers_overwrite(places[i], code.bytes, CODE_SIZE) == 0);
+		if (kind->permissions[2] == 'x')
+			STEP(call_code(places[i]) == 42);
+		else
+			STEP(faults_when_called(places[i]));
+	}
+	return 0;
+}
+
+START_TEST(only_what_is_not_noexec_can_be_executed)
+{
+	run_apart(execute_each, &_i, sizeof(_i));
+}
+END_TEST
+#endif
+
+static void write_one(void *byte)
+{
+	*(volatile unsigned char *)byte = 1;
+}
+
+static bool faults_when_written(unsigned char *byte)
+{
+	void *address;
+
+	return faults(write_one, byte, &address) && address == byte;
+}
+
+static int write_each(void *number)
+{
+	const struct kind *kind = &kinds[*(int *)number];
+	struct buffers_request request = { .size = 64, .flags = kind->flags };
+	bool is_writable = kind->permissions[1] == 'w';
+	size_t allocated;
+	unsigned char *places[4];
+
+	places[0] = buffers_append(get_kind(kind, 64), "12345678", 8);
+	places[1] = buffers_reserve(get_kind(kind, 64), 8, 8);
+	places[2] = buffers_next(get_kind(kind, 64));
+	places[3] = buffers_alloc(&request, &allocated);
+	for (unsigned i = 0; i < 4; i++) {
+		STEP(places[i]);
+		STEP(faults_when_written(places[i]) == !is_writable);
+		if (i != 2)
+			STEP(buffers_overwrite(places[i], "abcdefgh", 8) == 0);
+		STEP(faults_when_written(places[i]) == !is_writable);
+	}
+	return 0;
+}
+
+START_TEST(only_what_is_not_wx_can_be_written_by_address)
+{
+	run_apart(write_each, &_i, sizeof(_i));
+}
+END_TEST
+
+/*
+ * Requests for one kind are never given another
+ */
+
+struct list {
+	size_t count;
+	struct buffers_info buffers[4000];
+};
+
+static int note(const struct buffers_info *info, void *context)
+{
+	struct list *list = context;
+
+	ck_assert_uint_lt(list->count, sizeof(list->buffers) / sizeof(list->buffers[0]));
+	if (!is_unused_rest(info))
+		list->buffers[list->count++] = *info;
+	return 0;
+}
+
+static void list_all(struct list *list)
+{
+	list->count = 0;
+	errno = 1234;
+	ck_assert_int_eq(buffers_walk(note, list), 0);
+	ck_assert_int_eq(errno, 1234);
+}
+
+START_TEST(unknown_flags_are_einval_and_change_nothing)
+{
+	static struct list before, after;
+	struct watch watch;
+	size_t mappings;
+
+	ck_assert(watch_open(&watch));
+	for (unsigned i = 0; i < KINDS; i++)
+		if (_i)		/* then the thread has a last item */
+			buffers_release(get_kind(&kinds[i], 1));
+	list_all(&before);
+	mappings = watch_count(&watch);
+	for (unsigned bit = 2; bit < 32; bit++) {
+		for (unsigned i = 0; i < KINDS; i++) {
+			struct buffers_request request = {
+				.size = 1, .flags = 1u << bit | kinds[i].flags,
+			};
+			size_t allocated = 77;
+
+			errno = 0;
+			ck_assert_ptr_null(buffers_get(&request));
+			ck_assert_int_eq(errno, EINVAL);
+			errno = 0;
+			ck_assert_ptr_null(buffers_alloc(&request, &allocated));
+			ck_assert_int_eq(errno, EINVAL);
+			ck_assert_uint_eq(allocated, 77);
+		}
+	}
+	list_all(&after);
+	ck_assert_uint_eq(after.count, before.count);
+	ck_assert_mem_eq(after.buffers, before.buffers, before.count * sizeof(before.buffers[0]));
+	if (!is_asan() && !is_tsan())
+		ck_assert_uint_eq(watch_count(&watch), mappings);
+	watch_close(&watch);
+}
+END_TEST
+
+/* Also for the thread's last item, which is tried first. */
+START_TEST(last_item_of_the_thread_is_given_for_its_kind_only)
+{
+	struct buffers_item *items[KINDS_APART];
+
+	for (unsigned i = 0; i < KINDS_APART; i++) {
+		items[i] = get_kind(&kinds[i], 16);
+		for (unsigned j = 0; j < i; j++)
+			ck_assert_ptr_ne(items[i], items[j]);
+		buffers_release(items[i]);
+	}
+	for (unsigned i = 0; i < 1000; i++) {
+		unsigned last = i * i % 7 % KINDS_APART;
+		unsigned next = i % KINDS_APART;
+
+		buffers_release(get_kind(&kinds[last], 16));
+		ck_assert_ptr_eq(get_kind(&kinds[next], 16), items[next]);
+		buffers_release(items[next]);
+	}
+	ck_assert_ptr_eq(get_kind(&kinds[3], 16), items[1]);
+}
+END_TEST
+
+/* Which kind each buffer is of, kept apart from the library. */
+enum { MOST_BUFFERS = 1 << 14 };
+static struct known {
+	uintptr_t base;
+	unsigned kind;		/* 1 + what buffers_walk() is to say */
+} known[MOST_BUFFERS];
+
+/* Whether the buffer was of no other kind before; any thread may ask. */
+static bool is_always(const void *base, unsigned listed)
+{
+	size_t i = (size_t)((uintptr_t)base >> 12) * 2654435761u % MOST_BUFFERS;
+
+	for (;; i = (i + 1) % MOST_BUFFERS) {
+		uintptr_t there = 0;
+		unsigned kind = 0;
+
+		if (__atomic_compare_exchange_n(&known[i].base, &there, (uintptr_t)base, false,
+						__ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+		    there == (uintptr_t)base)
+			return __atomic_compare_exchange_n(&known[i].kind, &kind, listed + 1,
+							   false, __ATOMIC_RELAXED,
+							   __ATOMIC_RELAXED) ||
+			       kind == listed + 1;
+	}
+}
+
+static size_t count_known(void)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < MOST_BUFFERS; i++)
+		count += known[i].base != 0;
+	return count;
+}
+
+static struct buffers_request random_request(uint64_t *seed, const struct kind *kind)
+{
+	size_t size = 1 + random_below(seed, random_below(seed, 20) ? 600 : 100 * KIB);
+	struct buffers_request request = { .size = size };
+
+	switch (random_below(seed, 4)) {
+	case 0:
+		request.max_address = 2 * GIB;
+		break;
+	case 1:
+		request = buffers_request_near(&known, BUFFERS_REACH_BRANCH, size);
+		break;
+	case 2:
+		request.min_address = 64 * MIB + 16 * MIB * random_below(seed, 16);
+		request.max_address = request.min_address + 16 * MIB;
+		break;
+	}
+	request.alignment = (size_t)1 << random_below(seed, 10);
+	request.flags = kind->flags;
+	return request;
+}
+
+static const struct kind *random_kind(uint64_t *seed)
+{
+	return &kinds[random_below(seed, KINDS)];
+}
+
+/* Memory for one alone lies beside all buffers; some is kept, some given back. */
+static void allocate_one(uint64_t *seed, const struct kind *kind)
+{
+	struct buffers_request request = random_request(seed, kind);
+	static struct list list;
+	size_t allocated;
+	char *memory = buffers_alloc(&request, &allocated);
+
+	ck_assert_ptr_nonnull(memory);
+	list_all(&list);
+	for (size_t i = 0; i < list.count; i++)
+		ck_assert((char *)list.buffers[i].base + list.buffers[i].size <= memory ||
+			  memory + allocated <= (char *)list.buffers[i].base);
+	ck_assert_int_eq(buffers_overwrite(memory + allocated - 3, "end", 3), 0);
+	ck_assert_mem_eq(memory + allocated - 3, "end", 3);
+	if (random_below(seed, 2))
+		ck_assert_int_eq(buffers_free(memory, allocated), 0);
+}
+
+static void check_walk(const struct watch *watch)
+{
+	static struct list list;
+
+	list_all(&list);
+	for (size_t i = 0; i < list.count; i++) {
+		const struct buffers_info *info = &list.buffers[i];
+		const struct kind *kind = &kinds[info->flags % KINDS];
+
+		ck_assert_uint_lt(info->flags, 3);
+		ck_assert(is_always(info->base, info->flags));
+		ck_assert(is_asan() || is_tsan() || i % 16 ||
+			  watch_is_mapped_as(watch, info->base, info->size,
+					     kind->permissions));
+	}
+	ck_assert_uint_eq(list.count, count_known());
+}
+
+static void use_one(uint64_t *seed, struct buffers_item **held)
+{
+	const struct kind *kind = random_kind(seed);
+	struct buffers_request request = random_request(seed, kind);
+	static unsigned char bytes[100 << 10];
+	size_t size = 1 + random_below(seed, request.size);
+	struct buffers_item *item = buffers_get(&request);
+	void *copy;
+
+	ck_assert_ptr_nonnull(item);
+	ck_assert(is_always(buffers_base(item), kind->listed));
+	fill(bytes, size, (unsigned)size);
+	copy = buffers_append(item, bytes, size);
+	ck_assert_ptr_nonnull(copy);
+	ck_assert_mem_eq(copy, bytes, size);
+	buffers_release(*held);
+	*held = item;
+}
+
+START_TEST(random_requests_of_all_kinds_get_their_own)
+{
+	enum { HELD = 16, ROUNDS = 20000 };
+	struct buffers_item *held[HELD] = { NULL };
+	unsigned rounds = how_many(is_asan() || is_tsan() ? ROUNDS / 5 : ROUNDS, ROUNDS);
+	uint64_t seed = seed_random();
+	struct watch watch;
+
+	ck_assert(watch_open(&watch));
+	for (unsigned i = 0; i < rounds; i++) {
+		use_one(&seed, &held[random_below(&seed, HELD)]);
+		if (i % 50 == 0)
+			allocate_one(&seed, random_kind(&seed));
+		if (i % 2000 == 0)
+			check_walk(&watch);
+	}
+	check_walk(&watch);
+	watch_close(&watch);
+}
+END_TEST
+
+enum { THREADS = 4 };
+
+struct user {
+	pthread_t thread;
+	uint64_t seed;
+	const char *fault;
+};
+
+static const char *use_once(struct user *user)
+{
+	const struct kind *kind = random_kind(&user->seed);
+	struct buffers_request request = random_request(&user->seed, kind);
+	struct buffers_item *item = buffers_get(&request);
+	char *copy;
+
+	if (!item)
+		return "a request failed";
+	if (!is_always(buffers_base(item), kind->listed))
+		return "a buffer was given as two kinds";
+	copy = buffers_append(item, "x", 1);
+	if (!copy || *copy != 'x')
+		return "a byte was not appended";
+	buffers_release(item);
+	return NULL;
+}
+
+static void *use_many(void *context)
+{
+	struct user *user = context;
+
+	for (unsigned i = 0; i < 4000 && !user->fault; i++)
+		user->fault = use_once(user);
+	return NULL;
+}
+
+START_TEST(threads_with_requests_of_all_kinds_get_their_own)
+{
+	struct user users[THREADS];
+	uint64_t seed = seed_random();
+	struct watch watch;
+
+	ck_assert(watch_open(&watch));
+	for (unsigned i = 0; i < THREADS; i++) {
+		users[i] = (struct user){ .seed = seed + i };
+		ck_assert_int_eq(pthread_create(&users[i].thread, NULL, use_many, &users[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		pthread_join(users[i].thread, NULL);
+		ck_assert_msg(!users[i].fault, "%s", users[i].fault);
+	}
+	check_walk(&watch);
+	watch_close(&watch);
+}
+END_TEST
+
+static int stop_at(const struct buffers_info *info, void *flags)
+{
+	return info->flags == *(unsigned *)flags ? 7 : 0;
+}
+
+START_TEST(walk_visits_each_kind_and_stops_in_any)
+{
+	static struct list list;
+	struct buffers_item *items[KINDS_APART];
+	unsigned none = 77;
+
+	for (unsigned i = 0; i < KINDS_APART; i++) {
+		items[i] = get_kind(&kinds[i], 16);
+		ck_assert_ptr_nonnull(buffers_append(items[i], "123456789", i + 1));
+	}
+	buffers_release(items[1]);
+	list_all(&list);
+	ck_assert_uint_eq(list.count, KINDS_APART);
+	for (unsigned i = 0; i < KINDS_APART; i++) {
+		unsigned kind = list.buffers[i].flags;
+
+		ck_assert_uint_lt(kind, KINDS_APART);	/* and so it is the kind's number */
+		ck_assert_ptr_eq(list.buffers[i].base, buffers_base(items[kind]));
+		ck_assert_uint_eq(list.buffers[i].used, kind + 1);
+		ck_assert_int_eq(list.buffers[i].taken, kind != 1);
+		ck_assert_int_eq(buffers_walk(stop_at, &kind), 7);
+	}
+	ck_assert_int_eq(buffers_walk(stop_at, &none), 0);
+}
+END_TEST
+
+#if CAN_FORK
+/*
+ * Notices
+ */
+
+static int publish_each(void *kept)
+{
+	for (unsigned i = 0; i < KINDS_APART; i++) {
+		const struct kind *kind = &kinds[(i + 1) % KINDS_APART];
+		const char *path = notice_path_of(NULL, kind->notice, getpid());
+		struct buffers_item *item;
+
+		STEP(access(path, F_OK) != 0);
+		item = get_kind(kind, 1);
+		STEP(is_named_in(path, item));
+		STEP(count_files(PLACE_SHARED) == i + 1);
+		for (unsigned j = 0; j <= i; j++) {
+			const struct kind *other = &kinds[(j + 1) % KINDS_APART];
+
+			STEP(is_named_in(notice_path_of(NULL, other->notice, getpid()), item) ==
+			     (i == j));
+		}
+	}
+	if (kept)	/* as a process leaves them that is killed */
+		_exit(1);
+	return 0;
+}
+
+START_TEST(each_kind_has_a_notice_and_exit_removes_it)
+{
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	run_child(publish_each, NULL);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(place_of_own()), 0);
+}
+END_TEST
+
+static int use_one_kind(void *kind)
+{
+	const char *path = notice_path_of(NULL, ((struct kind *)kind)->notice, getpid());
+
+	STEP(is_named_in(path, get_kind(kind, 1)));
+	STEP(count_files(PLACE_SHARED) == 1);
+	return 0;
+}
+
+/* Whichever kind a process uses, it removes what killed ones have left of all. */
+START_TEST(notices_of_killed_processes_are_removed)
+{
+	struct kind kind = kinds[_i];
+	int status;
+	pid_t process;
+
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	process = fork();
+	if (process == 0)
+		_exit(publish_each(&kind) ? 2 : 3);
+	ck_assert_int_eq(waitpid(process, &status, 0), process);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), KINDS_APART);
+	run_child(use_one_kind, &kind);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+}
+END_TEST
+
+static void add_notices(Suite *suite)
+{
+	TCase *notices = tcase_create("notices");
+
+	tcase_set_tags(notices, "fork");
+	tcase_add_test(notices, each_kind_has_a_notice_and_exit_removes_it);
+	tcase_add_loop_test(notices, notices_of_killed_processes_are_removed, 0, KINDS);
+	suite_add_tcase(suite, notices);
+}
+#endif
+
+static void add_kinds(Suite *suite)
+{
+	TCase *what = tcase_create("kinds");
+	TCase *apart = tcase_create("apart");
+
+	tcase_add_loop_test(what, memory_of_a_kind_has_its_permissions_everywhere, 0, KINDS);
+#ifdef HAVE_CODE
+	tcase_add_loop_test(what, only_what_is_not_noexec_can_be_executed, 0, KINDS);
+#endif
+	tcase_add_loop_test(what, only_what_is_not_wx_can_be_written_by_address, 0, KINDS);
+	suite_add_tcase(suite, what);
+
+	tcase_set_timeout(apart, 120);
+	tcase_add_loop_test(apart, unknown_flags_are_einval_and_change_nothing, 0, 2);
+	tcase_add_test(apart, last_item_of_the_thread_is_given_for_its_kind_only);
+	tcase_add_test(apart, random_requests_of_all_kinds_get_their_own);
+	tcase_add_test(apart, threads_with_requests_of_all_kinds_get_their_own);
+	tcase_add_test(apart, walk_visits_each_kind_and_stops_in_any);
+	suite_add_tcase(suite, apart);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("api-kinds");
+
+	add_kinds(suite);
+#if CAN_FORK
+	add_notices(suite);
+#endif
+	return run_suite(suite);
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* api-foreign-threads.c: at the same time as another implementation in the same process */
+
+#include "config.h"
+#include "support/interop.h"
+#include "support/foreign.h"
+#include "support/ledger.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SKIP_WITHOUT_SANDBOX() \
+	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user")
+
+static const struct buffers_request request = { .size = ENTRY_MOST };
+
+enum { THREADS = 8, ENTRIES = 30000 };
+
+struct worker {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	struct foreign_locator *first;	/* NULL: the foreign ones find it themselves */
+	enum foreign_home home;		/* of the one that they may make */
+	unsigned number;
+	unsigned rounds;		/* at most */
+	double end;
+	unsigned written;
+	uint64_t random;
+	const char *fault;
+};
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static bool is_foreign(const struct worker *worker)
+{
+	return worker->number % 2;
+}
+
+static const char *write_ours(struct worker *worker, const unsigned char *entry, size_t size)
+{
+	struct buffers_item *item = buffers_get(&request);
+
+	if (!item)
+		return "a request failed";
+	if (!claim(item, worker->number))
+		return "we were given an item that somebody holds";
+	if (buffers_remaining(item) < request.size)
+		return "less room than asked for";
+	if (size && !buffers_append(item, entry, size))
+		return "room that cannot be used";
+	if (!disclaim(item, worker->number))
+		return "our item was given to another while we held it";
+	buffers_release(item);
+	return NULL;
+}
+
+static const char *write_theirs(struct worker *worker, const unsigned char *entry, size_t size)
+{
+	struct foreign_item *item = foreign_get(worker->first, ENTRY_MOST);
+
+	if (!claim(item, worker->number))
+		return "the other was given an item that somebody holds";
+	foreign_append(item, entry, size);
+	if (!disclaim(item, worker->number))
+		return "the other's item was given to another while it held it";
+	foreign_release(item);
+	return NULL;
+}
+
+static const char *write_one(struct worker *worker)
+{
+	unsigned char entry[ENTRY_MOST];
+	size_t size = 0;
+
+	if (worker->written < worker->rounds)
+		size = entry_make(entry, worker->number, worker->written++, &worker->random);
+	return is_foreign(worker) ? write_theirs(worker, entry, size) :
+				    write_ours(worker, entry, size);
+}
+
+static void *work(void *context)
+{
+	struct worker *worker = context;
+
+	pthread_barrier_wait(worker->start);
+	if (is_foreign(worker) && !worker->first)
+		worker->first = foreign_find(worker->home);
+	do
+		for (unsigned i = 0; i < worker->rounds && i < 64 && !worker->fault; i++)
+			worker->fault = write_one(worker);
+	while (!worker->fault && now() < worker->end);
+	return NULL;
+}
+
+static const char *run_threads(void *(*body)(void *context), struct worker workers[THREADS],
+			       struct worker pattern)
+{
+	pthread_barrier_t start;
+	const char *fault = NULL;
+
+	ck_assert_int_eq(pthread_barrier_init(&start, NULL, THREADS), 0);
+	pattern.start = &start;
+	for (unsigned i = 0; i < THREADS; i++) {
+		workers[i] = pattern;
+		workers[i].number = i;
+		workers[i].random += i;
+		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, body, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		ck_assert_int_eq(pthread_join(workers[i].thread, NULL), 0);
+		if (!fault)
+			fault = workers[i].fault;
+	}
+	pthread_barrier_destroy(&start);
+	return fault;
+}
+
+/* Whether each entry of each worker is there once and nothing else is. */
+static const char *read_back(const struct worker workers[THREADS], struct foreign_locator *first)
+{
+	struct ledger ledger = ledger_new(THREADS, workers[0].rounds);
+	const char *fault = NULL;
+	struct foreign_item *item;
+
+	for (size_t i = 0; !fault && (item = foreign_item_at(first, i)); i++)
+		fault = item->is_taken ? "an item stays taken" :
+			ledger_read(&ledger, (void *)item->base, item->position);
+	for (unsigned i = 0; i < THREADS && !fault; i++)
+		if (!ledger_has(&ledger, i, workers[i].written))
+			fault = "an entry is lost";
+	free(ledger.seen);
+	return fault;
+}
+
+START_TEST(both_work_at_once_and_nothing_is_lost)
+{
+	struct worker workers[THREADS];
+	struct worker pattern = { .rounds = ENTRIES };
+	const char *fault;
+
+	SKIP_WITHOUT_SANDBOX();
+	pattern.random = seed_random();
+	pattern.first = arrive((enum arrival)_i);
+	pattern.end = now() + how_many(1000, 10000) / 1e3;
+	fault = run_threads(work, workers, pattern);
+	ck_assert_msg(!fault, "%s", fault);
+	fault = read_back(workers, pattern.first);
+	ck_assert_msg(!fault, "%s", fault);
+	ck_assert(is_one_chain(pattern.first));
+	ck_assert(is_named(pattern.first));
+}
+END_TEST
+
+/*
+ * Nobody gives back what it has, so that each call adds a buffer, and after
+ * each 203 of them a locator.
+ */
+enum { ADDITIONS = 200 };
+
+static const char *add_one(struct worker *worker, char *memory)
+{
+	void *item;
+
+	if (is_foreign(worker))
+		item = foreign_add(worker->first, memory, FOREIGN_SIZE, true);
+	else
+		item = buffers_get(&request);
+	if (!item)
+		return "a request failed";
+	return claim(item, worker->number) ? NULL : "an item was given twice";
+}
+
+static void *keep_adding(void *context)
+{
+	struct worker *worker = context;
+	char *memory = foreign_map((size_t)ADDITIONS * FOREIGN_SIZE);
+
+	pthread_barrier_wait(worker->start);
+	for (size_t i = 0; i < ADDITIONS && !worker->fault; i++)
+		worker->fault = add_one(worker, memory + i * FOREIGN_SIZE);
+	return NULL;
+}
+
+static int by_base(const void *a, const void *b)
+{
+	uintptr_t one = *(const uintptr_t *)a;
+	uintptr_t two = *(const uintptr_t *)b;
+
+	return (one > two) - (one < two);
+}
+
+/* Whether the chain has so many items, all taken, and no base twice. */
+static bool has_distinct_items(struct foreign_locator *first, size_t count)
+{
+	uintptr_t *bases = calloc(count, sizeof(*bases));
+	const struct foreign_item *item;
+	bool is_well = bases != NULL;
+
+	for (size_t i = 0; i < count && is_well; i++) {
+		item = foreign_item_at(first, i);
+		is_well = item && item->is_taken && item->base;
+		if (is_well)
+			bases[i] = item->base;
+	}
+	if (is_well)
+		qsort(bases, count, sizeof(*bases), by_base);
+	for (size_t i = 1; i < count && is_well; i++)
+		is_well = bases[i] != bases[i - 1];
+	free(bases);
+	return is_well && !foreign_item_at(first, count);
+}
+
+static int add_at_once(void *context)
+{
+	struct worker workers[THREADS];
+	struct worker pattern = { .first = arrive(*(const enum arrival *)context) };
+	size_t count = THREADS * ADDITIONS;
+	const char *fault;
+
+	if (!foreign_item_at(pattern.first, 0))
+		buffers_release(buffers_get(&request));
+	foreign_get(pattern.first, ENTRY_MOST);		/* the one that there is */
+	fault = run_threads(keep_adding, workers, pattern);
+	if (fault)
+		printf("%s\n", fault);
+	STEP(!fault);
+	STEP(has_distinct_items(pattern.first, count + 1));
+	STEP(is_one_chain(pattern.first));
+	STEP(unlink(notice_path(NULL, getpid())) == 0);
+	return 0;
+}
+
+START_TEST(both_add_buffers_at_once_and_none_is_lost)
+{
+	enum arrival arrival = (enum arrival)_i;
+	unsigned count = how_many(5, 50);
+
+	SKIP_WITHOUT_SANDBOX();
+	for (unsigned i = 0; i < count; i++)
+		run_child(add_at_once, &arrival);
+}
+END_TEST
+
+static int race(void *context)
+{
+	const char *file = notice_path(NULL, getpid());
+	struct worker workers[THREADS];
+	const char *fault = run_threads(work, workers, *(const struct worker *)context);
+	struct foreign_locator *first = foreign_find(IN_MEMORY);
+
+	if (foreign_is_late()) {
+		printf("skipped: a race: the machine stood still for a second\n");
+		unlink(file);
+		return 0;
+	}
+	if (!fault)
+		fault = read_back(workers, first);
+	if (fault)
+		printf("%s\n", fault);
+	STEP(!fault);
+	STEP(is_named(first));
+	for (unsigned i = 0; i < THREADS; i++)
+		STEP(!is_foreign(&workers[i]) || workers[i].first == first);
+	STEP(is_one_chain(first));
+	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(place_of_own()) == 0);
+	STEP(unlink(file) == 0);	/* should it be the other's, which stays */
+	return 0;
+}
+
+START_TEST(both_race_on_the_first_call_and_find_one_locator)
+{
+	struct worker pattern = { .rounds = 4, .home = (enum foreign_home)_i };
+	unsigned count = how_many(100, 1000);
+
+	SKIP_WITHOUT_SANDBOX();
+	pattern.random = seed_random();
+	for (unsigned i = 0; i < count; i++) {
+		run_child(race, &pattern);
+		pattern.random += THREADS;
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-foreign-threads");
+	TCase *threads = tcase_create("at-once");
+
+	tcase_set_tags(threads, "fork slow");
+	tcase_set_timeout(threads, 300);
+	tcase_add_loop_test(threads, both_work_at_once_and_nothing_is_lost, 0, ARRIVALS);
+	tcase_add_loop_test(threads, both_add_buffers_at_once_and_none_is_lost, 0, ARRIVALS);
+	tcase_add_loop_test(threads, both_race_on_the_first_call_and_find_one_locator, 0, HOMES);
+	suite_add_tcase(suite, threads);
+	return run_suite(suite);
+}

@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The layout of the locator as a 32-bit compiler sees it: the static assertions
+# of lib/locator/locator.h, and that they can fail.  That words of 64 bits are stored without
+# the help of a library.
+set -eu
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+compile() {
+	$CC -m32 -ffreestanding -std=gnu11 -I"$top_srcdir/include" \
+		-I"$top_srcdir/lib" "$@"
+}
+
+echo 'int x;' >"$dir/empty.c"
+if ! compile -fsyntax-only "$dir/empty.c" 2>"$dir/log"; then
+	echo "skipped: $CC knows no -m32"
+	exit 77
+fi
+
+cat >"$dir/layout.c" <<'END'
+#include "locator/locator.h"
+_Static_assert(sizeof(uintptr_t) == 4, "32 bit");
+_Static_assert(BUFFERS_LOCATOR_CAPACITY == 255, "capacity");
+_Static_assert(sizeof(struct buffers_item) == 16, "item");
+_Static_assert(offsetof(struct buffers_item, size) == 4, "size");
+_Static_assert(offsetof(struct buffers_item, position) == 8, "position");
+_Static_assert(offsetof(struct buffers_item, is_taken) == 12, "is_taken");
+_Static_assert(offsetof(struct buffers_locator, next_locator) == 4, "next_locator");
+_Static_assert(offsetof(struct buffers_locator, is_locked) == 8, "is_locked");
+_Static_assert(offsetof(struct buffers_locator, flags) == 12, "flags");
+_Static_assert(offsetof(struct buffers_locator, num_items) == 13, "num_items");
+_Static_assert(offsetof(struct buffers_locator, items) == 16, "items");
+_Static_assert(sizeof(struct buffers_locator) == 4096, "locator");
+END
+compile -fsyntax-only "$dir/layout.c"
+echo "ok - the layout holds for 32 bits"
+
+echo '_Static_assert(sizeof(struct buffers_item) == 20, "item");' >>"$dir/layout.c"
+if compile -fsyntax-only "$dir/layout.c" 2>"$dir/log"; then
+	echo "not ok - a wrong layout is noticed"
+	exit 1
+fi
+echo "ok - a wrong layout is noticed"
+
+echo 'void *memcpy(void *, const void *, size_t), *memmove(void *, const void *, size_t);' \
+	>"$dir/string.h"
+cat >"$dir/store.c" <<'END'
+#include "base/atomic-store.h"
+void store(void *to, const void *bytes);
+void store(void *to, const void *bytes)
+{
+	buffers_store(to, bytes, 8);
+}
+END
+compile -O2 -S -isystem "$dir" -o "$dir/store.s" "$dir/store.c"
+if grep '__atomic_' "$dir/store.s"; then
+	echo "not ok - a store of 64 bits calls no function"
+	exit 1
+fi
+echo "ok - a store of 64 bits calls no function"

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT */
+/* api-exec.c: what a program leaves does not trouble the next one of the process */
+
+#include "config.h"
+#include "support/reexec.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <unistd.h>
+
+#define NO_SANDBOX "no /tmp of its own here; under TSan only root gets one"
+
+extern char **environ;
+
+static const struct buffers_request request = { .size = 16 };
+
+static bool is_sandboxed;
+
+static void setup(void)
+{
+	is_sandboxed = sandbox_tmp(NULL);
+}
+
+static int count(const struct buffers_info *info, void *context)
+{
+	*(size_t *)context += !is_unused_rest(info);
+	return 0;
+}
+
+/* The first use of a program, whatever an earlier one left. */
+static int use(struct buffers_item **item)
+{
+	size_t buffers = 0;
+	char *copy;
+
+	STEP(buffers_walk(count, &buffers) == 0);
+	STEP(buffers == 0);
+	*item = buffers_get(&request);
+	STEP(*item);
+	copy = buffers_append(*item, "sixteen bytes...", 16);
+	STEP(copy && memcmp(copy, "sixteen bytes...", 16) == 0);
+	buffers_release(*item);
+	STEP(buffers_get(&request) == *item);
+	STEP(buffers_next(*item) == copy + 16);
+	buffers_release(*item);
+	STEP(buffers_walk(count, &buffers) == 0);
+	STEP(buffers == 1);
+	return 0;
+}
+
+static int use_and_publish(void)
+{
+	struct buffers_item *item;
+	int line = use(&item);
+
+	if (line)
+		return line;
+	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(count_files(PLACE_SHARED) == 1);
+	return 0;
+}
+
+/* A child that uses the library and executes the role then: whether all goes well. */
+static bool run_role_after_use(const char *role, int number)
+{
+	pid_t child;
+
+	fflush(NULL);
+	child = fork();
+	if (child == 0) {
+		if (use_and_publish() != 0)
+			_exit(126);
+		become_role(role, number);
+	}
+	return exits_well(child);
+}
+
+static void assert_nothing_is_left(void)
+{
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(place_of_own()), 0);
+}
+
+/*
+ * Chains of programs under one PID
+ */
+
+enum randomisation { RANDOM, FIXED, BOTH_IN_TURN };
+
+static void set_randomisation(bool is_random)
+{
+	int persona = personality(0xffffffff);
+
+	if (is_random)
+		persona &= ~ADDR_NO_RANDOMIZE;
+	else
+		persona |= ADDR_NO_RANDOMIZE;
+	personality((unsigned long)persona);
+}
+
+static bool is_random(void)
+{
+	return !(personality(0xffffffff) & ADDR_NO_RANDOMIZE);
+}
+
+static int next_link(const char *role, int links, bool in_turn)
+{
+	int line;
+
+	STEP(read_address(notice_path(NULL, getpid())) != 0);
+	line = use_and_publish();
+	if (line || links == 0)
+		return line;
+	if (in_turn)
+		set_randomisation(!is_random());
+	become_role(role, links - 1);
+}
+
+static int be_link(int links)
+{
+	return next_link("link", links, false);
+}
+
+static int be_turning_link(int links)
+{
+	return next_link("turning link", links, true);
+}
+
+START_TEST(every_program_of_a_chain_has_a_locator_of_its_own)
+{
+	int links = (int)how_many(20, 300);
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	set_randomisation(_i != FIXED);
+	SKIP_IF(is_random() != (_i != FIXED), "personality() is refused");
+	ck_assert(run_role_after_use(_i == BOTH_IN_TURN ? "turning link" : "link", links));
+	assert_nothing_is_left();
+}
+END_TEST
+
+static int do_nothing(int number)
+{
+	(void)number;
+	STEP(read_address(notice_path(NULL, getpid())) != 0);
+	return 0;
+}
+
+START_TEST(file_of_a_former_program_is_removed_by_the_next_process)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	ck_assert(run_role_after_use("nothing", 0));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert(run_role("use", 0));
+	assert_nothing_is_left();
+}
+END_TEST
+
+static int use_in_role(int number)
+{
+	int line = use_and_publish();
+
+	(void)number;
+	return line;
+}
+
+static int fail_to_execute(void *context)
+{
+	char *arguments[] = { NULL, NULL };
+	char nowhere[] = "/nowhere/at/all";
+	struct buffers_item *item;
+	int line = use(&item);
+
+	(void)context;
+	arguments[0] = nowhere;
+	STEP(line == 0);
+	STEP(execv(nowhere, arguments) == -1);
+	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(buffers_get(&request) == item);
+	return 0;
+}
+
+START_TEST(exec_that_fails_changes_nothing)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	run_child(fail_to_execute, NULL);
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * Threads that are in calls when one of them executes a program
+ */
+
+enum { THREADS = 4 };
+
+static unsigned threads_at_work;
+static bool stop;
+
+static void *keep_calling(void *failed)
+{
+	bool has_called = false;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		struct buffers_item *item = buffers_get(&request);
+
+		if (!item || !buffers_append(item, "sixteen bytes...", 16))
+			return failed;
+		buffers_release(item);
+		if (!has_called)
+			__atomic_add_fetch(&threads_at_work, 1, __ATOMIC_RELAXED);
+		has_called = true;
+	}
+	return NULL;
+}
+
+static int start_threads(pthread_t *threads)
+{
+	for (size_t i = 0; i < THREADS; i++)
+		STEP(pthread_create(&threads[i], NULL, keep_calling, &stop) == 0);
+	while (__atomic_load_n(&threads_at_work, __ATOMIC_RELAXED) < THREADS)
+		sched_yield();
+	return 0;
+}
+
+static int join_threads(pthread_t *threads)
+{
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < THREADS; i++) {
+		void *failed;
+
+		STEP(pthread_join(threads[i], &failed) == 0);
+		STEP(!failed);
+	}
+	return 0;
+}
+
+static void *become_threaded_link(void *links)
+{
+	become_role("threaded link", *(int *)links - 1);
+}
+
+/* The main thread executes the next link, or another one, which then is the main thread. */
+static int be_threaded_link(int links)
+{
+	pthread_t threads[THREADS], thread;
+	int line = use_and_publish();
+
+	STEP(line == 0);
+	line = start_threads(threads);
+	STEP(line == 0);
+	if (links == 0)
+		return join_threads(threads);
+	if (links % 2 == 0)
+		become_threaded_link(&links);
+	STEP(pthread_create(&thread, NULL, become_threaded_link, &links) == 0);
+	pthread_join(thread, NULL);
+	return __LINE__;
+}
+
+START_TEST(threads_in_calls_die_with_their_program)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	ck_assert(run_role_after_use("threaded link", (int)how_many(10, 200)));
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * Other things at the address where the former program had its locator
+ */
+
+enum occupant {
+	NOTHING, ZEROS, READ_ONLY, UNREADABLE, UNBACKED, OWN_ADDRESS_ALONE, UNKNOWN_VERSION,
+	MANY_ITEMS, SENSELESS_ITEM, NOISE,	/* and above: other noise */
+};
+
+static bool points_to_itself(int kind)
+{
+	return kind >= OWN_ADDRESS_ALONE && kind < NOISE;
+}
+
+static void fill_page(unsigned char *page, int kind)
+{
+	uint64_t random = (uint64_t)kind;
+	uintptr_t address = (uintptr_t)page;
+
+	for (size_t i = 0; kind >= NOISE && i < 4096; i++)
+		page[i] = (unsigned char)next_random(&random);
+	if (points_to_itself(kind))
+		memcpy(page, &address, sizeof(address));
+	if (kind == OWN_ADDRESS_ALONE)
+		memset(page + 2 * sizeof(address), 0xff, 8);
+	if (kind == UNKNOWN_VERSION)
+		page[2 * sizeof(address) + 4] = 1;
+	if (kind == MANY_ITEMS)
+		page[2 * sizeof(address) + 5] = sizeof(address) == 8 ? 204 : 255;
+	if (kind == SENSELESS_ITEM)
+		page[2 * sizeof(address) + 5] = 1;	/* with base 0 */
+}
+
+/* A file without bytes: SIGBUS for who touches it. */
+static int open_empty_file(void)
+{
+	int file = open("/tmp/empty", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	unlink("/tmp/empty");
+	return file;
+}
+
+static void *map_there(unsigned char *page, int kind)
+{
+	int flags = kind == UNBACKED ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+	int file = kind == UNBACKED ? open_empty_file() : -1;
+	void *mapped = mmap(page, 4096, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE,
+			    file, 0);
+
+	if (file >= 0)
+		close(file);
+	return mapped;
+}
+
+/* Where words have 32 bits a new program often has something there: then another one. */
+static bool may_try_again(void)
+{
+	const char *tried = getenv("TRIED");
+	char number[12];
+
+	snprintf(number, sizeof(number), "%d", tried ? atoi(tried) + 1 : 1);
+	setenv("TRIED", number, 1);
+	return atoi(number) < 200;
+}
+
+static int occupy(unsigned char *page, int kind)
+{
+	if (map_there(page, kind) != page) {
+		STEP(may_try_again());
+		/* From another address: so few are random that each of them may have something. */
+		STEP(use_and_publish() == 0);
+		become_role("occupied", kind);
+	}
+	fill_page(page, kind);
+	if (kind == READ_ONLY)
+		STEP(mprotect(page, 4096, PROT_READ) == 0);
+	if (kind == UNREADABLE)
+		STEP(mprotect(page, 4096, PROT_NONE) == 0);
+	return 0;
+}
+
+static bool is_untouched(unsigned char *page, int kind)
+{
+	static unsigned char before[4096];
+	uintptr_t address = (uintptr_t)page;
+
+	if (kind == NOTHING || kind == UNBACKED)
+		return true;
+	if (kind == UNREADABLE)
+		mprotect(page, 4096, PROT_READ);
+	fill_page(before, kind);
+	if (points_to_itself(kind))
+		memcpy(before, &address, sizeof(address));
+	return memcmp(page, before, 4096) == 0;
+}
+
+static int find_page_occupied(int kind)
+{
+	const char *path = notice_path(NULL, getpid());
+	unsigned char *page = (unsigned char *)(uintptr_t)read_address(path);
+	struct buffers_item *item;
+	int line = 0;
+
+	STEP(page);
+	if (kind != NOTHING)
+		line = occupy(page, kind);
+	if (line == 0)
+		line = use(&item);
+	if (line)
+		return line;
+	STEP(is_untouched(page, kind));
+	STEP(is_named_in(path, item) ||
+	     (points_to_itself(kind) &&
+	      is_named_in(notice_path(place_of_own(), getpid()), item)));
+	return 0;
+}
+
+START_TEST(former_address_may_hold_anything)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(_i == UNBACKED && !can_map_beyond_end(), NO_MAPPING_BEYOND_END);
+	set_randomisation(true);	/* or the new program may have something there */
+	ck_assert(run_role_after_use("occupied", _i));
+	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	/* What may be another implementation's is left alone. */
+	if (!points_to_itself(_i))
+		ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert(run_role("use and leave", 0));
+	assert_nothing_is_left();
+}
+END_TEST
+
+static int use_and_leave(int number)
+{
+	struct buffers_item *item;
+
+	(void)number;
+	return use(&item);
+}
+
+START_TEST(former_address_may_hold_noise)
+{
+	unsigned times = how_many(30, 500);
+	uint64_t random;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	set_randomisation(true);
+	random = seed_random();
+	for (unsigned i = 0; i < times; i++)
+		ck_assert(run_role_after_use("occupied",
+					     (int)(NOISE + random_below(&random, 1 << 30))));
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * Without randomisation the new program has its pages where the former had its
+ * own, and the former's file seems to be its own.
+ */
+static int keep_file_locked(int number)
+{
+	int line = use_and_publish();
+	int file = open(notice_path(NULL, getpid()), O_RDONLY);
+
+	(void)number;
+	STEP(line == 0);
+	STEP(file >= 0 && flock(file, LOCK_EX) == 0);
+	become_role("use and leave", 0);
+}
+
+START_TEST(former_file_may_be_locked)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	set_randomisation(_i != FIXED);
+	ck_assert(run_role_after_use("locked", 0));
+	ck_assert(run_role("use and leave", 0));
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * Other ways to execute
+ */
+
+static int become_by_descriptor(int links)
+{
+	int line = use_and_publish();
+	int file = open(PROGRAM, O_RDONLY);	/* an emulator has yet to read it */
+
+	STEP(line == 0);
+	STEP(file >= 0);
+	if (!links)
+		return 0;
+	fexecve(file, role_arguments("by descriptor", links - 1), environ);
+	if (errno != ENOSYS)
+		return __LINE__;
+	printf("skipped: fexecve_is_an_exec: there is no execveat()\n");
+	return 0;
+}
+
+START_TEST(fexecve_is_an_exec)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	ck_assert(run_role_after_use("by descriptor", 5));
+	assert_nothing_is_left();
+}
+END_TEST
+
+static pid_t spawn_role(const char *name)
+{
+	pid_t child;
+	int error = posix_spawn(&child, PROGRAM, NULL, NULL, role_arguments(name, 0), environ);
+
+	return error ? -1 : child;
+}
+
+static pid_t vfork_role(const char *name)
+{
+	char **arguments = role_arguments(name, 0);
+	pid_t child = vfork();
+
+	if (child == 0) {
+		execv(PROGRAM, arguments);
+		_exit(127);
+	}
+	return child;
+}
+
+static int use_beside_parent(int number)
+{
+	struct buffers_item *item;
+	int line = use(&item);
+
+	(void)number;
+	STEP(line == 0);
+	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(read_address(notice_path(NULL, getppid())) != 0);
+	return 0;
+}
+
+static int execute_beside_threads(void *context)
+{
+	pid_t (*start)(const char *) = *(pid_t (**)(const char *))context;
+	const char *path = notice_path(NULL, getpid());
+	unsigned times = how_many(30, 500);
+	struct buffers_item *item = buffers_get(&request);
+	pthread_t threads[THREADS];
+	int line = start_threads(threads);
+
+	STEP(item && line == 0);
+	for (unsigned i = 0; i < times; i++) {
+		STEP(exits_well(start("beside parent")));
+		STEP(is_named_in(path, item));
+		STEP(count_files(PLACE_SHARED) == 1);
+	}
+	STEP(buffers_append(item, "held all the time", 17));
+	return join_threads(threads);
+}
+
+static void assert_child_programs_do_well(pid_t (*start)(const char *))
+{
+	run_child(execute_beside_threads, &start);
+	assert_nothing_is_left();
+}
+
+START_TEST(posix_spawn_beside_threads_leaves_parent_and_child_well)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	assert_child_programs_do_well(spawn_role);
+}
+END_TEST
+
+START_TEST(vfork_and_exec_beside_threads_leave_parent_and_child_well)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(is_tsan(), "TSan does not support threads and vfork");
+	assert_child_programs_do_well(vfork_role);
+}
+END_TEST
+
+static const struct role roles[] = {
+	{ "link", be_link },
+	{ "turning link", be_turning_link },
+	{ "nothing", do_nothing },
+	{ "use", use_in_role },
+	{ "use and leave", use_and_leave },
+	{ "threaded link", be_threaded_link },
+	{ "occupied", find_page_occupied },
+	{ "locked", keep_file_locked },
+	{ "by descriptor", become_by_descriptor },
+	{ "beside parent", use_beside_parent },
+	{ NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	TCase *all = tcase_create("exec");
+	Suite *suite;
+	int status;
+
+	if (play_role(roles, argc, argv, &status))
+		return status;
+	suite = suite_create("api-exec");
+	tcase_set_tags(all, "fork");
+	tcase_set_timeout(all, 300);
+	tcase_add_checked_fixture(all, setup, NULL);
+	tcase_add_loop_test(all, every_program_of_a_chain_has_a_locator_of_its_own, RANDOM,
+			    BOTH_IN_TURN + 1);
+	tcase_add_test(all, file_of_a_former_program_is_removed_by_the_next_process);
+	tcase_add_test(all, exec_that_fails_changes_nothing);
+	tcase_add_test(all, threads_in_calls_die_with_their_program);
+	tcase_add_loop_test(all, former_address_may_hold_anything, NOTHING, NOISE + 1);
+	tcase_add_test(all, former_address_may_hold_noise);
+	tcase_add_loop_test(all, former_file_may_be_locked, RANDOM, FIXED + 1);
+	tcase_add_test(all, fexecve_is_an_exec);
+	tcase_add_test(all, posix_spawn_beside_threads_leaves_parent_and_child_well);
+	tcase_add_test(all, vfork_and_exec_beside_threads_leave_parent_and_child_well);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: MIT */
+/* api-forkstorm.c: processes that fork, work and die in the middle of everything */
+
+#include "config.h"
+#include "support/reexec.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GIB ((size_t)1 << 30)
+
+#define NO_SANDBOX "no /tmp of its own here; under TSan only root gets one"
+
+static bool is_sandboxed;
+
+static void setup(void)
+{
+	is_sandboxed = sandbox_tmp(NULL);
+}
+
+/*
+ * Bytes in a buffer that say whose they are, and what they should be, which is
+ * kept apart.  A fork copies both, so that from there on each process has its
+ * own of the two.
+ */
+struct bytes {
+	uint32_t process, sequence;
+	uint64_t sum;
+};
+
+struct entry {
+	struct bytes *bytes;
+	struct bytes expected;
+	bool is_changing;	/* a fork at this moment may catch either */
+};
+
+enum { ENTRIES = 4096 };
+
+struct log {
+	size_t count;
+	uint32_t sequence;
+	uint64_t random;
+	struct buffers_item *held;
+	struct entry entries[ENTRIES];
+};
+
+static struct bytes new_bytes(struct log *log, const void *address)
+{
+	struct bytes bytes = { (uint32_t)getpid(), ++log->sequence, 0 };
+	uint64_t mix = (uintptr_t)address ^ ((uint64_t)bytes.process << 32 | bytes.sequence);
+
+	bytes.sum = next_random(&mix);
+	return bytes;
+}
+
+static bool is_intact(const struct entry *entry)
+{
+	return memcmp(entry->bytes, &entry->expected, sizeof(struct bytes)) == 0;
+}
+
+/* A child has what the thread had written at one moment: some of these stores, in order. */
+static void change(struct log *log, struct entry *entry)
+{
+	struct bytes bytes = new_bytes(log, entry->bytes);
+
+	__atomic_store_n(&entry->is_changing, true, __ATOMIC_SEQ_CST);
+	buffers_overwrite(entry->bytes, &bytes, sizeof(bytes));
+	entry->expected = bytes;
+	__atomic_store_n(&entry->is_changing, false, __ATOMIC_SEQ_CST);
+}
+
+static int append_entry(struct log *log, struct buffers_item *item)
+{
+	struct entry *entry = &log->entries[log->count];
+	struct bytes bytes = new_bytes(log, buffers_next(item));
+
+	entry->bytes = buffers_append(item, &bytes, sizeof(bytes));
+	STEP(entry->bytes);
+	entry->expected = bytes;
+	__atomic_store_n(&log->count, log->count + 1, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static struct buffers_request some_request(uint64_t *random)
+{
+	size_t size = sizeof(struct bytes) * (1 + random_below(random, 10));
+	struct buffers_request request = { .size = size };
+
+	switch (random_below(random, 4)) {
+	case 0:
+		request.max_address = 2 * GIB;
+		break;
+	case 1:
+		request = buffers_request_near((const void *)(uintptr_t)getenv,
+					       BUFFERS_REACH_BRANCH, size);
+		break;
+	}
+	request.alignment = (size_t)1 << random_below(random, 5);
+	return request;
+}
+
+static int get_and_append(struct log *log)
+{
+	struct buffers_request request = some_request(&log->random);
+	struct buffers_item *item = buffers_get(&request);
+	size_t amount = request.size / sizeof(struct bytes);
+
+	STEP(item && item != log->held);
+	STEP(buffers_remaining(item) >= request.size);
+	for (size_t i = 0; i < amount && log->count < ENTRIES; i++)
+		STEP(append_entry(log, item) == 0);
+	buffers_release(item);
+	return 0;
+}
+
+/* Holds an item for some time, so that forks find it held. */
+static int hold_or_release(struct log *log)
+{
+	static const struct buffers_request request = { .size = sizeof(struct bytes) };
+
+	if (log->held) {
+		if (log->count < ENTRIES &&
+		    buffers_remaining(log->held) >= sizeof(struct bytes))
+			STEP(append_entry(log, log->held) == 0);
+		buffers_release(log->held);
+		log->held = NULL;
+	} else {
+		log->held = buffers_get(&request);
+		STEP(log->held);
+	}
+	return 0;
+}
+
+static int work_once(struct log *log)
+{
+	if (log->count && random_below(&log->random, 2)) {
+		change(log, &log->entries[random_below(&log->random, log->count)]);
+		return 0;
+	}
+	return random_below(&log->random, 8) ? get_and_append(log) : hold_or_release(log);
+}
+
+/*
+ * The processes: one, its children and their children, each with threads
+ */
+
+enum { LEVELS = 4, WORKERS = 2, FORKERS = 2, THREADS = WORKERS + FORKERS };
+enum { CHILDREN = 4, MOST_GRANDCHILDREN = 7 };	/* of each forking thread; of each child */
+#define GRANDCHILDREN how_many(MOST_GRANDCHILDREN, MOST_GRANDCHILDREN)
+
+#define ROUNDS	how_many(50, 50)
+
+/* What every process of the storm has, and none may see change in another. */
+static struct log logs[LEVELS][THREADS];
+static unsigned level;
+
+/* What all share. */
+static struct board {
+	bool is_over;
+	unsigned processes, briefly;
+	uint64_t seed;
+	int line;	/* of the first step that failed */
+} *board;
+
+struct thread {
+	pthread_t id;
+	unsigned number;
+	int line;
+};
+
+static bool workers_may_end;
+static unsigned workers_at_work;
+static pthread_barrier_t forkers_end;
+
+static void *work(void *context)
+{
+	struct thread *thread = context;
+	struct log *log = &logs[level][thread->number];
+	unsigned rounds = 0;
+
+	while (thread->line == 0 && (rounds < ROUNDS || !__atomic_load_n(&workers_may_end,
+									   __ATOMIC_ACQUIRE))) {
+		thread->line = work_once(log);
+		if (rounds++ == 0)
+			__atomic_add_fetch(&workers_at_work, 1, __ATOMIC_RELEASE);
+	}
+	buffers_release(log->held);
+	log->held = NULL;
+	return NULL;
+}
+
+/* Leaves out what a thread of the parent was writing when it forked. */
+static int check_inherited(bool is_start)
+{
+	for (unsigned i = 0; i < level; i++) {
+		for (unsigned j = 0; j < THREADS; j++) {
+			struct log *log = &logs[i][j];
+
+			for (size_t k = 0; k < log->count; k++) {
+				struct entry *entry = &log->entries[k];
+
+				if (is_start && entry->is_changing)
+					entry->expected = *entry->bytes;
+				STEP(is_intact(entry));
+			}
+		}
+	}
+	return 0;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct entry *one = *(struct entry *const *)a;
+	const struct entry *two = *(struct entry *const *)b;
+
+	return (one->bytes > two->bytes) - (one->bytes < two->bytes);
+}
+
+/* All that this process ever knew of, in the order of addresses. */
+static int check_all(void)
+{
+	static struct entry *all[LEVELS * THREADS * ENTRIES];
+	size_t count = 0;
+
+	for (unsigned i = 0; i <= level; i++)
+		for (unsigned j = 0; j < THREADS; j++)
+			for (size_t k = 0; k < logs[i][j].count; k++)
+				all[count++] = &logs[i][j].entries[k];
+	qsort(all, count, sizeof(all[0]), by_address);
+	for (size_t k = 0; k < count; k++) {
+		STEP(is_intact(all[k]));
+		STEP(k == 0 || all[k - 1]->bytes + 1 <= all[k]->bytes);
+	}
+	return 0;
+}
+
+/* The thread that forked goes on in the child with what it held. */
+static int go_on(struct log *parents)
+{
+	int line;
+
+	alarm(300);	/* of no use but to say where a deadlock is */
+	level++;
+	line = check_inherited(true);
+	STEP(line == 0);
+	if (parents->held) {
+		static const struct bytes bytes = { 1, 2, 3 };
+		struct bytes *copy = buffers_next(parents->held);
+
+		if (buffers_remaining(parents->held) >= sizeof(bytes))
+			STEP(buffers_append(parents->held, &bytes, sizeof(bytes)) == copy &&
+			     copy->sum == 3);
+		buffers_release(parents->held);
+		parents->held = NULL;
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		logs[level][i] = (struct log){
+			.random = board->seed ^ ((uint64_t)getpid() * THREADS + i),
+		};
+	return 0;
+}
+
+static int be_brief(void *parents)
+{
+	struct log *log = &logs[level + 1][0];
+	int line = go_on(parents);
+
+	for (unsigned i = 0; i < 20 && line == 0; i++)
+		line = work_once(log);
+	if (line == 0)
+		line = check_all();
+	if (line)
+		return line;
+	__atomic_add_fetch(&board->briefly, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int be_process(void *parents);
+
+/*
+ * Not by start_child(), which asserts: Check has a lock of its own, and a child
+ * that was forked while another thread held that would wait for ever.
+ */
+static pid_t fork_body(int (*body)(void *), void *context)
+{
+	pid_t child = fork();
+	int none = 0;
+	int line;
+
+	if (child == 0) {
+		line = body(context);
+		__atomic_compare_exchange_n(&board->line, &none, line, false, __ATOMIC_RELAXED,
+					    __ATOMIC_RELAXED);
+		exit(line != 0);
+	}
+	return child;
+}
+
+static int fork_briefly(struct log *log)
+{
+	do {
+		for (unsigned i = 0; i < 5; i++)
+			STEP(work_once(log) == 0);
+		STEP(exits_well(fork_body(be_brief, log)));
+	} while (!__atomic_load_n(&board->is_over, __ATOMIC_ACQUIRE));
+	return 0;
+}
+
+/* Forks those that stay, and until the end others that do not. */
+static int fork_all(struct log *log, unsigned amount)
+{
+	pid_t children[MOST_GRANDCHILDREN];
+	int line;
+
+	for (unsigned i = 0; i < amount; i++) {
+		STEP(work_once(log) == 0);
+		children[i] = fork_body(be_process, log);
+	}
+	line = fork_briefly(log);
+	for (unsigned i = 0; i < amount; i++)
+		if (!exits_well(children[i]) && line == 0)
+			line = __LINE__;
+	buffers_release(log->held);
+	log->held = NULL;
+	return line;
+}
+
+static void *keep_forking(void *context)
+{
+	struct thread *thread = context;
+	unsigned amount = level == 0 ? CHILDREN : level == 1 && thread->number == WORKERS ?
+			  GRANDCHILDREN : 0;
+
+	thread->line = fork_all(&logs[level][thread->number], amount);
+	pthread_barrier_wait(&forkers_end);	/* none ends while another forks */
+	return NULL;
+}
+
+static int run_threads(void)
+{
+	struct thread threads[THREADS];
+
+	workers_may_end = false;
+	workers_at_work = 0;
+	STEP(pthread_barrier_init(&forkers_end, NULL, FORKERS) == 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		threads[i] = (struct thread){ .number = i };
+	for (unsigned i = 0; i < WORKERS; i++)
+		STEP(pthread_create(&threads[i].id, NULL, work, &threads[i]) == 0);
+	while (__atomic_load_n(&workers_at_work, __ATOMIC_ACQUIRE) < WORKERS)
+		sched_yield();
+	for (unsigned i = WORKERS; i < THREADS; i++)
+		STEP(pthread_create(&threads[i].id, NULL, keep_forking, &threads[i]) == 0);
+	for (unsigned i = WORKERS; i < THREADS; i++)
+		pthread_join(threads[i].id, NULL);
+	__atomic_store_n(&workers_may_end, true, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < WORKERS; i++)
+		pthread_join(threads[i].id, NULL);
+	for (unsigned i = 0; i < THREADS; i++)
+		if (threads[i].line)
+			return threads[i].line;
+	return 0;
+}
+
+static int count_buffer(const struct buffers_info *info, void *context)
+{
+	++*(unsigned *)context;
+	return info->used > info->size || info->taken;
+}
+
+static int work_in_threads(void)
+{
+	unsigned buffers = 0;
+	int line = run_threads();
+
+	if (line == 0)
+		line = check_inherited(false);
+	if (line == 0)
+		line = check_all();
+	if (line)
+		return line;
+	STEP(buffers_walk(count_buffer, &buffers) == 0);
+	STEP(buffers > 0);
+	__atomic_add_fetch(&board->processes, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int be_process(void *parents)
+{
+	int line = go_on(parents);
+
+	return line ? line : work_in_threads();
+}
+
+static int be_first_process(void *context)
+{
+	(void)context;
+	for (unsigned i = 0; i < THREADS; i++)
+		logs[0][i].random = board->seed ^ i;
+	return work_in_threads();
+}
+
+START_TEST(processes_that_fork_in_threads_share_nothing_and_lose_nothing)
+{
+	struct child storm;
+	siginfo_t end;
+
+	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(is_asan(), "ASan's allocator stays locked if another thread forks then");
+	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		     -1, 0);
+	ck_assert_ptr_ne(board, MAP_FAILED);
+	board->seed = seed_random();
+	storm = start_child(be_first_process, NULL);
+	usleep(how_many(1000, 10000) * 1000);
+	__atomic_store_n(&board->is_over, true, __ATOMIC_RELEASE);
+	while (waitid(P_PID, (id_t)storm.process, &end, WEXITED | WNOWAIT) != 0)
+		ck_assert_int_eq(errno, EINTR);
+	ck_assert_msg(board->line == 0, "step in line %d failed", board->line);
+	finish_child(storm);
+	printf("%u processes, and %u brief ones\n", board->processes, board->briefly);
+	ck_assert_uint_eq(board->processes, 1 + FORKERS * CHILDREN * (1 + GRANDCHILDREN));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+}
+END_TEST
+
+/*
+ * Children that are killed
+ */
+
+static const struct buffers_request request = { .size = 16 };
+
+static struct log own;
+static struct buffers_item *first;
+
+static void work_as_parent(unsigned times)
+{
+	for (unsigned i = 0; i < times; i++)
+		ck_assert_int_eq(work_once(&own), 0);
+}
+
+static void start_as_parent(void)
+{
+	own.random = 1;
+	first = buffers_get(&request);
+	ck_assert_ptr_nonnull(first);
+	buffers_release(first);
+	work_as_parent(200);
+}
+
+static void assert_parent_is_well(void)
+{
+	unsigned buffers = 0;
+
+	work_as_parent(10);
+	for (size_t i = 0; i < own.count; i++)
+		ck_assert(is_intact(&own.entries[i]));
+	if (own.held)
+		ck_assert_int_eq(hold_or_release(&own), 0);
+	ck_assert_int_eq(buffers_walk(count_buffer, &buffers), 0);
+	ck_assert_uint_gt(buffers, 0);
+	ck_assert(is_named_in(notice_path(NULL, getpid()), first));
+}
+
+static bool is_of_the_dead(const char *name)
+{
+	size_t length = strlen(NOTICE_NAME);
+	pid_t process = strncmp(name, NOTICE_NAME, length) == 0 ? atoi(name + length) : 1;
+
+	return kill(process, 0) != 0 && errno == ESRCH;
+}
+
+/* Which are made old enough to be removed, too. */
+static unsigned count_files_of_the_dead(void)
+{
+	DIR *directory = opendir(PLACE_SHARED);
+	unsigned count = 0;
+	struct dirent *entry;
+	char path[400];
+
+	ck_assert_ptr_nonnull(directory);
+	while ((entry = readdir(directory))) {
+		if (!is_of_the_dead(entry->d_name))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", PLACE_SHARED, entry->d_name);
+		make_old(path);
+		count++;
+	}
+	closedir(directory);
+	return count;
+}
+
+static int publish(void *context)
+{
+	(void)context;
+	STEP(is_named_in(notice_path(NULL, getpid()), buffers_get(&request)));
+	return 0;
+}
+
+static void assert_files_are_removed_in_time(void)
+{
+	unsigned left = count_files_of_the_dead();
+
+	for (unsigned i = left; i > 0 && count_files_of_the_dead() > 0; i--)
+		run_child(publish, NULL);
+	ck_assert_uint_eq(count_files_of_the_dead(), 0);
+	ck_assert(is_named_in(notice_path(NULL, getpid()), first));
+}
+
+static _Noreturn void work_until_killed(unsigned *steps)
+{
+	static struct log log;
+
+	log.random = (uint64_t)getpid();
+	if (own.held)
+		buffers_release(own.held);
+	for (;; __atomic_add_fetch(steps, 1, __ATOMIC_RELAXED))
+		if (work_once(&log) != 0)
+			_exit(1);
+}
+
+static void let_it_work(const unsigned *steps, uint64_t *random)
+{
+	unsigned enough = (unsigned)random_below(random, 300);
+	siginfo_t end = { .si_pid = 0 };
+
+	if (random_below(random, 2))
+		nanosleep(&(struct timespec){ .tv_nsec = (long)random_below(random, 600000) },
+			  NULL);
+	else
+		while (__atomic_load_n(steps, __ATOMIC_RELAXED) < enough &&
+		       waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) == 0 && !end.si_pid)
+			sched_yield();
+}
+
+static void kill_child(pid_t child)
+{
+	int status;
+
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFSIGNALED(status));
+	ck_assert_int_eq(WTERMSIG(status), SIGKILL);
+}
+
+START_TEST(child_killed_at_a_random_instant_leaves_the_parent_well)
+{
+	unsigned times = how_many(100, 1000);
+	uint64_t random;
+	unsigned *steps;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	random = seed_random();
+	steps = mmap(NULL, sizeof(*steps), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		     -1, 0);
+	ck_assert_ptr_ne(steps, MAP_FAILED);
+	start_as_parent();
+	for (unsigned i = 0; i < times; i++) {
+		pid_t child;
+
+		*steps = 0;
+		child = fork();
+		if (child == 0)
+			work_until_killed(steps);
+		ck_assert_int_gt(child, 0);
+		let_it_work(steps, &random);
+		kill_child(child);
+		assert_parent_is_well();
+	}
+	assert_files_are_removed_in_time();
+}
+END_TEST
+
+/* The child, stopped before the n-th system call of its first use; 0 if it ended before. */
+static pid_t stop_at_system_call(unsigned n)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+			_exit(1);
+		raise(SIGSTOP);
+		exit(publish(NULL) != 0);
+	}
+	ck_assert_int_gt(child, 0);
+	for (;; n--) {
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+		if (WIFEXITED(status)) {
+			ck_assert_int_eq(WEXITSTATUS(status), 0);
+			return 0;
+		}
+		ck_assert(WIFSTOPPED(status));
+		if (n == 0)
+			return child;
+		ck_assert_int_eq(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
+	}
+}
+
+START_TEST(child_killed_at_any_system_call_leaves_the_parent_well)
+{
+	unsigned n;
+	pid_t child;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's own system calls are too many");
+	SKIP_IF(is_coverage(), "the counts of lines would be written by half");
+	SKIP_IF(!can_trace(), "ptrace() is refused");
+	start_as_parent();
+	for (n = 1; (child = stop_at_system_call(n)); n += is_slow() ? 7 : 1) {
+		kill_child(child);
+		assert_parent_is_well();
+	}
+	printf("killed at %u system calls\n", n);
+	ck_assert_uint_gt(n, 10);
+	assert_files_are_removed_in_time();
+}
+END_TEST
+
+static void add_case(Suite *suite, TCase *tests)
+{
+	tcase_set_tags(tests, "slow");
+	tcase_set_timeout(tests, 400);
+	tcase_add_checked_fixture(tests, setup, NULL);
+	suite_add_tcase(suite, tests);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("api-forkstorm");
+	TCase *storm = tcase_create("storm");
+	TCase *killed = tcase_create("killed");
+
+	if (is_tsan())
+		skip_all("TSan does not support threads and fork");
+	add_case(suite, storm);
+	tcase_add_test(storm, processes_that_fork_in_threads_share_nothing_and_lose_nothing);
+	add_case(suite, killed);
+	tcase_add_test(killed, child_killed_at_a_random_instant_leaves_the_parent_well);
+	tcase_add_test(killed, child_killed_at_any_system_call_leaves_the_parent_well);
+	return run_suite(suite);
+}

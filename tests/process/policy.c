@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/* api-policy.c: systems that forbid, hide or lack what the library would use */
+
+#include "config.h"
+#include "support/restrict.h"
+#include "reloaded/buffers.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+static int add_up(const struct buffers_info *info, void *context)
+{
+	(void)info;
+	++*(size_t *)context;
+	return 0;
+}
+
+/*
+ * Memory that is writable and executable is denied
+ */
+
+static int find_denied(void)
+{
+	struct buffers_request request = { .size = 1 };
+	size_t allocated = 77;
+	size_t buffers = 0;
+
+	errno = 0;
+	STEP(!buffers_get(&request));
+	STEP(errno == EACCES);
+	request.max_address = 2 * GIB;
+	errno = 0;
+	STEP(!buffers_get(&request));
+	STEP(errno == EACCES);
+	errno = 0;
+	STEP(!buffers_alloc(&request, &allocated));
+	STEP(errno == EACCES);
+	STEP(allocated == 77);
+	STEP(buffers_walk(add_up, &buffers) == 0);
+	STEP(buffers == 0);
+	return 0;
+}
+
+static int deny_by_mdwe(void *context)
+{
+	(void)context;
+	if (!refuse_exec_gain()) {
+		printf("skipped: %s: Linux before 6.3\n", __func__);
+		return 0;
+	}
+	return find_denied();
+}
+
+START_TEST(mdwe_is_eacces)
+{
+	run_child(deny_by_mdwe, NULL);
+}
+END_TEST
+
+static int deny_by_filter(void *error)
+{
+	STEP(refuse_written_code(*(int *)error));
+	return find_denied();
+}
+
+START_TEST(filter_is_eacces)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(deny_by_filter, &(int){ EPERM });
+	run_child(deny_by_filter, &(int){ EACCES });
+}
+END_TEST
+
+/* Once the first mapping of a request was made. */
+static int deny_all(void *context)
+{
+	struct buffers_request request = { .size = 1 };
+	size_t allocated;
+
+	(void)context;
+	STEP(buffers_alloc(&request, &allocated));
+	STEP(refuse_memory(EPERM));
+	errno = 0;
+	STEP(!buffers_get(&request));
+	STEP(errno == EACCES);
+	return 0;
+}
+
+START_TEST(no_mapping_at_all_is_eacces)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(deny_all, NULL);
+}
+END_TEST
+
+/*
+ * The ways to see mappings fail, one after the other
+ */
+
+static char *packed;	/* 16 MiB without a gap, and then with one of a page */
+
+static void pack(void)
+{
+	packed = mmap(NULL, 16 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(packed, MAP_FAILED);
+}
+
+static int place_all(void)
+{
+	struct buffers_request request = { .size = 100, .max_address = 2 * GIB };
+	struct buffers_item *item;
+	size_t allocated;
+
+	errno = 1234;
+	item = buffers_get(&request);
+	STEP(item);
+	STEP(errno == 1234);
+	STEP(buffers_append(item, "x", 1));
+	buffers_release(item);
+	STEP(buffers_get(&request) == item);
+
+	item = buffers_get_near((const void *)(uintptr_t)getenv, 100);
+	STEP(item);
+	STEP(errno == 1234);
+
+	/* Only now, or else the library's own pages could be in it. */
+	STEP(munmap(packed + 9 * MIB, (size_t)sysconf(_SC_PAGESIZE)) == 0);
+	request.min_address = (uintptr_t)packed;
+	request.max_address = (uintptr_t)packed + 16 * MIB;
+	request.target = packed + 2 * MIB;
+	item = buffers_get(&request);
+	STEP(item);
+	STEP(buffers_base(item) == packed + 9 * MIB);
+	STEP(errno == 1234);
+	STEP(!buffers_alloc(&request, &allocated));
+	STEP(errno == EADDRNOTAVAIL);
+	return 0;
+}
+
+static int have_no_query(void *context)
+{
+	(void)context;
+	STEP(refuse(SYS_ioctl, ENOTTY));
+	return place_all();
+}
+
+static int have_no_descriptors(void *context)
+{
+	struct rlimit before = set_limit(RLIMIT_NOFILE, 0);
+	int line = place_all();
+
+	(void)context;
+	setrlimit(RLIMIT_NOFILE, &before);
+	return line;
+}
+
+static int have_no_proc(void *context)
+{
+	(void)context;
+	if (!hide_proc())
+		return 0;
+	STEP(access("/proc/self/maps", F_OK) != 0);
+	return place_all();
+}
+
+/* A directory in place of the list: it opens and cannot be read. */
+static bool make_false_proc(void)
+{
+	if (!hide_proc())
+		return false;
+	if (mkdir("/proc/self", 0755) == 0 && mkdir("/proc/self/maps", 0755) == 0)
+		return true;
+	/* a user namespace where this user has no name */
+	printf("skipped: %s: %s\n", __func__, strerror(errno));
+	return false;
+}
+
+static int have_a_false_proc(void *context)
+{
+	(void)context;
+	return make_false_proc() ? place_all() : 0;
+}
+
+/* As qemu-user has it: of other memory than the program's. */
+static int have_the_list_of_another(void *context)
+{
+	FILE *list;
+
+	(void)context;
+	if (!make_false_proc())
+		return 0;
+	STEP(mkdir("/proc/thread-self", 0755) == 0);
+	list = fopen("/proc/thread-self/maps", "w");
+	STEP(list);
+	STEP(fprintf(list, "10000-80000000 rwxp 00000000 00:00 0\n"
+		     "%jx-%jx rwxp 00000000 00:00 0\n", (uintmax_t)(uintptr_t)packed,
+		     (uintmax_t)(uintptr_t)packed + 16 * MIB) > 0);
+	STEP(fclose(list) == 0);
+	return place_all();
+}
+
+START_TEST(without_queries_the_list_is_read)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	pack();
+	run_child(have_no_query, NULL);
+}
+END_TEST
+
+START_TEST(without_descriptors_memory_is_probed)
+{
+	SKIP_IF(!can_probe(), NO_PROBES);
+	pack();
+	run_child(have_no_descriptors, NULL);
+}
+END_TEST
+
+START_TEST(without_proc_memory_is_probed)
+{
+	SKIP_IF(!can_probe(), NO_PROBES);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
+	pack();
+	run_child(have_no_proc, NULL);
+	run_child(have_a_false_proc, NULL);
+	run_child(have_the_list_of_another, NULL);
+}
+END_TEST
+
+/*
+ * Others
+ */
+
+static int have_no_random_numbers(void *context)
+{
+	struct buffers_request request = { .size = 1 };
+	uintptr_t seen[20];
+
+	(void)context;
+	STEP(refuse(SYS_getrandom, ENOSYS));
+	for (size_t i = 0; i < 20; i++) {
+		size_t allocated;
+
+		seen[i] = (uintptr_t)buffers_alloc(&request, &allocated);
+		STEP(seen[i]);
+		for (size_t j = 0; j < i; j++)
+			STEP(seen[i] != seen[j] && seen[i] != seen[j] + allocated);
+	}
+	return 0;
+}
+
+static int place_one(void *place)
+{
+	size_t allocated;
+
+	*(void **)place = buffers_alloc(&(struct buffers_request){ .size = 1 }, &allocated);
+	return 0;
+}
+
+static int fork_without_random_numbers(void *context)
+{
+	void **places = mmap(NULL, 2 * sizeof(*places), PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)context;
+	STEP(places != MAP_FAILED);
+	STEP(refuse(SYS_getrandom, ENOSYS));
+	run_child(place_one, &places[0]);
+	run_child(place_one, &places[1]);
+	STEP(places[0] && places[1] && places[0] != places[1]);
+	return 0;
+}
+
+START_TEST(without_random_numbers_places_differ_still)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(is_asan() || is_tsan(), "much of the address space is the sanitizer's");
+	run_child(have_no_random_numbers, NULL);
+	run_child(fork_without_random_numbers, NULL);
+}
+END_TEST
+
+static int have_no_advice(void *context)
+{
+	struct buffers_request request = { .size = 1 };
+
+	(void)context;
+	STEP(refuse(SYS_madvise, EINVAL));
+	STEP(buffers_get(&request));
+	return 0;
+}
+
+/* Linux before 4.14 has no MADV_WIPEONFORK; the fork handler does it. */
+static int fork_without_wiping(void *context)
+{
+	size_t buffers = 0;
+	int status;
+	pid_t child;
+
+	STEP(have_no_advice(context) == 0);
+	child = fork();
+	if (child == 0) {
+		buffers_walk(add_up, &buffers);
+		exit(buffers ? 1 : 0);
+	}
+	STEP(waitpid(child, &status, 0) == child);
+	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	return 0;
+}
+
+START_TEST(without_wiping_a_forked_child_starts_afresh)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs madvise()");
+	run_child(fork_without_wiping, NULL);
+}
+END_TEST
+
+static int have_no_robust_mutexes(void *error)
+{
+	struct buffers_request window = { .size = MIB };
+	struct buffers_arena *arena;
+	size_t mappings;
+
+	STEP(refuse(SYS_get_robust_list, *(int *)error));
+	STEP(buffers_arena_destroy(buffers_arena_create(&window, 0)) == 0);
+	mappings = count_mappings(0, UINTPTR_MAX);
+	errno = 0;
+	arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
+	if (*(int *)error == ENOSYS)
+		STEP(!arena && errno == ENOSYS);
+	else	/* it only must not be looked at */
+		STEP(arena && buffers_arena_destroy(arena) == 0);
+	STEP(is_asan() || is_tsan() || count_mappings(0, UINTPTR_MAX) == mappings);
+	return 0;
+}
+
+START_TEST(without_robust_mutexes_nothing_is_shared_with_children)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(have_no_robust_mutexes, &(int){ ENOSYS });
+	run_child(have_no_robust_mutexes, &(int){ EPERM });
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-policy");
+	TCase *denied = tcase_create("denied");
+	TCase *blind = tcase_create("blind");
+	TCase *lacking = tcase_create("lacking");
+
+	tcase_add_test(denied, mdwe_is_eacces);
+	tcase_add_test(denied, filter_is_eacces);
+	tcase_add_test(denied, no_mapping_at_all_is_eacces);
+	suite_add_tcase(suite, denied);
+
+	tcase_set_timeout(blind, 120);
+	tcase_add_test(blind, without_queries_the_list_is_read);
+	tcase_add_test(blind, without_descriptors_memory_is_probed);
+	tcase_add_test(blind, without_proc_memory_is_probed);
+	suite_add_tcase(suite, blind);
+
+	tcase_add_test(lacking, without_random_numbers_places_differ_still);
+	tcase_add_test(lacking, without_wiping_a_forked_child_starts_afresh);
+	tcase_add_test(lacking, without_robust_mutexes_nothing_is_shared_with_children);
+	suite_add_tcase(suite, lacking);
+	return run_suite(suite);
+}

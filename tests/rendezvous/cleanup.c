@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT */
+/* api-tidy.c: which files of the dead a process removes when it publishes its own */
+
+#include "config.h"
+#include "support/reexec.h"
+#include "support/publish.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOT_ROOT_OF_PIDS "only root can make PID namespaces"
+
+static bool is_sandboxed;
+
+static void setup(void)
+{
+	is_sandboxed = sandbox_tmp(NULL);
+}
+
+/*
+ * Ends without exit handlers
+ */
+
+static void end_abruptly(int signal_number)
+{
+	set_limit(RLIMIT_CORE, 0);
+	signal(signal_number, SIG_DFL);
+	if (publish(NULL) == 0 && signal_number)
+		kill(getpid(), signal_number);
+	_exit(0);
+}
+
+static pid_t make_orphaned_file(int signal_number)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0)
+		end_abruptly(signal_number);
+	ck_assert_int_gt(child, 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(WIFSIGNALED(status) ? WTERMSIG(status) : 0, signal_number);
+	return child;
+}
+
+START_TEST(file_of_a_dead_process_is_removed_by_the_next)
+{
+	static const int signals[] = { 0, SIGKILL, SIGTERM, SIGABRT, SIGSEGV };
+	pid_t dead;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	dead = make_orphaned_file(signals[_i]);
+	ck_assert(exists(notice_path(NULL, dead)));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	run_child(publish, NULL);
+	assert_nothing_is_left();
+}
+END_TEST
+
+static const char *path_of(const char *format, const char *name, unsigned process)
+{
+	static char path[300];
+	char file[200];
+
+	snprintf(file, sizeof(file), format, name, process);
+	snprintf(path, sizeof(path), "%s/%s", PLACE_SHARED, file);
+	return path;
+}
+
+START_TEST(temporary_file_of_a_dead_process_is_removed_by_the_next)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	make_place(PLACE_SHARED);
+	write_old_file(path_of("%s%u.0123456789abcdef", NOTICE_NAME, NO_PROCESS));
+	write_old_file(path_of("%s%u.ffffffffffffffff", NOTICE_NAME, NO_PROCESS));
+	write_file(path_of("%s%u.0000000000000000", NOTICE_NAME, NO_PROCESS + 1), "", 0);
+	make_old(path_of("%s%u.0000000000000000", NOTICE_NAME, NO_PROCESS + 1));
+	run_child(publish, NULL);
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * What stays
+ */
+
+/* Starts processes until they have removed what they would. */
+static void publish_for_long(void)
+{
+	for (unsigned i = 0; i < 5; i++)
+		run_child(publish, NULL);
+}
+
+static const struct {
+	const char *format;
+	unsigned process;
+} other_names[] = {
+	{ "Another.Memory.Buffers.MemoryBuffer, PID %.0s%u", NO_PROCESS },
+	{ "x%s%u", NO_PROCESS },
+	{ " %s%u", NO_PROCESS },
+	{ "%s", 0 },
+	{ "%s%ux", NO_PROCESS },
+	{ "%s%u ", NO_PROCESS },
+	{ "%s%u\n", NO_PROCESS },
+	{ "%s %u", NO_PROCESS },
+	{ "%s+%u", NO_PROCESS },
+	{ "%s-%u", NO_PROCESS },
+	{ "%s-5", 0 },
+	{ "%s-1", 0 },
+	{ "%s0", 0 },
+	{ "%s0%u", NO_PROCESS },
+	{ "%s000%u", NO_PROCESS },
+	{ "%s0x%x", NO_PROCESS },
+	{ "%s99999999999", 0 },
+	{ "%s2147483648", 0 },
+	{ "%s4294967295", 0 },
+	{ "%s4294967296%u", NO_PROCESS },
+	{ "%s18446744073713745920", 0 },	/* 2^64 + NO_PROCESS */
+	{ "%s4299161600", 0 },			/* 2^32 + NO_PROCESS */
+	{ "%s%u.", NO_PROCESS },
+	{ "%s%u.0123456789abcde", NO_PROCESS },
+	{ "%s%u.0123456789abcdef0", NO_PROCESS },
+	{ "%s%u.0123456789abcdeg", NO_PROCESS },
+	{ "%s%u.0123456789abcde ", NO_PROCESS },
+	{ "%s%u.0123456789abcdef.", NO_PROCESS },
+	{ "%s%u,0123456789abcdef", NO_PROCESS },
+	{ "%s%u.tmp", NO_PROCESS },
+	{ "%s0.0123456789abcdef", 0 },
+	{ "%s.0123456789abcdef", 0 },
+};
+
+enum { OTHER_NAMES = sizeof(other_names) / sizeof(other_names[0]) };
+
+static const char *other_path(size_t i)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	return path_of(other_names[i].format, NOTICE_NAME, other_names[i].process);
+#pragma GCC diagnostic pop
+}
+
+START_TEST(unrelated_names_stay)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	make_place(PLACE_SHARED);
+	for (size_t i = 0; i < OTHER_NAMES; i++)
+		write_old_file(other_path(i));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), OTHER_NAMES);
+	write_old_file(notice_path(NULL, NO_PROCESS));
+	publish_for_long();
+	ck_assert(!exists(notice_path(NULL, NO_PROCESS)));
+	for (size_t i = 0; i < OTHER_NAMES; i++)
+		ck_assert_msg(exists(other_path(i)), "%s is gone", other_path(i));
+}
+END_TEST
+
+static void make_odd_files(const char *suffix)
+{
+	char path[6][200];
+
+	for (int i = 0; i < 6; i++)
+		snprintf(path[i], sizeof(path[i]), "%s%s", notice_path(NULL, NO_PROCESS + i),
+			 suffix);
+	write_old_file("/tmp/elsewhere");
+	ck_assert_int_eq(mkdir(path[0], 0700), 0);
+	ck_assert_int_eq(symlink("/tmp/elsewhere", path[1]), 0);
+	ck_assert_int_eq(symlink("/tmp/nowhere", path[2]), 0);
+	ck_assert_int_eq(mkfifo(path[3], 0600), 0);
+	write_old_file(path[4]);
+	ck_assert_int_eq(chmod(path[4], 0660), 0);
+	write_old_file(path[5]);
+	ck_assert_int_eq(chmod(path[5], 0602), 0);
+}
+
+START_TEST(what_is_no_trusted_regular_file_stays)
+{
+	const char *suffix = _i ? ".0123456789abcdef" : "";
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	make_place(PLACE_SHARED);
+	make_odd_files(suffix);
+	write_old_file(notice_path(NULL, NO_PROCESS + 6));
+	publish_for_long();
+	ck_assert(!exists(notice_path(NULL, NO_PROCESS + 6)));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 6);
+	ck_assert(exists("/tmp/elsewhere"));
+}
+END_TEST
+
+static int publish_beside_the_living(void *context)
+{
+	pid_t living[] = { 1, getppid(), getpid() };
+	char path[3][200];
+
+	(void)context;
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path[i], sizeof(path[i]), "%s.0123456789abcdef",
+			 notice_path(NULL, living[i]));
+		write_old_file(path[i]);
+		write_old_file(notice_path(NULL, living[i]));
+	}
+	publish_for_long();
+	for (size_t i = 0; i < 3; i++) {
+		STEP(exists(notice_path(NULL, living[i])));
+		STEP(exists(path[i]));
+	}
+	return 0;
+}
+
+START_TEST(files_of_live_processes_stay)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	make_place(PLACE_SHARED);
+	run_child(publish_beside_the_living, NULL);
+}
+END_TEST
+
+static void write_notice_of(const char *path, uid_t user)
+{
+	write_old_file(path);
+	ck_assert_int_eq(chown(path, user, (gid_t)-1), 0);
+}
+
+START_TEST(files_of_other_users_stay)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(geteuid() != 0, NOT_ROOT);
+	make_place(PLACE_SHARED);
+	write_notice_of(notice_path(NULL, NO_PROCESS), NOBODY);
+	write_notice_of(path_of("%s%u.0123456789abcdef", NOTICE_NAME, NO_PROCESS), NOBODY);
+	write_old_file(notice_path(NULL, NO_PROCESS + 1));
+	publish_for_long();
+	ck_assert(!exists(notice_path(NULL, NO_PROCESS + 1)));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 2);
+}
+END_TEST
+
+static int publish_as_nobody(void *context)
+{
+	STEP(setresgid(NOBODY, NOBODY, NOBODY) == 0);
+	STEP(setresuid(NOBODY, NOBODY, NOBODY) == 0);
+	return publish(context);
+}
+
+START_TEST(files_of_root_in_a_place_of_ones_own_stay)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(geteuid() != 0, NOT_ROOT);
+	make_place(PLACE_SHARED);
+	ck_assert_int_eq(chown("/tmp/.reloaded", NOBODY, NOBODY), 0);
+	ck_assert_int_eq(chown(PLACE_SHARED, NOBODY, NOBODY), 0);
+	write_old_file(notice_path(NULL, NO_PROCESS));
+	write_old_file(path_of("%s%u.0123456789abcdef", NOTICE_NAME, NO_PROCESS));
+	write_notice_of(notice_path(NULL, NO_PROCESS + 1), NOBODY);
+	for (unsigned i = 0; i < 5; i++)
+		run_child(publish_as_nobody, NULL);
+	ck_assert(!exists(notice_path(NULL, NO_PROCESS + 1)));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 2);
+}
+END_TEST
+
+/*
+ * PID namespaces: the same /tmp, other numbers
+ */
+
+static bool enter_pid_namespace(void)
+{
+	return syscall(SYS_unshare, 0x20000000 /* CLONE_NEWPID */) == 0;
+}
+
+static int publish_many_times(void *context)
+{
+	publish_for_long();
+	return publish(context);
+}
+
+static int publish_in_pid_namespace(void *context)
+{
+	STEP(enter_pid_namespace());
+	run_child(publish_many_times, context);
+	return 0;
+}
+
+START_TEST(files_of_the_living_outside_a_pid_namespace_stay)
+{
+	struct buffers_item *item;
+	const char *path;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
+	item = use();
+	path = notice_path(NULL, getpid());
+	ck_assert(is_named_in(path, item));
+	run_child(publish_in_pid_namespace, NULL);
+	ck_assert(is_named_in(path, item));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+}
+END_TEST
+
+struct insider {
+	int process;	/* its number inside, which nobody has outside */
+	int is_ready[2], is_done[2];
+};
+
+static int publish_and_wait(void *context)
+{
+	struct insider *insider = context;
+	struct buffers_item *item = use();
+	char byte = 0;
+
+	STEP(getpid() == insider->process);
+	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(write(insider->is_ready[1], &byte, 1) == 1);
+	STEP(read(insider->is_done[0], &byte, 1) == 0);
+	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	return 0;
+}
+
+/* PID 1 of the namespace, which gives its child the number. */
+static int lead_insider(void *context)
+{
+	struct insider *insider = context;
+	FILE *last;
+
+	close(insider->is_done[1]);
+	last = fopen("/proc/sys/kernel/ns_last_pid", "we");
+	STEP(last && fprintf(last, "%d", insider->process - 1) > 0 && fclose(last) == 0);
+	run_child(publish_and_wait, insider);
+	return 0;
+}
+
+static int live_in_pid_namespace(void *context)
+{
+	struct insider *insider = context;
+	struct child leader;
+
+	STEP(enter_pid_namespace());
+	leader = start_child(lead_insider, context);
+	close(insider->is_ready[1]);
+	close(insider->is_done[1]);
+	finish_child(leader);
+	return 0;
+}
+
+static int unused_process(void)
+{
+	int process = 20000;
+
+	while (kill(process, 0) == 0 || errno != ESRCH)
+		process++;
+	return process;
+}
+
+START_TEST(files_of_the_living_in_another_pid_namespace_stay)
+{
+	struct insider insider = { .process = unused_process() };
+	struct child child;
+	char byte;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
+	SKIP_IF(access("/proc/sys/kernel/ns_last_pid", W_OK) != 0, "PIDs cannot be chosen");
+	ck_assert_int_eq(pipe(insider.is_ready), 0);
+	ck_assert_int_eq(pipe(insider.is_done), 0);
+	child = start_child(live_in_pid_namespace, &insider);
+	close(insider.is_ready[1]);
+	ck_assert_int_eq(read(insider.is_ready[0], &byte, 1), 1);
+	publish_for_long();
+	ck_assert(exists(notice_path(NULL, insider.process)));
+	close(insider.is_done[1]);
+	finish_child(child);
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * Thousands of stale files
+ */
+
+static const struct buffers_request request = { .size = 16 };
+
+enum { STARTS = 30 };
+#define STALE how_many(5000, 5000)
+
+static void make_stale_files(void)
+{
+	make_place(PLACE_SHARED);
+	for (int i = 0; i < (int)STALE; i++)
+		if (!exists(notice_path(NULL, NO_PROCESS + i)))
+			write_old_file(notice_path(NULL, NO_PROCESS + i));
+}
+
+START_TEST(start_removes_some_of_5000_stale_files_and_repeated_ones_all)
+{
+	unsigned before, after;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	make_stale_files();
+	for (before = STALE; before > 0; before = after) {
+		run_child(publish, NULL);
+		after = count_files(PLACE_SHARED);
+		ck_assert_uint_lt(after, before);
+		ck_assert_uint_le(before - after, 16);
+	}
+}
+END_TEST
+
+/* Files that stay must not keep a start from finding those that do not. */
+START_TEST(files_behind_many_that_stay_are_removed_in_time)
+{
+	enum { MANY = 600, FEW = 10 };
+	unsigned starts = 0;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	make_place(PLACE_SHARED);
+	for (unsigned i = 0; i < MANY; i++)
+		write_old_file(path_of("x%s%u", NOTICE_NAME, i));
+	for (int i = 0; i < FEW; i++)
+		write_old_file(notice_path(NULL, NO_PROCESS + i));
+	for (unsigned i = MANY; i < 2 * MANY; i++)
+		write_old_file(path_of("x%s%u", NOTICE_NAME, i));
+	while (count_files(PLACE_SHARED) > 2 * MANY && starts++ < 300)
+		run_child(publish, NULL);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 2 * MANY);
+	printf("%d stale files among %d others: gone after %u starts\n", FEW, 2 * MANY, starts);
+}
+END_TEST
+
+static int measure_first_get(int output)
+{
+	struct timespec start, end;
+	struct buffers_item *item;
+	double microseconds;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	item = buffers_get(&request);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	microseconds = (double)(end.tv_sec - start.tv_sec) * 1e6 +
+		       (double)(end.tv_nsec - start.tv_nsec) / 1e3;
+	STEP(write(output, &microseconds, sizeof(microseconds)) == sizeof(microseconds));
+	return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double one = *(const double *)a;
+	double two = *(const double *)b;
+
+	return (one > two) - (one < two);
+}
+
+static double median_of_first_gets(bool has_stale_files)
+{
+	double microseconds[STARTS];
+	size_t starts = how_many(STARTS, STARTS);
+	int ends[2];
+
+	ck_assert_int_eq(pipe(ends), 0);
+	for (size_t i = 0; i < starts; i++) {
+		if (has_stale_files)
+			make_stale_files();
+		ck_assert(run_role("measure", ends[1]));
+		ck_assert_int_eq(read(ends[0], &microseconds[i], sizeof(double)),
+				 sizeof(double));
+	}
+	close(ends[0]);
+	close(ends[1]);
+	qsort(microseconds, starts, sizeof(double), by_value);
+	return microseconds[starts / 2];
+}
+
+/* A figure to look at: verdicts do not depend on time. */
+START_TEST(start_beside_5000_stale_files_is_measured)
+{
+	double without, with;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	without = median_of_first_gets(false);
+	with = median_of_first_gets(true);
+	printf("first buffers_get(), median of %d: %.0f us, beside %u stale files %.0f us\n",
+	       (int)how_many(STARTS, STARTS), without, STALE, with);
+}
+END_TEST
+
+static const struct role roles[] = {
+	{ "measure", measure_first_get },
+	{ NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	TCase *all = tcase_create("all");
+	Suite *suite;
+	int status;
+
+	if (play_role(roles, argc, argv, &status))
+		return status;
+	suite = suite_create("api-tidy");
+	tcase_set_tags(all, "fork");
+	tcase_set_timeout(all, 300);
+	tcase_add_checked_fixture(all, setup, NULL);
+	tcase_add_loop_test(all, file_of_a_dead_process_is_removed_by_the_next, 0, 5);
+	tcase_add_test(all, temporary_file_of_a_dead_process_is_removed_by_the_next);
+	tcase_add_test(all, unrelated_names_stay);
+	tcase_add_loop_test(all, what_is_no_trusted_regular_file_stays, 0, 2);
+	tcase_add_test(all, files_of_live_processes_stay);
+	tcase_add_test(all, files_of_other_users_stay);
+	tcase_add_test(all, files_of_root_in_a_place_of_ones_own_stay);
+	tcase_add_test(all, files_of_the_living_outside_a_pid_namespace_stay);
+	tcase_add_test(all, files_of_the_living_in_another_pid_namespace_stay);
+	tcase_add_test(all, files_behind_many_that_stay_are_removed_in_time);
+	tcase_add_test(all, start_removes_some_of_5000_stale_files_and_repeated_ones_all);
+	tcase_add_test(all, start_beside_5000_stale_files_is_measured);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

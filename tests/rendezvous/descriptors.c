@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/* api-descriptors.c: descriptors that come and go, a /tmp that does, and the file mode mask */
+
+#include "config.h"
+#include "support/forged-files.h"
+#include "support/restrict.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Sanitizers' runtimes are content with what lies below. */
+#define GIB_2 ((uintptr_t)1 << 31)
+
+static void close_from(unsigned first)
+{
+	if (syscall(SYS_close_range, first, ~0u, 0) == 0)
+		return;
+	for (unsigned i = first; i < 1024; i++)
+		close((int)i);
+}
+
+/*
+ * All closed behind our back
+ */
+
+static int close_between_calls(void *context)
+{
+	struct buffers_item *item = use_library();
+	struct buffers_request request = { .size = 1 << 17, .max_address = GIB_2 };
+
+	(void)context;
+	STEP(item && is_published_in(NULL, item));
+	for (unsigned i = 0; i < 100; i++) {
+		int decoy;
+
+		close_from(3);
+		decoy = open("/tmp/decoy", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		STEP(decoy >= 0 && write(decoy, "x", 1) == 1);
+		STEP(buffers_get(&request));	/* kept, so that each is a new one */
+		STEP(use_library());
+		STEP(lseek(decoy, 0, SEEK_CUR) == 1 && lseek(decoy, 0, SEEK_END) == 1);
+	}
+	close_from(3);
+	STEP(is_published_in(NULL, item));
+	return 0;
+}
+
+START_TEST(closed_between_calls)
+{
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	run_child(close_between_calls, NULL);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+}
+END_TEST
+
+enum { THREADS = 3 };
+
+struct calls {
+	pthread_barrier_t start;
+	unsigned running;
+};
+
+static void *get_often(void *context)
+{
+	struct calls *calls = context;
+	void *failed = NULL;
+
+	pthread_barrier_wait(&calls->start);
+	for (unsigned i = 0; i < 20; i++) {
+		struct buffers_request request = { .size = 1 << 17, .max_address = GIB_2 };
+		struct buffers_item *item = buffers_get(&request);
+		const char *copy = item ? buffers_append(item, "sixteen bytes...", 16) : NULL;
+
+		if (!copy || memcmp(copy, "sixteen bytes...", 16) != 0)
+			failed = calls;
+	}
+	__atomic_fetch_sub(&calls->running, 1, __ATOMIC_RELEASE);
+	return failed;
+}
+
+static int close_during_calls(void *context)
+{
+	static struct calls calls;
+	pthread_t threads[THREADS];
+	bool has_failed = false;
+	void *failed;
+
+	(void)context;
+	pthread_barrier_init(&calls.start, NULL, THREADS + 1);
+	calls.running = THREADS;
+	for (size_t i = 0; i < THREADS; i++)
+		STEP(pthread_create(&threads[i], NULL, get_often, &calls) == 0);
+	pthread_barrier_wait(&calls.start);
+	do
+		close_from(3);
+	while (__atomic_load_n(&calls.running, __ATOMIC_ACQUIRE));
+	for (size_t i = 0; i < THREADS; i++) {
+		STEP(pthread_join(threads[i], &failed) == 0);
+		has_failed |= failed != NULL;
+	}
+	STEP(!has_failed);
+	STEP(count_descriptors() <= 3);
+	return 0;
+}
+
+/* As before Linux 6.11: the list of mappings is read, which takes longer. */
+static int close_while_reading(void *context)
+{
+	STEP(refuse(SYS_ioctl, ENOTTY));
+	return close_during_calls(context);
+}
+
+static int publish_normally(void *context)
+{
+	struct buffers_item *item = use_library();
+
+	(void)context;
+	STEP(item);
+	STEP(is_published_in(NULL, item));
+	return 0;
+}
+
+START_TEST(closed_during_calls)
+{
+	unsigned count = how_many(50, 1000);
+	bool can_refuse = can_filter();
+
+	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime has descriptors of its own");
+	SKIP_IF(is_emulated(), "the emulator has descriptors of its own");
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	for (unsigned i = 0; i < count; i++) {
+		run_child(close_during_calls, NULL);
+		if (can_refuse)
+			run_child(close_while_reading, NULL);
+	}
+	run_child(publish_normally, NULL);
+}
+END_TEST
+
+/*
+ * Standard input, output and error are closed at first use
+ */
+
+static int use_without_standard_files(void *context)
+{
+	unsigned closed = *(unsigned *)context;
+	struct buffers_item *item;
+
+	while (open("/dev/null", O_RDWR | O_CLOEXEC) < 3)
+		;
+	for (int i = 0; i < 3; i++)
+		if (closed & 1u << i)
+			close(i);
+	item = use_library();
+	STEP(item && is_published_in(NULL, item));
+	for (int i = 0; i < 3; i++) {
+		if (closed & 1u << i)
+			STEP(fcntl(i, F_GETFD) < 0);
+		else
+			STEP(fcntl(i, F_GETFD) >= 0);
+	}
+	return 0;
+}
+
+START_TEST(standard_files_stay_closed)
+{
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	for (unsigned closed = 1; closed < 8; closed++)
+		run_child(use_without_standard_files, &closed);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+}
+END_TEST
+
+/* What others print meanwhile does not land in files of ours. */
+static bool is_over;
+
+static void *print_often(void *context)
+{
+	while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED))
+		for (int i = 1; i < 3; i++)
+			if (write(i, "an error message\n", 17) > 0)
+				__atomic_fetch_add((unsigned *)context, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static int print_without_standard_files(void *context)
+{
+	struct buffers_item *item;
+	unsigned written = 0;
+	pthread_t thread;
+
+	(void)context;
+	for (int i = 0; i < 3; i++)
+		close(i);
+	STEP(pthread_create(&thread, NULL, print_often, &written) == 0);
+	item = buffers_get(&(struct buffers_request){ .size = 1 });
+	__atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
+	STEP(pthread_join(thread, NULL) == 0);
+	STEP(item);
+	STEP(written == 0);
+	STEP(is_published_in(NULL, item));
+	return 0;
+}
+
+START_TEST(output_does_not_land_in_files_of_the_library)
+{
+	unsigned count = how_many(200, 3000);
+
+	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime has descriptors of its own");
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	for (unsigned i = 0; i < count; i++)
+		run_child(print_without_standard_files, NULL);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+}
+END_TEST
+
+/*
+ * The file mode mask
+ */
+
+static bool has_mode(const char *path, mode_t mode)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0 && status.st_mode == mode;
+}
+
+/* Where an ordinary user cannot even open what it makes, nothing may be left. */
+static bool left_nothing(mode_t mask)
+{
+	struct stat status;
+
+	return (mask & 0700) && lstat("/tmp/.reloaded", &status) != 0 &&
+	       lstat(notice_path(place_of_own(), getpid()), &status) != 0;
+}
+
+static int publish_masked(void *mask)
+{
+	struct buffers_item *item;
+
+	umask(*(mode_t *)mask);
+	item = use_library();
+	STEP(item);
+	STEP(umask(022) == *(mode_t *)mask);
+	if (left_nothing(*(mode_t *)mask)) {
+		run_child(publish_normally, NULL);
+		return 0;
+	}
+	STEP(is_published_in(NULL, item));
+	STEP(has_mode("/tmp/.reloaded", S_IFDIR | 0700));
+	STEP(has_mode(PLACE_SHARED, S_IFDIR | 0700));
+	run_child(publish_normally, NULL);
+	return 0;
+}
+
+static int publish_masked_elsewhere(void *mask)
+{
+	struct buffers_item *item;
+	char parent[80];
+
+	write_file("/tmp/.reloaded", "x", 1);
+	umask(*(mode_t *)mask);
+	item = use_library();
+	STEP(item);
+	snprintf(parent, sizeof(parent), "/tmp/.reloaded-%u", geteuid());
+	if ((*(mode_t *)mask & 0700) && access(parent, F_OK) != 0)
+		return 0;
+	STEP(is_published_in(place_of_own(), item));
+	STEP(has_mode(parent, S_IFDIR | 0700));
+	STEP(has_mode(place_of_own(), S_IFDIR | 0700));
+	return 0;
+}
+
+START_TEST(mask_neither_opens_nor_closes)
+{
+	static mode_t masks[] = { 0777, 0077, 0000, 0022, 0277, 0177, 0400 };
+
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+		run_child(publish_masked, &masks[i]);
+		clear_directory("/tmp");
+		run_child(publish_masked_elsewhere, &masks[i]);
+		clear_directory("/tmp");
+	}
+}
+END_TEST
+
+/*
+ * Another /tmp while running
+ */
+
+/* A file of this process's name, of somebody else's, in what now is the place. */
+static void plant_others(void)
+{
+	make_place(PLACE_SHARED);
+	make_place(place_of_own());
+	write_notice(notice_path(NULL, getpid()), 12345);
+	write_notice(notice_path(place_of_own(), getpid()), 12345);
+}
+
+static int use_on(struct buffers_item *item)
+{
+	struct buffers_request large = { .size = 1 << 20, .max_address = GIB_2 };
+
+	STEP(use_library() == item);
+	STEP(buffers_get(&large));
+	run_child(publish_normally, NULL);
+	return 0;
+}
+
+static int outlive_removal(void *context)
+{
+	struct buffers_item *item = use_library();
+
+	(void)context;
+	STEP(item && is_published_in(NULL, item));
+	clear_directory("/tmp");
+	return use_on(item);
+}
+
+static int outlive_renaming(void *context)
+{
+	struct buffers_item *item = use_library();
+
+	(void)context;
+	STEP(item && is_published_in(NULL, item));
+	STEP(rename("/tmp/.reloaded", "/tmp/moved") == 0);
+	plant_others();
+	return use_on(item);
+}
+
+static int outlive_replacement(void *context)
+{
+	struct buffers_item *item = use_library();
+
+	(void)context;
+	STEP(item && is_published_in(NULL, item));
+	STEP(unlink(notice_path(NULL, getpid())) == 0);
+	plant_others();
+	return use_on(item);
+}
+
+static int outlive_unmounting(void *context)
+{
+	struct buffers_item *item = use_library();
+
+	(void)context;
+	STEP(item && is_published_in(NULL, item));
+	STEP(mount_tmpfs("/tmp", NULL));
+	plant_others();
+	return use_on(item);
+}
+
+/* The file is gone and so is the process: what others planted is still there. */
+static void check_others(bool are_there)
+{
+	ck_assert_uint_eq(count_files(PLACE_SHARED), are_there);
+	ck_assert_uint_eq(count_files(place_of_own()), are_there);
+	clear_directory("/tmp");
+}
+
+START_TEST(tmp_is_deleted_and_made_again)
+{
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	run_child(outlive_removal, NULL);
+	check_others(false);
+	run_child(outlive_renaming, NULL);
+	check_others(true);
+	run_child(outlive_replacement, NULL);
+	check_others(true);
+}
+END_TEST
+
+START_TEST(tmp_is_mounted_over)
+{
+	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
+		"the kernel lets this user mount nothing");
+	run_child(outlive_unmounting, NULL);
+	check_others(true);
+}
+END_TEST
+
+static int outlive_chroot(void *context)
+{
+	struct buffers_item *item = use_library();
+
+	(void)context;
+	STEP(item && is_published_in(NULL, item));
+	STEP(mkdir("/tmp/root", 0755) == 0 && chroot("/tmp/root") == 0 && chdir("/") == 0);
+	STEP(use_library() == item);
+	STEP(mkdir("/tmp", 0777) == 0);
+	plant_others();
+	return use_on(item);
+}
+
+START_TEST(root_is_changed_after_first_use)
+{
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
+	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
+		"the kernel lets this user mount nothing");
+	run_child(outlive_chroot, NULL);
+	ck_assert_uint_eq(count_files("/tmp/root" PLACE_SHARED), 1);
+	run_child(publish_normally, NULL);
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-descriptors");
+	TCase *all = tcase_create("descriptors");
+
+	tcase_set_tags(all, "fork");
+	tcase_set_timeout(all, 120);
+	tcase_add_test(all, closed_between_calls);
+	tcase_add_test(all, closed_during_calls);
+	tcase_add_test(all, standard_files_stay_closed);
+	tcase_add_test(all, output_does_not_land_in_files_of_the_library);
+	tcase_add_test(all, mask_neither_opens_nor_closes);
+	tcase_add_test(all, tmp_is_deleted_and_made_again);
+	tcase_add_test(all, tmp_is_mounted_over);
+	tcase_add_test(all, root_is_changed_after_first_use);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/* api-exit.c: a process takes its file with it when it ends, and no other */
+
+#include "config.h"
+#include "support/reexec.h"
+#include "support/publish.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { THREADS = 4 };
+
+static bool is_sandboxed;
+
+static void setup(void)
+{
+	is_sandboxed = sandbox_tmp(NULL);
+}
+
+/*
+ * Ways to end, each in a program of its own
+ */
+
+static int return_from_main(int number)
+{
+	(void)number;
+	return publish(NULL);
+}
+
+static int call_exit(int number)
+{
+	int line = publish(NULL);
+
+	(void)number;
+	STEP(line == 0);
+	exit(0);
+}
+
+static void *exit_here(void *context)
+{
+	exit(publish(context) != 0);
+}
+
+static int exit_in_thread(int number)
+{
+	int line = publish(NULL);
+	pthread_t thread;
+
+	(void)number;
+	STEP(line == 0);
+	STEP(pthread_create(&thread, NULL, exit_here, NULL) == 0);
+	pthread_join(thread, NULL);
+	return __LINE__;
+}
+
+static int publish_in_thread(int number)
+{
+	pthread_t thread;
+
+	(void)number;
+	STEP(pthread_create(&thread, NULL, exit_here, NULL) == 0);
+	pthread_join(thread, NULL);
+	return __LINE__;
+}
+
+static unsigned threads_at_work;
+
+static void *keep_calling(void *context)
+{
+	if (!use())
+		_exit(125);
+	__atomic_add_fetch(&threads_at_work, 1, __ATOMIC_RELAXED);
+	for (;;)
+		if (!use())
+			_exit(125);
+	return context;
+}
+
+static int exit_beside_threads(int number)
+{
+	pthread_t thread;
+
+	(void)number;
+	for (size_t i = 0; i < THREADS; i++) {
+		STEP(pthread_create(&thread, NULL, keep_calling, NULL) == 0);
+		pthread_detach(thread);
+	}
+	while (__atomic_load_n(&threads_at_work, __ATOMIC_RELAXED) < THREADS)
+		sched_yield();
+	return publish(NULL);
+}
+
+static void use_in_handler(void)
+{
+	if (!use())
+		_exit(124);
+}
+
+static int use_in_handlers(int number)
+{
+	int line;
+
+	(void)number;
+	STEP(atexit(use_in_handler) == 0);
+	line = publish(NULL);
+	STEP(atexit(use_in_handler) == 0);
+	return line;
+}
+
+static void publish_in_handler(void)
+{
+	if (publish(NULL) != 0)
+		_exit(124);
+}
+
+static int first_use_in_handler(int number)
+{
+	(void)number;
+	STEP(atexit(publish_in_handler) == 0);
+	return 0;
+}
+
+static bool uses_in_destructor;
+
+__attribute__((destructor)) static void use_in_destructor(void)
+{
+	if (uses_in_destructor)
+		publish_in_handler();
+}
+
+static int first_use_in_destructor(int number)
+{
+	(void)number;
+	uses_in_destructor = true;
+	return 0;
+}
+
+static pthread_t main_thread;
+
+static void *go_on_alone(void *context)
+{
+	if (pthread_join(main_thread, NULL) != 0 || publish(context) != 0)
+		_exit(123);
+	return NULL;
+}
+
+/* `number`: whether the main thread is the one that publishes. */
+static int end_main_thread(int number)
+{
+	pthread_t thread;
+
+	main_thread = pthread_self();
+	STEP(!number || use());
+	STEP(pthread_create(&thread, NULL, go_on_alone, NULL) == 0);
+	pthread_exit(NULL);
+}
+
+static int end_main_thread_first(int number)
+{
+	return end_main_thread(number);
+}
+
+static int end_main_thread_after_use(int number)
+{
+	(void)number;
+	return end_main_thread(1);
+}
+
+static const struct role roles[] = {
+	{ "return from main", return_from_main },
+	{ "exit()", call_exit },
+	{ "exit() in a thread", exit_in_thread },
+	{ "exit() in the thread that publishes", publish_in_thread },
+	{ "exit while threads are in calls", exit_beside_threads },
+	{ "use in atexit handlers", use_in_handlers },
+	{ "first use in an atexit handler", first_use_in_handler },
+	{ "first use in a destructor", first_use_in_destructor },
+	{ "main thread ends before the first use", end_main_thread_first },
+	{ "main thread ends after the first use", end_main_thread_after_use },
+	{ NULL, NULL },
+};
+
+enum { MAIN_THREAD_ENDS = 8, ENDS = 10 };
+
+START_TEST(normal_exit_leaves_no_file)
+{
+	unsigned times = how_many(5, 100);
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(is_tsan() && _i >= MAIN_THREAD_ENDS, "TSan does not let the main thread end");
+	SKIP_IF(is_emulated() && sysconf(_SC_PAGESIZE) > 4096 && _i >= MAIN_THREAD_ENDS,
+		"the emulator does not tell that the main thread has ended");
+	for (unsigned i = 0; i < times; i++)
+		ck_assert_msg(run_role(roles[_i].name, 0), "%s", roles[_i].name);
+	ck_assert(exists(PLACE_SHARED));
+	assert_nothing_is_left();
+}
+END_TEST
+
+/*
+ * The file of another process, or in the place of one's own
+ */
+
+static int do_nothing(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+static int fork_again(void *context)
+{
+	run_child(context ? publish : do_nothing, NULL);
+	return 0;
+}
+
+START_TEST(exit_of_a_child_leaves_the_file_of_its_parent)
+{
+	static int (*const bodies[])(void *) = { do_nothing, publish, fork_again };
+	struct buffers_item *item;
+	const char *path;
+	long child;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	item = use();
+	path = notice_path(NULL, getpid());
+	ck_assert(is_named_in(path, item));
+	for (size_t i = 0; i < 3; i++) {
+		run_child(bodies[i], NULL);
+		run_child(bodies[i], &is_sandboxed);
+	}
+	child = fork_without_handlers();
+	if (child == 0)
+		exit(0);
+	ck_assert(exits_well((pid_t)child));
+	ck_assert(is_named_in(path, item));
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+}
+END_TEST
+
+enum replacement { ANOTHER_FILE, OTHER_BYTES, SYMLINK, DIRECTORY, OTHER_USERS, NO_FILE, NO_PLACE };
+
+static void replace(const char *path, enum replacement replacement)
+{
+	switch (replacement) {
+	case ANOTHER_FILE:
+		write_old_file("/tmp/another");
+		ck_assert_int_eq(rename("/tmp/another", path), 0);
+		return;
+	case OTHER_BYTES:
+		write_old_file(path);
+		return;
+	case OTHER_USERS:
+		ck_assert_int_eq(chown(path, NOBODY, (gid_t)-1), 0);
+		return;
+	default:
+		break;
+	}
+	ck_assert_int_eq(rename(path, "/tmp/moved"), 0);
+	if (replacement == SYMLINK)
+		ck_assert_int_eq(symlink("/tmp/moved", path), 0);
+	if (replacement == DIRECTORY)
+		ck_assert_int_eq(mkdir(path, 0700), 0);
+	if (replacement == NO_PLACE)
+		ck_assert_int_eq(rename("/tmp/.reloaded", "/tmp/.renamed"), 0);
+}
+
+static int publish_and_replace(void *replacement)
+{
+	int line = publish(NULL);
+
+	STEP(line == 0);
+	replace(notice_path(NULL, getpid()), *(enum replacement *)replacement);
+	return 0;
+}
+
+START_TEST(file_that_another_one_replaced_stays)
+{
+	enum replacement replacement = (enum replacement)_i;
+	struct child child;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(_i == OTHER_USERS && geteuid() != 0, NOT_ROOT);
+	child = start_child(publish_and_replace, &replacement);
+	finish_child(child);
+	ck_assert_int_eq(exists(notice_path(NULL, child.process)), _i < NO_FILE);
+	ck_assert_int_eq(exists("/tmp/moved"), _i != ANOTHER_FILE && _i != OTHER_BYTES &&
+					       _i != OTHER_USERS);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+	TCase *all = tcase_create("all");
+	Suite *suite;
+	int status;
+
+	if (play_role(roles, argc, argv, &status))
+		return status;
+	suite = suite_create("api-exit");
+	tcase_set_tags(all, "fork");
+	tcase_set_timeout(all, 300);
+	tcase_add_checked_fixture(all, setup, NULL);
+	tcase_add_loop_test(all, normal_exit_leaves_no_file, 0, ENDS);
+	tcase_add_test(all, exit_of_a_child_leaves_the_file_of_its_parent);
+	tcase_add_loop_test(all, file_that_another_one_replaced_stays, ANOTHER_FILE,
+			    NO_PLACE + 1);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

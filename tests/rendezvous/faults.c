@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/* api-faults.c: whatever file-system call fails, the request succeeds */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/*
+ * A filter hands all calls below from one thread to another thread, which lets
+ * them go on to the kernel or makes them fail, and counts.
+ */
+static const int file_system_calls[] = {
+#ifdef SYS_open
+	SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_link,
+	SYS_rename, SYS_readlink,
+#endif
+#ifdef SYS_fstatat64
+	SYS_fstat64, SYS_fstatat64, SYS_fcntl64,
+#endif
+#ifdef SYS_newfstatat
+	SYS_newfstatat,
+#endif
+#ifdef SYS_renameat
+	SYS_renameat,
+#endif
+	SYS_openat, SYS_fstat, SYS_statx, SYS_mkdirat, SYS_unlinkat, SYS_linkat, SYS_renameat2,
+	SYS_fchmod, SYS_read, SYS_pread64, SYS_write, SYS_pwrite64, SYS_writev, SYS_fcntl,
+	SYS_flock, SYS_getdents64, SYS_fallocate, SYS_ftruncate, SYS_lseek, SYS_close, SYS_ioctl,
+	SYS_dup, SYS_dup3, SYS_prlimit64, SYS_kill,
+};
+enum { CALLS = sizeof(file_system_calls) / sizeof(file_system_calls[0]) };
+
+/* Shared with the parent. */
+struct plan {
+	unsigned position;	/* of the call that fails, from 1 */
+	bool is_lasting;	/* all later ones fail as well */
+	int error;
+	bool until_exit;	/* else only in buffers_get() */
+	bool is_active;
+	unsigned calls;
+	unsigned failed;
+};
+
+static int listen_to_calls(void)
+{
+	struct sock_filter filter[CALLS + 3];
+	struct sock_fprog program = { CALLS + 3, filter };
+
+	filter[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						 offsetof(struct seccomp_data, nr));
+	for (unsigned i = 0; i < CALLS; i++)
+		filter[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+							     (unsigned)file_system_calls[i],
+							     (unsigned char)(CALLS - i), 0);
+	filter[CALLS + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	filter[CALLS + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -1;
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			    SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+}
+
+struct referee {
+	struct plan *plan;
+	int listener;		/* -1 until the filter is there */
+};
+
+/* Linux closes the descriptor also where close(2) fails. */
+static void take_effect(const struct seccomp_notif *call)
+{
+	if (call->data.nr == SYS_close)
+		close((int)call->data.args[0]);
+}
+
+static int verdict_of(struct plan *plan)
+{
+	bool fails;
+
+	if (!__atomic_load_n(&plan->is_active, __ATOMIC_ACQUIRE))
+		return 0;
+	plan->calls++;
+	fails = plan->is_lasting ? plan->calls >= plan->position : plan->calls == plan->position;
+	plan->failed += fails;
+	return fails ? -plan->error : 0;
+}
+
+static void *referee(void *context)
+{
+	struct referee *referee = context;
+	int listener;
+
+	while ((listener = __atomic_load_n(&referee->listener, __ATOMIC_ACQUIRE)) < 0)
+		sched_yield();
+	for (;;) {
+		struct seccomp_notif call = { .id = 0 };
+		struct seccomp_notif_resp answer = { .id = 0 };
+
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0)
+			continue;
+		answer.id = call.id;
+		answer.error = verdict_of(referee->plan);
+		if (answer.error == 0)
+			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		else
+			take_effect(&call);
+		ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	}
+	return NULL;
+}
+
+static int start_referee(struct plan *plan)
+{
+	static struct referee state;	/* the thread outlives this */
+	pthread_t thread;
+	int listener;
+
+	state = (struct referee){ plan, -1 };
+	STEP(pthread_create(&thread, NULL, referee, &state) == 0);
+	listener = listen_to_calls();
+	STEP(listener >= 0);
+	__atomic_store_n(&state.listener, listener, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static unsigned open_descriptors(void)
+{
+	unsigned count = 0;
+
+	for (int i = 0; i < 100; i++)
+		count += fcntl(i, F_GETFD) >= 0;
+	return count;
+}
+
+static int get_here(struct plan *plan)
+{
+	struct buffers_item *item;
+	unsigned descriptors;
+	char *copy;
+
+	STEP(start_referee(plan) == 0);
+	descriptors = open_descriptors();
+	__atomic_store_n(&plan->is_active, true, __ATOMIC_RELEASE);
+	errno = 0;
+	item = buffers_get(&(struct buffers_request){ .size = 64 });
+	if (!plan->until_exit)
+		__atomic_store_n(&plan->is_active, false, __ATOMIC_RELEASE);
+	STEP(item);
+	STEP(errno == 0);
+	STEP(plan->is_active || open_descriptors() == descriptors);
+	copy = buffers_append(item, "whole", 6);
+	STEP(copy && strcmp(copy, "whole") == 0);
+	buffers_release(item);
+	return 0;
+}
+
+struct work {
+	struct plan *plan;
+	int line;
+};
+
+static void *get_in_thread(void *context)
+{
+	struct work *work = context;
+
+	work->line = get_here(work->plan);
+	return NULL;
+}
+
+/* The filter is the thread's alone, so that the process ends without it. */
+static int get_with_faults(struct plan *plan)
+{
+	struct work work = { plan, 0 };
+	pthread_t thread;
+
+	if (plan->until_exit)
+		return get_here(plan);
+	STEP(pthread_create(&thread, NULL, get_in_thread, &work) == 0);
+	STEP(pthread_join(thread, NULL) == 0);
+	return work.line;
+}
+
+static int get_without_faults(void *context)
+{
+	(void)context;
+	STEP(buffers_get(&(struct buffers_request){ .size = 64 }));
+	STEP(read_address(notice_path(NULL, getpid())) ||
+	     read_address(notice_path(place_of_own(), getpid())));
+	return 0;
+}
+
+/*
+ * What there is before: the child does not know its number in advance, so a
+ * stale file of its own is made by a fork that knows it.
+ */
+struct scene {
+	struct plan *plan;
+	bool has_stale, has_dead;
+	bool has_live;		/* of another implementation in the process */
+};
+
+static void leave_stale_file(void)
+{
+	size_t nowhere[512] = { 0x1000 };
+
+	make_place(PLACE_SHARED);
+	write_file(notice_path(NULL, getpid()), nowhere, sizeof(nowhere));
+}
+
+static void publish_as_another(void)
+{
+	size_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	page[0] = (size_t)page;
+	make_place(PLACE_SHARED);
+	write_file(notice_path(NULL, getpid()), page, 4096);
+}
+
+static void leave_dead_files(void)
+{
+	make_place(PLACE_SHARED);
+	for (pid_t process = 0x7ffffff0; process < 0x7ffffff4; process++)
+		write_file(notice_path(NULL, process), "", 1);
+}
+
+static int play(void *context)
+{
+	const struct scene *scene = context;
+
+	if (scene->has_stale)
+		leave_stale_file();
+	if (scene->has_dead)
+		leave_dead_files();
+	if (scene->has_live)
+		publish_as_another();
+	return get_with_faults(scene->plan);
+}
+
+/* Where it is slow, every seventh. */
+static void try_all_positions(struct scene scene, int error, bool is_lasting)
+{
+	struct plan *plan = scene.plan;
+	bool until_exit = plan->until_exit;
+	unsigned step = is_slow() ? 7 : 1;
+	unsigned position = 1;
+
+	do {
+		*plan = (struct plan){ .position = position, .is_lasting = is_lasting,
+				       .error = error, .until_exit = until_exit };
+		run_child(play, &scene);
+		run_child(get_without_faults, NULL);
+		position += step;
+	} while (plan->failed);
+	ck_assert_uint_gt(plan->position, 10);
+}
+
+static struct plan *shared_plan(void)
+{
+	void *plan = mmap(NULL, sizeof(struct plan), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(plan, MAP_FAILED);
+	return plan;
+}
+
+static int probe_listener(void *context)
+{
+	*(bool *)context = listen_to_calls() >= 0;
+	_exit(0);
+}
+
+static bool can_listen(void)
+{
+	struct plan *answer = shared_plan();
+	struct child child = { fork(), NULL };
+	int status;
+
+	if (child.process == 0)
+		probe_listener(&answer->is_active);
+	waitpid(child.process, &status, 0);
+	return answer->is_active;
+}
+
+static const int errors[] = { EIO, EACCES, ENOSPC, EMFILE, ENOMEM, EINTR };
+
+START_TEST(the_nth_file_system_call_fails)
+{
+	struct scene scene = { shared_plan(), _i & 1, _i & 2, _i == 4 };
+
+	SKIP_IF(!can_listen(), "seccomp does not let calls be listened to here");
+	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
+	for (size_t i = 0; i < how_many(2, sizeof(errors) / sizeof(errors[0])); i++) {
+		try_all_positions(scene, errors[i], false);
+		if (errors[i] != EINTR)	/* which for ever is no fault */
+			try_all_positions(scene, errors[i], true);
+	}
+}
+END_TEST
+
+START_TEST(the_nth_file_system_call_fails_until_exit)
+{
+	struct scene scene = { shared_plan(), .has_dead = true };
+
+	SKIP_IF(!can_listen(), "seccomp does not let calls be listened to here");
+	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
+	SKIP_IF(is_coverage(), "the counts of lines are written at exit");
+	scene.plan->until_exit = true;
+	try_all_positions(scene, EIO, false);
+	scene.plan->until_exit = true;
+	try_all_positions(scene, EACCES, true);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-faults");
+	TCase *all = tcase_create("faults");
+
+	if (is_asan() || is_tsan())
+		skip_all("the sanitizer's runtime makes file-system calls of its own");
+	tcase_set_tags(all, "fork");
+	tcase_set_timeout(all, 300);
+	tcase_add_loop_test(all, the_nth_file_system_call_fails, 0, 5);
+	tcase_add_test(all, the_nth_file_system_call_fails_until_exit);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

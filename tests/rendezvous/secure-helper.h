@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* secure-helper.h: the exit status of tests/rendezvous/secure-helper, bits */
+#ifndef TESTS_SECURE_HELPER_H
+#define TESTS_SECURE_HELPER_H
+
+enum {
+	HELPER_IS_SECURE = 1,	/* AT_SECURE is set */
+	HELPER_PUBLISHED = 2,
+	HELPER_FOLLOWED = 4,
+	HELPER_FAILED = 8,
+};
+
+#endif

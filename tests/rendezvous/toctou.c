@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/* api-swap.c: somebody exchanges what the library looks at while it looks */
+
+#include "config.h"
+#include "support/forged-files.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef RENAME_EXCHANGE
+# define RENAME_EXCHANGE	(1 << 1)
+#endif
+
+enum { ATTACKER = 1001 };
+
+static bool is_root;
+static uid_t victim;	/* where is_root; an ordinary user is all there is */
+
+/*
+ * The attacker exchanges `good` and `bad` all the time.  `evil` is the place
+ * that is not to be trusted; it is listed from inside, whatever its name is.
+ */
+struct swap {
+	void (*make)(struct swap *swap);
+	char good[160], bad[160];
+	int evil;
+	pid_t process;	/* the victim */
+};
+
+static struct scene {
+	bool is_over;
+	unsigned long exchanges;
+} *scene;
+
+static bool exchange(const char *one, const char *other)
+{
+	return syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0;
+}
+
+static int keep_exchanging(void *context)
+{
+	const struct swap *swap = context;
+
+	while (!__atomic_load_n(&scene->is_over, __ATOMIC_RELAXED)) {
+		/* It fails once the victim has removed its file. */
+		if (exchange(swap->good, swap->bad))
+			__atomic_fetch_add(&scene->exchanges, 1, __ATOMIC_RELAXED);
+	}
+	return 0;
+}
+
+static void give(const char *path, uid_t user)
+{
+	if (is_root)
+		ck_assert_int_eq(lchown(path, user, user), 0);
+}
+
+static void make_directory(const char *path, uid_t owner, mode_t mode)
+{
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	give(path, owner);
+	ck_assert_int_eq(chmod(path, mode), 0);
+}
+
+/* Root's victims meet another user's directories, others meet those that all may write. */
+static void make_evil_directory(const char *path)
+{
+	make_directory(path, ATTACKER, is_root ? 0755 : 0777);
+}
+
+static void plant(struct swap *swap, const char *place)
+{
+	const char *path = notice_path(place, swap->process);
+
+	write_notice(path, (uintptr_t)fake.page);
+	give(path, victim);
+	make_old(path);
+	path = notice_path(place, 4194304);
+	write_notice(path, 8);
+	give(path, victim);
+	make_old(path);
+	swap->evil = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_ge(swap->evil, 0);
+}
+
+static void make_good(void)
+{
+	make_directory("/tmp/.reloaded", victim, 0700);
+	make_directory(PLACE_SHARED, victim, 0700);
+}
+
+static void set_names(struct swap *swap, const char *good, const char *bad)
+{
+	snprintf(swap->good, sizeof(swap->good), "%s", good);
+	snprintf(swap->bad, sizeof(swap->bad), "%s", bad);
+}
+
+static void swap_outer(struct swap *swap)
+{
+	make_good();
+	make_evil_directory("/tmp/evil");
+	make_evil_directory("/tmp/evil/memory.buffers");
+	plant(swap, "/tmp/evil/memory.buffers");
+	set_names(swap, "/tmp/.reloaded", "/tmp/evil");
+}
+
+static void swap_inner(struct swap *swap)
+{
+	make_good();
+	make_evil_directory("/tmp/.reloaded/evil");
+	plant(swap, "/tmp/.reloaded/evil");
+	set_names(swap, PLACE_SHARED, "/tmp/.reloaded/evil");
+}
+
+static void swap_outer_for_a_link(struct swap *swap)
+{
+	make_good();
+	make_evil_directory("/tmp/evil");
+	make_evil_directory("/tmp/evil/memory.buffers");
+	plant(swap, "/tmp/evil/memory.buffers");
+	ck_assert_int_eq(symlink("/tmp/evil", "/tmp/link"), 0);
+	set_names(swap, "/tmp/.reloaded", "/tmp/link");
+}
+
+static void swap_inner_for_a_link(struct swap *swap)
+{
+	make_good();
+	make_evil_directory("/tmp/evil");
+	plant(swap, "/tmp/evil");
+	ck_assert_int_eq(symlink("/tmp/evil", "/tmp/.reloaded/link"), 0);
+	set_names(swap, PLACE_SHARED, "/tmp/.reloaded/link");
+}
+
+static void make_stale(const char *path)
+{
+	write_notice(path, 8);
+	give(path, victim);
+	make_old(path);
+}
+
+/* The file itself: a stale one of the victim's, and one that leads to evil. */
+static void swap_file(struct swap *swap)
+{
+	const char *path = notice_path(NULL, swap->process);
+
+	make_good();
+	make_evil_directory("/tmp/evil");
+	plant(swap, "/tmp/evil");
+	make_stale(path);
+	write_notice("/tmp/.reloaded/bad", (uintptr_t)fake.page);
+	give("/tmp/.reloaded/bad", ATTACKER);
+	if (!is_root)
+		ck_assert_int_eq(chmod("/tmp/.reloaded/bad", 0666), 0);
+	set_names(swap, path, "/tmp/.reloaded/bad");
+}
+
+static void swap_file_for_a_link(struct swap *swap)
+{
+	const char *path = notice_path(NULL, swap->process);
+
+	make_good();
+	make_evil_directory("/tmp/evil");
+	plant(swap, "/tmp/evil");
+	make_stale(path);
+	ck_assert_int_eq(symlink(notice_path("/tmp/evil", swap->process), "/tmp/.reloaded/bad"), 0);
+	set_names(swap, path, "/tmp/.reloaded/bad");
+}
+
+static int be_victim(void *context)
+{
+	int *go = context;
+	struct buffers_item *item;
+	char byte;
+
+	if (is_root) {
+		STEP(setgroups(0, NULL) == 0);
+		STEP(setresgid(victim, victim, victim) == 0);
+		STEP(setresuid(victim, victim, victim) == 0);
+	}
+	STEP(read(go[0], &byte, 1) == 1);
+	item = use_library();
+	STEP(item);
+	STEP(locator_of(item) != (uintptr_t)fake.page);
+	STEP(is_untouched(&fake));
+	STEP(use_library() == item);
+	return 0;
+}
+
+static void attack(void (*make)(struct swap *))
+{
+	struct swap swap = { .evil = -1 };
+	struct child attacked, attacker;
+	unsigned long exchanges;
+	bool is_same;
+	char *before;
+	int go[2];
+
+	clear_directory("/tmp");
+	ck_assert_int_eq(pipe(go), 0);
+	attacked = start_child(be_victim, go);
+	swap.process = attacked.process;
+	make(&swap);
+	ck_assert_int_eq(fchdir(swap.evil), 0);
+	before = list_tree(".", NULL);
+	exchanges = __atomic_load_n(&scene->exchanges, __ATOMIC_RELAXED);
+	__atomic_store_n(&scene->is_over, false, __ATOMIC_RELAXED);
+	attacker = start_child(keep_exchanging, &swap);
+	while (__atomic_load_n(&scene->exchanges, __ATOMIC_RELAXED) == exchanges)
+		sched_yield();
+	ck_assert_int_eq(write(go[1], "", 1), 1);
+	finish_child(attacked);
+	__atomic_store_n(&scene->is_over, true, __ATOMIC_RELAXED);
+	finish_child(attacker);
+	is_same = are_same(before, list_tree(".", NULL));
+	ck_assert_msg(is_same, "the victim changed something");
+	ck_assert(is_untouched(&fake));
+	close(swap.evil);
+	close(go[0]);
+	close(go[1]);
+}
+
+static bool can_exchange(void)
+{
+	write_file("/tmp/one", "1", 1);
+	write_file("/tmp/other", "2", 1);
+	return exchange("/tmp/one", "/tmp/other");
+}
+
+static void attack_often(void (*make)(struct swap *), int who)
+{
+	unsigned count = how_many(25, 200);
+
+	is_root = geteuid() == 0;
+	victim = who == 0 ? 1000 : 0;
+	SKIP_IF(!is_root && who > 0, "an ordinary user cannot be another");
+	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!can_exchange(), "the kernel cannot exchange names");
+	scene = mmap(NULL, sizeof(*scene), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		     -1, 0);
+	ck_assert_ptr_ne(scene, MAP_FAILED);
+	forge_locator(&fake, new_page());
+	for (unsigned i = 0; i < count; i++)
+		attack(make);
+}
+
+START_TEST(outer_directory_is_swapped)
+{
+	attack_often(swap_outer, _i);
+}
+END_TEST
+
+START_TEST(inner_directory_is_swapped)
+{
+	attack_often(swap_inner, _i);
+}
+END_TEST
+
+START_TEST(outer_directory_is_swapped_for_a_link)
+{
+	attack_often(swap_outer_for_a_link, _i);
+}
+END_TEST
+
+START_TEST(inner_directory_is_swapped_for_a_link)
+{
+	attack_often(swap_inner_for_a_link, _i);
+}
+END_TEST
+
+START_TEST(file_is_swapped)
+{
+	attack_often(swap_file, _i);
+}
+END_TEST
+
+START_TEST(file_is_swapped_for_a_link)
+{
+	attack_often(swap_file_for_a_link, _i);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-swap");
+	TCase *all = tcase_create("swap");
+
+	tcase_set_tags(all, "fork");
+	tcase_set_timeout(all, 120);
+	tcase_add_loop_test(all, outer_directory_is_swapped, 0, 2);
+	tcase_add_loop_test(all, inner_directory_is_swapped, 0, 2);
+	tcase_add_loop_test(all, outer_directory_is_swapped_for_a_link, 0, 2);
+	tcase_add_loop_test(all, inner_directory_is_swapped_for_a_link, 0, 2);
+	tcase_add_loop_test(all, file_is_swapped, 0, 2);
+	tcase_add_loop_test(all, file_is_swapped_for_a_link, 0, 2);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

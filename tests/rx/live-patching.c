@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: MIT */
+/* api-changes.c: changes under those who execute or write it, or fork meanwhile */
+
+#include "config.h"
+#include "support/kinds.h"
+#include "support/code.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifdef HAVE_CODE
+/*
+ * Code
+ */
+
+START_TEST(code_is_appended_called_and_changed)
+{
+	struct buffers_item *item;
+	uint32_t word = word_of_code(7);
+
+	SKIP_IF_NO_VIEW(_i);
+	SKIP_IF(kind_of(_i)->permissions[2] != 'x', "nothing to execute");
+	SKIP_IF(!can_replace_code(), "an emulator executes what was there before");
+	item = get_kind(kind_of(_i), 64 * KIB);
+	for (unsigned i = 0; i < how_many(3000, 3000); i++) {
+		struct code code = code_of(i);
+		unsigned char *copy = buffers_append_code(item, code.bytes, CODE_LEAST);
+
+		ck_assert_ptr_nonnull(copy);
+		ck_assert_uint_eq(call_code(copy), i);
+		ck_assert_int_eq(buffers_overwrite(copy + CODE_WORD, &word, 4), 0);
+		ck_assert_uint_eq(call_code(copy), 7);
+	}
+}
+END_TEST
+#endif
+
+/*
+ * Four and eight aligned bytes change as a whole, while others read and execute them
+ */
+
+enum { PLACES = 3 * 4096 };
+
+struct change {
+	unsigned char *place;
+	size_t size;
+	uint64_t values[2];
+	bool is_code;		/* from place on, or place is its word */
+	pthread_barrier_t start;
+	bool stop;
+	uint64_t torn;
+	unsigned torn_calls;
+};
+
+/*
+ * The kernel may copy eight bytes in parts, on some processors only when something
+ * interrupts it just then.  Here it does so whenever the library asks, and a look is
+ * taken in between.
+ */
+static struct change *torn_change;
+static unsigned halves;
+
+static uint64_t read_whole(const struct change *change);
+
+static void look_between(void)
+{
+	uint64_t value = read_whole(torn_change);
+
+	halves++;
+	if (value != torn_change->values[0] && value != torn_change->values[1])
+		torn_change->torn = value;
+}
+
+static long write_halves(long (*real)(long, ...), long number, const long arguments[6])
+{
+	const struct iovec *whole = (const struct iovec *)arguments[1];
+	struct iovec half = { whole->iov_base, whole->iov_len / 2 };
+	long written = real(number, arguments[0], &half, 1L, arguments[3], arguments[4]);
+
+	if (written != (long)half.iov_len)
+		return written;
+	look_between();
+	half.iov_base = (char *)half.iov_base + half.iov_len;
+	return written + real(number, arguments[0], &half, 1L,
+			      arguments[3] + (long)half.iov_len, arguments[4]);
+}
+
+/* The library's calls come here, too.  It may read more arguments than there are. */
+__attribute__((no_sanitize_address))
+long syscall(long number, ...)
+{
+	static long (*real)(long, ...);
+	long a[6];
+	va_list list;
+
+	if (!real)
+		real = (long (*)(long, ...))(uintptr_t)dlsym(RTLD_NEXT, "syscall");
+	va_start(list, number);
+	for (unsigned i = 0; i < 6; i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	if (torn_change && number == SYS_pwritev && a[2] == 1 &&
+	    ((const struct iovec *)a[1])->iov_len == torn_change->size)
+		return write_halves(real, number, a);
+	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static uint64_t read_whole(const struct change *change)
+{
+	if (change->size == 4)
+		return __atomic_load_n((uint32_t *)(void *)change->place, __ATOMIC_RELAXED);
+	return __atomic_load_n((uint64_t *)(void *)change->place, __ATOMIC_RELAXED);
+}
+
+/* What is to be written, of which the low half may be all. */
+static const void *value_of(const struct change *change, unsigned i)
+{
+	bool is_high_first = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
+
+	return (const char *)&change->values[i % 2] +
+	       (is_high_first && change->size == 4 ? 4 : 0);
+}
+
+/* One thread does both: with more than there are processors, all wait for each other. */
+static void *look_on(void *context)
+{
+	struct change *change = context;
+	const void *code = change->place - (change->size == 4 ? CODE_WORD : 0);
+
+	pthread_barrier_wait(&change->start);
+	while (!__atomic_load_n(&change->stop, __ATOMIC_RELAXED)) {
+		uint64_t value = read_whole(change);
+		uint32_t number = change->is_code ? call_code(code) : CODE_ONE;
+
+		if (value != change->values[0] && value != change->values[1])
+			change->torn = value;
+		change->torn_calls += number != CODE_ONE && number != CODE_TWO;
+	}
+	return NULL;
+}
+
+static void set_values(struct change *change)
+{
+	struct code codes[2] = { code_of(CODE_ONE), other_code_of(CODE_TWO) };
+	uint32_t words[2] = { word_of_code(CODE_ONE), word_of_code(CODE_TWO) };
+
+	for (unsigned i = 0; i < 2; i++) {
+		change->values[i] = words[i];
+		if (change->size == 8)
+			memcpy(&change->values[i], codes[i].bytes, 8);
+	}
+}
+
+/* What stands around it makes it a function; the first change is not yet watched. */
+static void prepare(struct change *change)
+{
+	struct code code = code_of(CODE_ONE);
+
+	set_values(change);
+	change->torn = change->values[0];
+	if (change->size == 4)
+		ck_assert_int_eq(buffers_overwrite(change->place - CODE_WORD, code.bytes, CODE_SIZE), 0);
+	else
+		ck_assert_int_eq(buffers_overwrite(change->place, &change->values[0], 8), 0);
+}
+
+static void change_often(unsigned char *place, size_t size, bool is_code)
+{
+	struct change change = { .place = place, .size = size };
+	pthread_t thread;
+	unsigned changes = size == 8 ? how_many(2000, 2000) : how_many(500, 500);
+	int failed = 0;
+
+	change.is_code = is_code && CODE_IS_COHERENT;
+	prepare(&change);
+	ck_assert_int_eq(pthread_barrier_init(&change.start, NULL, 2), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, look_on, &change), 0);
+	pthread_barrier_wait(&change.start);
+	for (unsigned i = 1; i <= changes; i++) {
+		failed += buffers_overwrite(place, value_of(&change, i), size) != 0;
+		failed += read_whole(&change) != change.values[i % 2];
+	}
+	__atomic_store_n(&change.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&change.start);
+	ck_assert_int_eq(failed, 0);
+	ck_assert_msg(change.torn == change.values[0], "torn at %p: %#llx", (void *)place,
+		      (unsigned long long)change.torn);
+	ck_assert_msg(!change.torn_calls, "torn code at %p", (void *)place);
+}
+
+static void change_in_halves(unsigned char *place, size_t size)
+{
+	struct change change = { .place = place, .size = size };
+
+	prepare(&change);
+	torn_change = &change;
+	for (unsigned i = 1; i <= 10; i++) {
+		ck_assert_int_eq(buffers_overwrite(place, value_of(&change, i), size), 0);
+		ck_assert_uint_eq(read_whole(&change), change.values[i % 2]);
+	}
+	torn_change = NULL;
+	ck_assert_msg(change.torn == change.values[0], "torn at %p", (void *)place);
+}
+
+START_TEST(words_change_as_a_whole_though_the_kernel_writes_halves)
+{
+	unsigned char *places;
+
+	SKIP_IF_NO_VIEW(_i);
+	places = some_memory(kind_of(_i), PLACES, false);
+	for (size_t offset = 0; offset < 64; offset += 4) {
+		change_in_halves(places + 4096 + offset, 4);
+		if (offset % 8 == 0)
+			change_in_halves(places + 4096 + offset, 8);
+	}
+	change_in_halves(places + 4088, 8);
+	/* or else the library writes in a way that is not looked at here */
+	ck_assert(kind_of(_i)->permissions[1] == 'w' || halves > 0);
+}
+END_TEST
+
+/* Each place in a line, and both sides of a boundary of pages. */
+START_TEST(aligned_words_change_as_a_whole)
+{
+	const struct kind *kind = kind_of(_i);
+	bool is_code = kind->permissions[2] == 'x';
+	unsigned char *places;
+
+	SKIP_IF_NO_VIEW(_i);
+	SKIP_IF(is_tsan(), "machine code is no access that TSan knows");
+	places = some_memory(kind, PLACES, false);
+	for (size_t offset = 0; offset < 64; offset += is_slow() ? 40 : 8)
+		change_often(places + 4096 + offset, 8, is_code);
+	change_often(places + 4088, 8, is_code);
+	change_often(places + 2 * 4096 - 8, 8, is_code);
+	change_often(places + 2 * 4096, 8, is_code);
+	for (size_t offset = 4; offset < 64; offset += is_slow() ? 44 : 12)
+		change_often(places + 2 * 4096 + offset, 4, is_code);
+	change_often(places + 4092, 4, is_code);
+	change_often(places + 4096, 4, is_code);
+}
+END_TEST
+
+START_TEST(words_of_allocated_memory_change_as_a_whole)
+{
+	const struct kind *kind = kind_of(_i);
+	unsigned char *places;
+
+	SKIP_IF_NO_VIEW(_i);
+	SKIP_IF(is_tsan(), "machine code is no access that TSan knows");
+	places = some_memory(kind, PLACES, true);
+	change_often(places + 40, 8, kind->permissions[2] == 'x');
+	change_often(places + 4096 - 8, 8, kind->permissions[2] == 'x');
+	change_often(places + 4096 + 44, 4, kind->permissions[2] == 'x');
+}
+END_TEST
+
+/*
+ * Threads that write to one page
+ */
+
+struct hand {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	struct buffers_item *item;	/* to append to */
+	unsigned char *place;		/* that nobody else changes */
+	unsigned number;
+	const char *fault;
+};
+
+#define ROUNDS	how_many(3000, 3000)
+
+static void *change_a_word(void *context)
+{
+	struct hand *hand = context;
+	uint64_t *word = (uint64_t *)(void *)hand->place;
+
+	pthread_barrier_wait(hand->start);
+	for (uint64_t i = 1; i <= ROUNDS && !hand->fault; i++) {
+		if (buffers_overwrite(word, &i, sizeof(i)) != 0)
+			hand->fault = "a word could not be overwritten";
+		else if (__atomic_load_n(word, __ATOMIC_RELAXED) != i)
+			hand->fault = "a word was lost";
+	}
+	return NULL;
+}
+
+static void *change_odd_bytes(void *context)
+{
+	struct hand *hand = context;
+	unsigned char bytes[27];
+
+	pthread_barrier_wait(hand->start);
+	for (unsigned i = 0; i < ROUNDS && !hand->fault; i++) {
+		fill(bytes, sizeof(bytes), i);
+		if (buffers_overwrite(hand->place + 3, bytes, sizeof(bytes)) != 0)
+			hand->fault = "bytes could not be overwritten";
+		else if (memcmp(hand->place + 3, bytes, sizeof(bytes)) != 0)
+			hand->fault = "bytes were lost";
+	}
+	return NULL;
+}
+
+static void add_one(void *bytes, size_t size, void *context)
+{
+	uint64_t value;
+
+	(void)context;
+	memcpy(&value, bytes, size);
+	value++;
+	memcpy(bytes, &value, size);
+}
+
+static void *edit_a_word(void *context)
+{
+	struct hand *hand = context;
+	uint64_t *word = (uint64_t *)(void *)hand->place;
+
+	pthread_barrier_wait(hand->start);
+	for (uint64_t i = 1; i <= ROUNDS && !hand->fault; i++) {
+		if (buffers_overwrite_with(word, sizeof(*word), add_one, NULL) != 0)
+			hand->fault = "a word could not be edited";
+		else if (__atomic_load_n(word, __ATOMIC_RELAXED) != i)
+			hand->fault = "an edited word was lost";
+	}
+	return NULL;
+}
+
+static void *append_bytes(void *context)
+{
+	struct hand *hand = context;
+
+	pthread_barrier_wait(hand->start);
+	for (unsigned i = 0; i < ROUNDS && !hand->fault; i++) {
+		unsigned char byte = (unsigned char)(i % 251 + 1);
+		unsigned char *copy = buffers_append(hand->item, &byte, 1);
+
+		if (copy != hand->place + i)
+			hand->fault = "a byte could not be appended";
+		else if (*copy != byte)
+			hand->fault = "an appended byte was lost";
+	}
+	return NULL;
+}
+
+static void *(*const works[])(void *) = {
+	append_bytes, change_a_word, change_a_word, change_odd_bytes, edit_a_word,
+};
+enum { HANDS = sizeof(works) / sizeof(works[0]) };
+
+static void check_appended(const unsigned char *bytes)
+{
+	for (unsigned i = 0; i < ROUNDS; i++)
+		ck_assert_uint_eq(bytes[i], i % 251 + 1);
+}
+
+START_TEST(threads_that_write_to_one_page_lose_nothing)
+{
+	struct hand hands[HANDS] = { 0 };
+	pthread_barrier_t start;
+	struct buffers_item *item;
+	unsigned char *places;
+
+	SKIP_IF_NO_VIEW(_i);
+	SKIP_IF(is_tsan(), "neighbours that change are a race to TSan");
+	item = get_kind(kind_of(_i), 64 * KIB);
+	places = buffers_reserve(item, HANDS * 64, 4096);
+	ck_assert_ptr_nonnull(places);
+	ck_assert_int_eq(pthread_barrier_init(&start, NULL, HANDS), 0);
+	for (unsigned i = 0; i < HANDS; i++) {
+		hands[i].start = &start;
+		hands[i].item = item;
+		hands[i].place = i ? places + 64 * i : buffers_next(item);
+		ck_assert_int_eq(pthread_create(&hands[i].thread, NULL, works[i], &hands[i]), 0);
+	}
+	for (unsigned i = 0; i < HANDS; i++) {
+		pthread_join(hands[i].thread, NULL);
+		ck_assert_msg(!hands[i].fault, "%s", hands[i].fault);
+	}
+	check_appended(hands[0].place);
+	for (unsigned i = 1; i < HANDS; i++)
+		ck_assert(i == 3 || *(uint64_t *)(void *)hands[i].place == ROUNDS);
+	pthread_barrier_destroy(&start);
+}
+END_TEST
+
+/*
+ * Forked children
+ */
+
+struct turns {
+	unsigned turn;
+	unsigned char *places[2];	/* in pages of their own */
+	bool closes;			/* all descriptors, before each call */
+};
+
+/* Twenty seconds at most, for the other may have failed. */
+static bool wait_for_turn(struct turns *turns, unsigned turn)
+{
+	for (unsigned i = 0; i < 20000; i++) {
+		if (__atomic_load_n(&turns->turn, __ATOMIC_ACQUIRE) == turn)
+			return true;
+		usleep(i < 100 ? 10 : 1000);
+	}
+	return false;
+}
+
+static void end_turn(struct turns *turns)
+{
+	__atomic_add_fetch(&turns->turn, 1, __ATOMIC_RELEASE);
+}
+
+/* Files of the process's own where the library may have had descriptors before. */
+enum { DECOYS = 8, DECOY_SIZE = 64 };
+
+/* No ck_assert() from here on: Check would write to one of them. */
+static bool open_decoys(void)
+{
+	char content[DECOY_SIZE];
+
+	memset(content, 'x', sizeof(content));
+	syscall(SYS_close_range, 3, ~0u, 0);
+	for (int i = 0; i < DECOYS; i++)
+		if (memfd_create("decoy", 0) != 3 + i ||
+		    write(3 + i, content, DECOY_SIZE) != DECOY_SIZE)
+			return false;
+	return true;
+}
+
+static bool are_decoys_untouched(void)
+{
+	char content[DECOY_SIZE + 1];
+
+	for (int i = 0; i < DECOYS; i++) {
+		if (lseek(3 + i, 0, SEEK_CUR) != DECOY_SIZE ||
+		    pread(3 + i, content, sizeof(content), 0) != DECOY_SIZE)
+			return false;
+		for (size_t j = 0; j < DECOY_SIZE; j++)
+			if (content[j] != 'x')
+				return false;
+	}
+	return dup(STDOUT_FILENO) == 3 + DECOYS && close(3 + DECOYS) == 0;
+}
+
+/* One turn writes whole words here, and another odd bytes there. */
+static int write_as(struct turns *turns, uint64_t value)
+{
+	uint64_t odd[3] = { value, value, value };
+
+	STEP(!turns->closes || open_decoys());
+	STEP(buffers_overwrite(turns->places[0], &value, 8) == 0);
+	STEP(buffers_overwrite(turns->places[1] + 5, odd, sizeof(odd)) == 0);
+	STEP(!turns->closes || are_decoys_untouched());
+	return 0;
+}
+
+static bool sees(const struct turns *turns, uint64_t value)
+{
+	uint64_t odd[3] = { value, value, value };
+
+	return memcmp(turns->places[0], &value, 8) == 0 &&
+	       memcmp(turns->places[1] + 5, odd, sizeof(odd)) == 0;
+}
+
+enum { TURNS = 100 };
+
+static int take_even_turns(void *context)
+{
+	struct turns *turns = context;
+	uint64_t mine = 1000;
+
+	for (unsigned turn = 0; turn < TURNS; turn += 2) {
+		STEP(wait_for_turn(turns, turn));
+		STEP(sees(turns, mine));
+		mine = 2000 + turn;
+		STEP(write_as(turns, mine) == 0);
+		STEP(sees(turns, mine));
+		end_turn(turns);
+	}
+	return 0;
+}
+
+static int take_odd_turns(struct turns *turns)
+{
+	uint64_t mine = 1000;
+
+	for (unsigned turn = 1; turn < TURNS; turn += 2) {
+		STEP(wait_for_turn(turns, turn));
+		STEP(sees(turns, mine));
+		mine = 2000 + turn;
+		STEP(write_as(turns, mine) == 0);
+		STEP(sees(turns, mine));
+		end_turn(turns);
+	}
+	return 0;
+}
+
+static int write_in_turns(void *context)
+{
+	struct turns *turns = context;
+	int line, status;
+	pid_t child;
+
+	STEP(write_as(turns, 1000) == 0);
+	child = fork();
+	STEP(child >= 0);
+	if (child == 0)
+		_exit(take_even_turns(turns) != 0);
+	line = take_odd_turns(turns);
+	STEP(waitpid(child, &status, 0) == child);
+	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	return line;
+}
+
+static void check_turns(const struct kind *kind, bool closes, bool is_alone)
+{
+	struct turns *turns = mmap(NULL, sizeof(*turns), PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned char *memory = some_memory(kind, 4 * PAGE, is_alone);
+
+	ck_assert_ptr_ne(turns, MAP_FAILED);
+	turns->closes = closes;
+	turns->places[0] = memory + 40;
+	turns->places[1] = memory + 2 * PAGE - 16;
+	run_child(write_in_turns, turns);
+	munmap(turns, sizeof(*turns));
+}
+
+START_TEST(parent_and_child_never_see_what_the_other_writes)
+{
+	SKIP_IF_NO_VIEW(_i);
+	check_turns(kind_of(_i), false, false);
+	check_turns(kind_of(_i), false, true);
+}
+END_TEST
+
+/* Nor does the library write to files that are not its own. */
+START_TEST(descriptors_that_were_closed_are_not_used)
+{
+	SKIP_IF_NO_VIEW(_i);
+	check_turns(kind_of(_i), true, false);
+	check_turns(kind_of(_i), true, true);
+}
+END_TEST
+
+/* Another thread of the parent may hold the library's lock just then. */
+struct storm {
+	const struct kind *kind;
+	unsigned char *words;	/* one is the thread's, one each child's */
+	bool stop;
+	const char *fault;
+};
+
+static void *write_without_end(void *context)
+{
+	struct storm *storm = context;
+
+	for (uint64_t i = 1; !__atomic_load_n(&storm->stop, __ATOMIC_RELAXED); i++)
+		if (buffers_overwrite(storm->words, &i, 8) != 0 ||
+		    buffers_overwrite(storm->words + 13, &i, 7) != 0 ||
+		    memcmp(storm->words, &i, 8) != 0)
+			storm->fault = "a word of the thread was lost";
+	return NULL;
+}
+
+/* Descriptors through which the child could write to its parent; none without /proc. */
+static bool has_ways_to_parent(void)
+{
+	char path[40], target[80];
+
+	for (int i = 3; i < 64; i++) {
+		ssize_t size;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", i);
+		size = readlink(path, target, sizeof(target) - 1);
+		target[size > 0 ? size : 0] = '\0';
+		if (strncmp(target, "/memfd:reloaded-buffers", 23) == 0 ||
+		    (size > 4 && strcmp(target + size - 4, "/mem") == 0))
+			return true;
+	}
+	return false;
+}
+
+static int write_amid_the_storm(const struct storm *storm, uint64_t number)
+{
+	struct buffers_request request = { .size = 64, .flags = storm->kind->flags };
+	struct buffers_item *item = buffers_get(&request);
+	char *copy;
+
+	STEP(!has_ways_to_parent());
+	STEP(item);
+	copy = buffers_append_code(item, &number, 8);
+	STEP(copy && memcmp(copy, &number, 8) == 0);
+	STEP(buffers_overwrite(storm->words + 32, &number, 8) == 0);
+	STEP(memcmp(storm->words + 32, &number, 8) == 0);
+	STEP(buffers_overwrite(storm->words, &number, 8) == 0);
+	STEP(buffers_overwrite(storm->words + 43, &number, 5) == 0);
+	STEP(memcmp(storm->words + 43, &number, 5) == 0);
+	return 0;
+}
+
+static int fork_amid_the_storm(struct storm *storm)
+{
+	static const unsigned char zeros[32];
+
+	for (uint64_t i = 0; i < how_many(200, 200); i++) {
+		int status;
+		pid_t child = fork();
+
+		STEP(child >= 0);
+		if (child == 0)
+			_exit(write_amid_the_storm(storm, ~i) != 0);
+		STEP(waitpid(child, &status, 0) == child);
+		STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+		STEP(memcmp(storm->words + 32, zeros, sizeof(zeros)) == 0);
+	}
+	return 0;
+}
+
+static int storm_on(void *context)
+{
+	struct storm *storm = context;
+	pthread_t thread;
+	int line;
+
+	STEP(pthread_create(&thread, NULL, write_without_end, storm) == 0);
+	line = fork_amid_the_storm(storm);
+	__atomic_store_n(&storm->stop, true, __ATOMIC_RELAXED);
+	STEP(pthread_join(thread, NULL) == 0);
+	STEP(!storm->fault);
+	return line;
+}
+
+START_TEST(children_forked_amid_writes_are_on_their_own)
+{
+	struct storm storm = { .kind = kind_of(_i) };
+
+	SKIP_IF_NO_VIEW(_i);
+	SKIP_IF(is_tsan(), "it does not let children of threads go on");
+	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
+	storm.words = some_memory(kind_of(_i), 4096, false);
+	run_child(storm_on, &storm);
+}
+END_TEST
+
+struct held {
+	const struct kind *kind;
+	struct buffers_item *item;
+};
+
+static int use_held_item(void *context)
+{
+	const struct held *held = context;
+	char *base = buffers_base(held->item);
+	char *other;
+
+	STEP(buffers_append(held->item, "child", 5) == base + 6);
+	STEP(memcmp(base, "parentchild", 12) == 0);
+	STEP(buffers_overwrite(base, "PARENT", 6) == 0);
+	buffers_release(held->item);
+	other = buffers_append_code(get_kind(held->kind, 100), "new", 3);
+	STEP(other);
+	STEP(other < base || other >= base + 64 * KIB);
+	STEP(memcmp(base, "PARENTchild", 12) == 0);
+	return 0;
+}
+
+START_TEST(held_item_is_the_childs_own_copy)
+{
+	struct held held;
+	char *base;
+
+	SKIP_IF_NO_VIEW(_i);
+	held = (struct held){ kind_of(_i), get_kind(kind_of(_i), 64 * KIB) };
+	base = buffers_append(held.item, "parent", 6);
+	ck_assert_ptr_nonnull(base);
+	run_child(use_held_item, &held);
+	ck_assert_mem_eq(base, "parent\0\0\0\0\0", 12);
+	ck_assert_ptr_eq(buffers_append(held.item, "rest", 4), base + 6);
+	ck_assert_mem_eq(base, "parentrest", 11);
+}
+END_TEST
+
+static void add_users(Suite *suite)
+{
+	TCase *whole = tcase_create("whole");
+	TCase *children = tcase_create("children");
+
+	tcase_set_timeout(whole, 120);
+#ifdef HAVE_CODE
+	tcase_add_loop_test(whole, code_is_appended_called_and_changed, 0, VIEWS);
+#endif
+	tcase_add_loop_test(whole, aligned_words_change_as_a_whole, 0, VIEWS);
+	tcase_add_loop_test(whole, words_change_as_a_whole_though_the_kernel_writes_halves,
+			    0, VIEWS);
+	tcase_add_loop_test(whole, words_of_allocated_memory_change_as_a_whole, 0, VIEWS);
+	tcase_add_loop_test(whole, threads_that_write_to_one_page_lose_nothing, 0, VIEWS);
+	suite_add_tcase(suite, whole);
+
+	tcase_set_tags(children, "fork");
+	tcase_set_timeout(children, 60);
+	tcase_add_loop_test(children, parent_and_child_never_see_what_the_other_writes, 0, VIEWS);
+	tcase_add_loop_test(children, descriptors_that_were_closed_are_not_used, 0, VIEWS);
+	tcase_add_loop_test(children, children_forked_amid_writes_are_on_their_own, 0, VIEWS);
+	tcase_add_loop_test(children, held_item_is_the_childs_own_copy, 0, VIEWS);
+	suite_add_tcase(suite, children);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("api-changes");
+
+	add_users(suite);
+	return run_suite(suite);
+}

@@ -1,0 +1,757 @@
+/* SPDX-License-Identifier: MIT */
+/* api-wx.c: no memory that is writable and executable, whatever the system forbids or lacks */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support/code.h"
+#include "support/restrict.h"
+#include "support/support.h"
+#include "support/maps-watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+
+/*
+ * What systems forbid
+ */
+
+static bool forbid_nothing(void)
+{
+	return true;
+}
+
+static bool forbid_by_filter(void)
+{
+	return refuse_written_code(EPERM);
+}
+
+static bool forbid_as_systemd(void)
+{
+	return refuse_new_code(EPERM);
+}
+
+static bool forbid_by_both(void)
+{
+	return refuse_exec_gain() && refuse_written_code(EACCES);
+}
+
+static bool forbid_all(void)
+{
+	return refuse_exec_gain() && refuse_new_code(EACCES);
+}
+
+static const struct {
+	const char *name;
+	bool (*impose)(void);
+	bool is_denying;
+} policies[] = {
+	{ "no policy", forbid_nothing, false },
+	{ "PR_SET_MDWE", refuse_exec_gain, true },
+	{ "a filter of W+X", forbid_by_filter, true },
+	{ "MemoryDenyWriteExecute=", forbid_as_systemd, true },
+	{ "PR_SET_MDWE and a filter of W+X", forbid_by_both, true },
+	{ "PR_SET_MDWE and MemoryDenyWriteExecute=", forbid_all, true },
+};
+enum { POLICIES = sizeof(policies) / sizeof(policies[0]) };
+
+/*
+ * What they lack
+ */
+
+static bool lack_nothing(void)
+{
+	return true;
+}
+
+static struct rlimit descriptors, file_size;
+
+/* set_limit() is no good: Check itself writes to a file. */
+static bool lower_limit(unsigned resource, struct rlimit *before)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, before) != 0)
+		return false;
+	limit = *before;
+	limit.rlim_cur = 0;
+	return setrlimit(resource, &limit) == 0;
+}
+
+static bool lack_descriptors(void)
+{
+	return lower_limit(RLIMIT_NOFILE, &descriptors);
+}
+
+static bool lack_file_size(void)
+{
+	return lower_limit(RLIMIT_FSIZE, &file_size);
+}
+
+static bool lack_memfd(void)
+{
+	return refuse(SYS_memfd_create, ENOSYS);
+}
+
+static bool lack_proc_and_memfd(void)
+{
+	return hide_proc() && lack_memfd();
+}
+
+static bool lack_proc_and_descriptors(void)
+{
+	return hide_proc() && lack_descriptors();
+}
+
+static bool lack_proc_and_file_size(void)
+{
+	return hide_proc() && lack_file_size();
+}
+
+/* Then /proc/self is root's. */
+static bool lack_own_proc(void)
+{
+	return prctl(PR_SET_DUMPABLE, 0) == 0;
+}
+
+static bool lack_reading(void)
+{
+	return refuse(SYS_process_vm_readv, ENOSYS);
+}
+
+/* Nor does Linux before 6.11 have them. */
+static bool lack_queries(void)
+{
+	return refuse(SYS_ioctl, ENOTTY);
+}
+
+static bool lack_moving(void)
+{
+	return refuse(SYS_mremap, EPERM);
+}
+
+/* As where the kernel does not let anybody write so (proc_mem.force_override=). */
+static bool lack_writing(void)
+{
+	return refuse(SYS_pwrite64, EIO) && refuse(SYS_pwritev, EIO) &&
+	       refuse(SYS_pwritev2, EIO);
+}
+
+/* False for a user who has no name in a namespace of its own. */
+static bool make_false_directories(void)
+{
+	if (!hide_proc())
+		return false;
+	if (mkdir("/proc/self", 0755) == 0 && mkdir("/proc/thread-self", 0755) == 0)
+		return true;
+	printf("skipped: %s: %s\n", __func__, strerror(errno));
+	return false;
+}
+
+/* What is written to these is taken, and memory stays as it is. */
+static bool have_false_files(void)
+{
+	return make_false_directories() && mknod("/proc/self/mem", S_IFREG | 0666, 0) == 0 &&
+	       mknod("/proc/thread-self/mem", S_IFREG | 0666, 0) == 0;
+}
+
+static bool have_links_to_nothing(void)
+{
+	return make_false_directories() && symlink("/dev/null", "/proc/self/mem") == 0 &&
+	       symlink("/dev/null", "/proc/thread-self/mem") == 0;
+}
+
+enum outcome {
+	WORKS,
+	MAY_FAIL,	/* with ENOMEM or EACCES */
+	IS_CLOSED,	/* EACCES */
+};
+
+static const struct lack {
+	const char *name;
+	bool (*impose)(void);
+	enum outcome outcome;
+	bool is_without_proc;
+} lacks[] = {
+	{ "nothing", lack_nothing, WORKS, false },
+	{ "/proc", hide_proc, WORKS, true },
+	{ "descriptors", lack_descriptors, MAY_FAIL, false },
+	{ "room for files", lack_file_size, WORKS, false },
+	{ "memfd_create()", lack_memfd, WORKS, false },
+	{ "/proc and memfd_create()", lack_proc_and_memfd, IS_CLOSED, true },
+	{ "/proc and descriptors", lack_proc_and_descriptors, MAY_FAIL, true },
+	{ "/proc and room for files", lack_proc_and_file_size, MAY_FAIL, true },
+	{ "a /proc/self of its own", lack_own_proc, WORKS, false },
+	{ "process_vm_readv()", lack_reading, WORKS, false },
+	{ "PROCMAP_QUERY", lack_queries, WORKS, false },
+	{ "mremap()", lack_moving, MAY_FAIL, false },
+	{ "pwrite()", lack_writing, MAY_FAIL, false },
+	{ "a true /proc", have_false_files, MAY_FAIL, true },
+	{ "a true /proc/self/mem", have_links_to_nothing, MAY_FAIL, true },
+};
+enum { LACKS = sizeof(lacks) / sizeof(lacks[0]), SCENES = POLICIES * LACKS };
+
+struct scene {
+	int number;
+	enum outcome outcome;
+	struct watch watch;
+};
+
+#define SKIP_IF_NO_SCENE(number)							\
+	do {										\
+		SKIP_IF(lacks[(number) / POLICIES].is_without_proc &&			\
+			(is_asan() || is_tsan()),					\
+			"the sanitizer's runtime reads /proc itself");			\
+		SKIP_IF((number) >= POLICIES && is_emulated(),				\
+			"the emulator lacks it, too");					\
+	} while (0)
+
+/* Whether it ended as it may here, and left errno alone when it was done. */
+static bool has_ended_well(const struct scene *scene, bool is_done)
+{
+	if (is_done)
+		return scene->outcome != IS_CLOSED && errno == 1234;
+	return (scene->outcome != WORKS && errno == EACCES) ||
+	       (scene->outcome == MAY_FAIL && errno == ENOMEM);
+}
+
+/*
+ * Everything that writes, with a look at all mappings after each step
+ */
+
+/* Memory to write, what it should hold, and the permissions it should have. */
+struct place {
+	unsigned char *start;
+	size_t size;
+	const char *permissions;
+	unsigned char expected[32 << 10];
+};
+
+/* Bytes are where they should be, executable, and never writable. */
+static int look_around(const struct scene *scene, const struct place *place)
+{
+	STEP(watch_is_mapped_and_nothing_both(&scene->watch, place->start, place->size,
+					      place->permissions));
+	STEP(memcmp(place->start, place->expected, place->size) == 0);
+	return 0;
+}
+
+static int overwrite_at(const struct scene *scene, struct place *place, size_t at,
+			const void *bytes, size_t size)
+{
+	bool is_done;
+
+	errno = 1234;
+	is_done = buffers_overwrite(place->start + at, bytes, size) == 0;
+	STEP(has_ended_well(scene, is_done));
+	if (is_done)
+		memcpy(place->expected + at, bytes, size);
+	return look_around(scene, place);
+}
+
+static void turn_over(void *bytes_, size_t size, void *context)
+{
+	unsigned char *bytes = bytes_;
+
+	(void)context;
+	for (size_t i = 0; i < size; i++)
+		bytes[i] ^= 0x5a;
+}
+
+static int edit_at(const struct scene *scene, struct place *place, size_t at, size_t size)
+{
+	bool is_done;
+
+	errno = 1234;
+	is_done = buffers_overwrite_with(place->start + at, size, turn_over, NULL) == 0;
+	STEP(has_ended_well(scene, is_done));
+	if (is_done)
+		turn_over(place->expected + at, size, NULL);
+	return look_around(scene, place);
+}
+
+/* Where the emulator may execute what was there before, calls tell nothing. */
+static bool returns(const void *code, uint32_t number)
+{
+	return !can_replace_code() || call_code(code) == number;
+}
+
+static int call_at(const struct scene *scene, struct place *place, size_t at, uint32_t number)
+{
+	struct code code = code_of(number);
+	uint32_t word;
+
+	STEP(overwrite_at(scene, place, at, code.bytes, CODE_SIZE) == 0);
+	if (memcmp(place->start + at, code.bytes, CODE_SIZE) != 0 ||
+	    place->permissions[2] != 'x')
+		return 0;
+	STEP(returns(place->start + at, number));
+	number++;
+	word = word_of_code(number);
+	STEP(overwrite_at(scene, place, at + CODE_WORD, &word, 4) == 0);
+	STEP(read_code(place->start + at) != number || returns(place->start + at, number));
+	return 0;
+}
+
+static int change_everywhere(const struct scene *scene, struct place *place)
+{
+	unsigned char bytes[3 * 4096];
+
+	memset(bytes, 0x77, sizeof(bytes));
+	STEP(call_at(scene, place, 8, 100) == 0);
+	STEP(call_at(scene, place, 16, 101) == 0);
+	STEP(call_at(scene, place, 4099, 102) == 0);
+	STEP(call_at(scene, place, 4096 - 8, 103) == 0);
+	STEP(overwrite_at(scene, place, 4, bytes, 4) == 0);
+	STEP(overwrite_at(scene, place, 8192, bytes, 8) == 0);
+	STEP(overwrite_at(scene, place, 101, bytes, 1) == 0);
+	STEP(overwrite_at(scene, place, 4090, bytes, 13) == 0);
+	STEP(overwrite_at(scene, place, 777, bytes, sizeof(bytes)) == 0);
+	STEP(edit_at(scene, place, 64, 8) == 0);
+	STEP(edit_at(scene, place, 4093, 7) == 0);
+	STEP(edit_at(scene, place, 3000, 6000) == 0);
+	return 0;
+}
+
+static bool is_code(const void *bytes)
+{
+	struct code code = code_of(read_code(bytes));
+
+	return memcmp(bytes, code.bytes, CODE_SIZE) == 0;
+}
+
+static int append_at_end(const struct scene *scene, struct buffers_item *item,
+			 const struct place *place, const void *bytes, size_t size)
+{
+	void *next = buffers_next(item);
+	size_t remaining = buffers_remaining(item);
+	void *copy;
+
+	errno = 1234;
+	copy = buffers_append_code(item, bytes, size);
+	STEP(has_ended_well(scene, copy));
+	STEP(!copy || (copy == next && memcmp(copy, bytes, size) == 0));
+	STEP(buffers_next(item) == (char *)next + (copy ? size : 0));
+	STEP(buffers_remaining(item) == remaining - (copy ? size : 0));
+	if (copy && is_code(copy) && place->permissions[2] == 'x')
+		STEP(returns(copy, read_code(copy)));
+	return look_around(scene, place);
+}
+
+static int append_everything(const struct scene *scene, struct buffers_item *item,
+			     const struct place *place)
+{
+	unsigned char bytes[10000];
+
+	memset(bytes, 0x66, sizeof(bytes));
+	for (unsigned i = 0; i < 3; i++) {
+		struct code code = code_of(i + 1000);
+
+		STEP(append_at_end(scene, item, place, code.bytes, CODE_SIZE) == 0);
+		STEP(append_at_end(scene, item, place, bytes, 1) == 0);
+		STEP(append_at_end(scene, item, place, code.bytes, CODE_SIZE) == 0);
+		STEP(append_at_end(scene, item, place, bytes, 8) == 0);
+		STEP(append_at_end(scene, item, place, bytes, sizeof(bytes)) == 0);
+	}
+	return 0;
+}
+
+static void set_place(struct place *place, unsigned char *start, const char *permissions)
+{
+	place->start = start;
+	place->size = 16 * KIB;
+	place->permissions = permissions;
+	memset(place->expected, 0, sizeof(place->expected));
+}
+
+/* Gets, reserves, changes, appends. */
+static int use_item(const struct scene *scene, struct buffers_item *item, const char *permissions)
+{
+	struct place place;
+	unsigned char *room;
+
+	STEP(item);
+	room = buffers_reserve(item, 16 * KIB, 4096);
+	STEP(room);
+	set_place(&place, room, permissions);
+	STEP(look_around(scene, &place) == 0);
+	STEP(change_everywhere(scene, &place) == 0);
+	STEP(append_everything(scene, item, &place) == 0);
+	return 0;
+}
+
+static int use_buffers(const struct scene *scene, unsigned flags, const char *permissions)
+{
+	struct buffers_request request = { .size = 80 * KIB, .flags = flags };
+	struct buffers_item *item;
+
+	errno = 1234;
+	item = buffers_get(&request);
+	STEP(item && errno == 1234);
+	STEP(use_item(scene, item, permissions) == 0);
+	buffers_release(item);
+	request.size = 64;
+	item = buffers_get(&request);
+	STEP(item && buffers_append(item, "", 0));
+	return 0;
+}
+
+static int use_allocated(const struct scene *scene, unsigned flags, const char *permissions)
+{
+	struct buffers_request request = { .size = 16 * KIB, .flags = flags };
+	struct place place;
+	size_t allocated;
+	unsigned char *memory;
+
+	errno = 1234;
+	memory = buffers_alloc(&request, &allocated);
+	STEP(memory && errno == 1234);
+	set_place(&place, memory, permissions);
+	STEP(look_around(scene, &place) == 0);
+	STEP(change_everywhere(scene, &place) == 0);
+	STEP(buffers_free(memory, allocated) == 0);
+	STEP(errno == 1234 || scene->outcome != WORKS);
+	return 0;
+}
+
+/*
+ * Arenas
+ */
+
+struct relay {
+	struct buffers_arena *arena;
+	unsigned char *parents;		/* memory that the parent wrote */
+	bool is_shared;
+	unsigned char *copy;		/* what the child appended, if it could */
+};
+
+static int go_on_in_child(const struct scene *scene, struct relay *relay)
+{
+	struct code code = code_of(4321);
+	struct buffers_item *item = buffers_arena_get(relay->arena, 64, 8);
+	bool is_done;
+
+	STEP(item);
+	errno = 1234;
+	relay->copy = buffers_append_code(item, code.bytes, CODE_SIZE);
+	STEP(has_ended_well(scene, relay->copy));
+	buffers_release(item);
+	if (relay->is_shared)
+		return 0;
+	errno = 1234;
+	is_done = buffers_overwrite(relay->parents, code.bytes, CODE_SIZE) == 0;
+	STEP(has_ended_well(scene, is_done));
+	STEP(!is_done || memcmp(relay->parents, code.bytes, CODE_SIZE) == 0);
+	return 0;
+}
+
+static int fork_and_wait(const struct scene *scene, struct relay *relay)
+{
+	int status;
+	pid_t child = fork();
+
+	STEP(child >= 0);
+	if (child == 0)
+		_exit(go_on_in_child(scene, relay) != 0);
+	STEP(waitpid(child, &status, 0) == child);
+	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	return 0;
+}
+
+/* What a child does is seen, and called, if the arena is shared, and else is not. */
+static int use_arena_in_child(const struct scene *scene, struct buffers_arena *arena,
+			      const struct place *place, bool is_shared)
+{
+	struct relay *relay = mmap(NULL, sizeof(*relay), PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	STEP(relay != MAP_FAILED);
+	*relay = (struct relay){ arena, place->start, is_shared, NULL };
+	STEP(fork_and_wait(scene, relay) == 0);
+	STEP(look_around(scene, place) == 0);
+	if (relay->copy && is_shared) {
+		STEP(read_code(relay->copy) == 4321);
+		STEP(place->permissions[2] != 'x' || returns(relay->copy, 4321));
+	}
+	return munmap(relay, sizeof(*relay));
+}
+
+static int use_made_arena(const struct scene *scene, struct buffers_arena *arena,
+			  const char *permissions)
+{
+	struct buffers_item *item = buffers_arena_get(arena, 80 * KIB, 4096);
+	struct place place;
+	unsigned char *room;
+
+	STEP(use_item(scene, item, permissions) == 0);
+	buffers_release(item);
+	item = buffers_arena_get(arena, 20 * KIB, 4096);
+	STEP(item);
+	room = buffers_reserve(item, 16 * KIB, 4096);
+	STEP(room);
+	set_place(&place, room, permissions);
+	STEP(call_at(scene, &place, 0, 11) == 0);
+	buffers_release(item);
+	STEP(use_arena_in_child(scene, arena, &place, permissions[3] == 's') == 0);
+	return buffers_arena_destroy(arena);
+}
+
+static bool can_share;	/* found before anything is forbidden */
+
+static int use_arena(const struct scene *scene, unsigned flags, const char *permissions)
+{
+	struct buffers_request window = { .size = 512 * KIB };
+	struct buffers_arena *arena;
+
+	if ((flags & BUFFERS_ARENA_FORK_SHARED) && (!can_share || !can_map_twice()))
+		return 0;	/* then it cannot be had, or written */
+	errno = 1234;
+	arena = buffers_arena_create(&window, flags);
+	STEP(arena && errno == 1234);
+	return use_made_arena(scene, arena, permissions);
+}
+
+/*
+ * The scenes
+ */
+
+/* False where this cannot be had; then it says so, if need be. */
+static bool impose(int number)
+{
+	if (!lacks[number / POLICIES].impose())
+		return false;
+	if (policies[number % POLICIES].impose())
+		return true;
+	printf("skipped: %s\n", policies[number % POLICIES].name);
+	return false;
+}
+
+static bool set_scene(struct scene *scene, int number)
+{
+	scene->number = number;
+	scene->outcome = lacks[number / POLICIES].outcome;
+	ck_assert(watch_open(&scene->watch));
+	return impose(number);
+}
+
+/* What is writable is never the worse for it. */
+static struct scene as_if_nothing_lacked(const struct scene *scene)
+{
+	struct scene other = *scene;
+
+	other.outcome = WORKS;
+	return other;
+}
+
+static int use_memory(const struct scene *scene)
+{
+	struct scene plain = as_if_nothing_lacked(scene);
+
+	STEP(use_buffers(scene, BUFFERS_WX, "r-xp") == 0);
+	STEP(use_allocated(scene, BUFFERS_WX, "r-xp") == 0);
+	STEP(use_buffers(&plain, BUFFERS_NOEXEC, "rw-p") == 0);
+	STEP(use_allocated(&plain, BUFFERS_NOEXEC, "rw-p") == 0);
+	STEP(use_buffers(&plain, BUFFERS_NOEXEC | BUFFERS_WX, "rw-p") == 0);
+	return 0;
+}
+
+static int use_arenas(const struct scene *scene)
+{
+	struct scene plain = as_if_nothing_lacked(scene);
+	struct scene shared = *scene;
+
+	if (shared.outcome == IS_CLOSED)	/* to private memory only */
+		shared.outcome = WORKS;
+	STEP(use_arena(scene, BUFFERS_WX, "r-xp") == 0);
+	STEP(use_arena(&shared, BUFFERS_WX | BUFFERS_ARENA_FORK_SHARED, "r-xs") == 0);
+	STEP(use_arena(&plain, BUFFERS_NOEXEC, "rw-p") == 0);
+	STEP(use_arena(&plain, BUFFERS_NOEXEC | BUFFERS_ARENA_FORK_SHARED, "rw-s") == 0);
+	return 0;
+}
+
+static int use_all(const struct scene *scene)
+{
+	STEP(use_memory(scene) == 0);
+	return use_arenas(scene);
+}
+
+static int count_default(const struct buffers_info *info, void *count)
+{
+	*(unsigned *)count += info->flags == 0;
+	return 0;
+}
+
+static int find_denied(void)
+{
+	struct buffers_request request = { .size = 1 };
+	size_t allocated = 77;
+	unsigned count = 0;
+
+	errno = 0;
+	STEP(!buffers_get(&request) && errno == EACCES);
+	errno = 0;
+	STEP(!buffers_alloc(&request, &allocated) && errno == EACCES);
+	STEP(allocated == 77);
+	errno = 0;
+	STEP(!buffers_arena_create(&request, 0) && errno == EACCES);
+	errno = 0;
+	STEP(!buffers_arena_create(&request, BUFFERS_ARENA_FORK_SHARED) && errno == EACCES);
+	STEP(buffers_walk(count_default, &count) == 0);
+	STEP(count == 0);
+	return 0;
+}
+
+/* Only now is there memory that is writable and executable, if it may be. */
+static int use_default(int number)
+{
+	struct buffers_request request = { .size = 100 };
+	struct code code = code_of(55);
+	struct buffers_item *item;
+	void *copy;
+
+	if (policies[number % POLICIES].is_denying)
+		return find_denied();
+	item = buffers_get(&request);
+	STEP(item);
+	copy = buffers_append_code(item, code.bytes, CODE_SIZE);
+	STEP(copy && returns(copy, 55));
+	return 0;
+}
+
+static bool raise_limits(void)
+{
+	return (!descriptors.rlim_cur || setrlimit(RLIMIT_NOFILE, &descriptors) == 0) &&
+	       (!file_size.rlim_cur || setrlimit(RLIMIT_FSIZE, &file_size) == 0);
+}
+
+static int play_scene(void *number)
+{
+	struct scene scene;
+
+	if (!set_scene(&scene, *(int *)number))
+		return 0;
+	STEP(!watch_sees_written_code(&scene.watch));
+	STEP(watch_start(&scene.watch));
+	STEP(use_all(&scene) == 0);
+	STEP(!watch_stop(&scene.watch));
+	return use_default(*(int *)number);
+}
+
+/* Where lines are counted, the counts are written to files in the end. */
+static int play(void *number)
+{
+	int line = play_scene(number);
+
+	STEP(raise_limits());
+	return line;
+}
+
+START_TEST(wx_and_noexec_memory_is_had_and_written_and_the_default_is_eacces)
+{
+	SKIP_IF_NO_SCENE(_i);
+	run_child(play, &_i);
+}
+END_TEST
+
+/* What failed for lack of something works as soon as that is back. */
+static int play_and_recover(void *number)
+{
+	struct scene scene, plain;
+
+	if (!set_scene(&scene, *(int *)number)) {
+		STEP(raise_limits());	/* or else why cannot be written to a file */
+		return 0;
+	}
+	STEP(use_all(&scene) == 0);
+	STEP(raise_limits());
+	plain = as_if_nothing_lacked(&scene);
+	return use_all(&plain);
+}
+
+START_TEST(lack_that_ends_is_forgotten)
+{
+	static const unsigned char ending[] = { 2, 3, 6, 7 };
+	int number = ending[_i / POLICIES] * POLICIES + _i % POLICIES;
+
+	SKIP_IF_NO_SCENE(number);
+	run_child(play_and_recover, &number);
+}
+END_TEST
+
+/*
+ * Several at once
+ */
+
+enum { THREADS = 3 };
+
+static void *use_all_once(void *scene)
+{
+	static int done;
+
+	if (is_tsan())	/* which takes what mremap() made for what was there before */
+		return use_memory(scene) == 0 ? &done : NULL;
+	return use_all(scene) == 0 ? &done : NULL;
+}
+
+static int play_by_threads(void *number)
+{
+	pthread_t threads[THREADS];
+	struct scene scenes[THREADS];
+	struct watch watch;
+	void *result;
+
+	STEP(watch_open(&watch));
+	for (unsigned i = 0; i < THREADS; i++)
+		STEP(watch_open(&scenes[i].watch));
+	if (!impose(*(int *)number))
+		return 0;
+	STEP(watch_start(&watch));
+	for (unsigned i = 0; i < THREADS; i++) {
+		scenes[i].outcome = WORKS;
+		STEP(pthread_create(&threads[i], NULL, use_all_once, &scenes[i]) == 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		STEP(pthread_join(threads[i], &result) == 0 && result);
+	STEP(!watch_stop(&watch));
+	return 0;
+}
+
+START_TEST(threads_at_work_make_no_memory_writable_and_executable)
+{
+	SKIP_IF_NO_SCENE(_i);
+	SKIP_IF(is_emulated(), "an emulator's list misses what others map meanwhile");
+	run_child(play_by_threads, &_i);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("api-wx");
+	TCase *scenes = tcase_create("scenes");
+	TCase *threads = tcase_create("threads");
+
+	can_share = can_tell_the_dead();
+	tcase_set_tags(scenes, "fork");
+	tcase_set_timeout(scenes, 60);
+	tcase_add_loop_test(scenes,
+			    wx_and_noexec_memory_is_had_and_written_and_the_default_is_eacces,
+			    0, SCENES);
+	tcase_add_loop_test(scenes, lack_that_ends_is_forgotten, 0, 4 * POLICIES);
+	suite_add_tcase(suite, scenes);
+
+	tcase_set_tags(threads, "fork");
+	tcase_set_timeout(threads, 60);
+	tcase_add_loop_test(threads, threads_at_work_make_no_memory_writable_and_executable,
+			    0, 2 * POLICIES);
+	suite_add_tcase(suite, threads);
+	return run_suite(suite);
+}

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/* arena-records.c: what many processes append to an arena, and what is there in the end */
+
+#include "config.h"
+#include "support/arena-records.h"
+#include "support/code.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#if CAN_FORK
+# include <unistd.h>
+#endif
+
+struct header {
+	uint32_t sequence, writer, size;
+	uint32_t sum;		/* of the others, and the seed of the bytes that follow */
+};
+_Static_assert(sizeof(struct header) == RECORD_LEAST, "the least record is its header");
+
+/* More entries, for room that is left when the log is full of records. */
+enum { SPARE = 100000 };
+
+struct record_log *record_log_new(size_t most, bool is_shared)
+{
+	size_t size = sizeof(struct record_log) + (most + SPARE) * sizeof(struct record_entry);
+	struct record_log *log = map_memory(size, is_shared);
+
+	log->most = most;
+	return log;
+}
+
+static size_t count_begun(const struct record_log *log)
+{
+	return __atomic_load_n(&log->count, __ATOMIC_RELAXED);
+}
+
+bool record_log_is_full(const struct record_log *log)
+{
+	return count_begun(log) >= log->most;
+}
+
+/* Some that found no place may have counted, too. */
+static size_t count_entries(const struct record_log *log)
+{
+	size_t count = count_begun(log);
+
+	return count < log->most + SPARE ? count : log->most + SPARE;
+}
+
+void record_log_clear(struct record_log *log)
+{
+	memset(log->entries, 0, count_entries(log) * sizeof(log->entries[0]));
+	log->count = 0;
+}
+
+size_t record_size(uint64_t *random)
+{
+	size_t most = random_below(random, 50) ? 200 : RECORD_MOST - RECORD_LEAST;
+
+	return RECORD_LEAST + random_below(random, most + 1);
+}
+
+static uint32_t sum_of(const struct header *header)
+{
+	uint64_t mix = ((uint64_t)header->sequence << 32 | header->writer) + header->size;
+
+	return (uint32_t)next_random(&mix);
+}
+
+static void make_bytes(unsigned char *bytes, uint32_t sequence, const struct record_entry *entry)
+{
+	struct header header = { sequence, entry->writer, entry->size, 0 };
+	uint64_t random;
+
+	header.sum = sum_of(&header);
+	random = header.sum;
+	memcpy(bytes, &header, sizeof(header));
+	for (size_t at = sizeof(header); at < entry->size; at += sizeof(uint64_t)) {
+		uint64_t word = next_random(&random);
+		size_t left = entry->size - at;
+
+		memcpy(bytes + at, &word, left < sizeof(word) ? left : sizeof(word));
+	}
+}
+
+static struct code make_code(uint32_t sequence)
+{
+	return code_of(sequence % CODE_NUMBERS);
+}
+
+bool record_has_code(void)
+{
+#ifdef HAVE_CODE
+	return true;
+#else
+	return false;
+#endif
+}
+
+/* NULL: the log is full */
+static struct record_entry *begin(struct record_log *log, enum record_kind kind, unsigned writer,
+				  size_t size)
+{
+	size_t limit = log->most + (kind == RECORD_ROOM ? SPARE : 0);
+	struct record_entry *entry;
+	size_t sequence;
+
+	if (count_begun(log) >= limit)
+		return NULL;
+	sequence = __atomic_fetch_add(&log->count, 1, __ATOMIC_RELAXED);
+	if (sequence >= limit)
+		return NULL;
+	entry = &log->entries[sequence];
+	entry->writer = writer;
+	entry->kind = kind;
+	__atomic_store_n(&entry->size, (uint32_t)size, __ATOMIC_RELEASE);
+	return entry;
+}
+
+static void *finish(struct record_entry *entry, void *address)
+{
+	if (address)
+		__atomic_store_n(&entry->address, (uintptr_t)address, __ATOMIC_RELEASE);
+	else
+		__atomic_store_n(&entry->size, 0, __ATOMIC_RELEASE);
+	return address;
+}
+
+void *record_append(struct record_log *log, struct buffers_item *item, unsigned writer,
+		    size_t size)
+{
+	struct record_entry *entry = begin(log, RECORD_BYTES, writer, size);
+	unsigned char bytes[RECORD_MOST];
+
+	if (!entry)
+		return NULL;
+	make_bytes(bytes, (uint32_t)(entry - log->entries), entry);
+	return finish(entry, buffers_append(item, bytes, size));
+}
+
+void *record_append_code(struct record_log *log, struct buffers_item *item, unsigned writer)
+{
+	uintptr_t next = (uintptr_t)buffers_next(item);
+	size_t skipped = -next % CODE_ALIGNMENT;
+	struct record_entry *entry;
+	struct code code;
+
+	if (skipped && !record_reserve(log, item, writer, skipped))
+		return NULL;
+	entry = begin(log, RECORD_CODE, writer, CODE_LEAST);
+	if (!entry)
+		return NULL;
+	code = make_code((uint32_t)(entry - log->entries));
+	return finish(entry, record_has_code() ? buffers_append_code(item, code.bytes, CODE_LEAST) :
+		      NULL);
+}
+
+void *record_reserve(struct record_log *log, struct buffers_item *item, unsigned writer,
+		     size_t size)
+{
+	struct record_entry *entry = begin(log, RECORD_ROOM, writer, size);
+
+	return entry ? finish(entry, buffers_reserve(item, size, 1)) : NULL;
+}
+
+static uintptr_t address_of(const struct record_entry *entry)
+{
+	return __atomic_load_n(&entry->address, __ATOMIC_ACQUIRE);
+}
+
+bool record_call(const struct record_log *log, size_t sequence)
+{
+	uintptr_t address = address_of(&log->entries[sequence]);
+
+	if (!record_has_code() || log->entries[sequence].kind != RECORD_CODE || !address)
+		return false;
+	return call_code((const void *)address) == sequence % CODE_NUMBERS;
+}
+
+static bool reserve_all_by(struct record_log *log, struct buffers_arena *arena, size_t size)
+{
+	struct buffers_item *item;
+
+	while ((item = buffers_arena_get(arena, size, 1))) {
+		bool is_noted = record_reserve(log, item, UINT32_MAX, buffers_remaining(item));
+
+		buffers_release(item);
+		if (!is_noted)
+			return false;
+	}
+	return errno == ENOSPC;
+}
+
+/* Not byte by byte at once: a large window would have many items. */
+bool record_fill_up(struct record_log *log, struct buffers_arena *arena)
+{
+	for (size_t size = (size_t)1 << 30; size; size >>= 10)
+		if (!reserve_all_by(log, arena, size))
+			return false;
+	errno = 0;
+	return !buffers_arena_get(arena, 1, 0) && errno == ENOSPC;
+}
+
+/*
+ * Reading it back
+ */
+
+static bool is_whole(const struct record_log *log, const struct record_entry *entry,
+		     uintptr_t address)
+{
+	uint32_t sequence = (uint32_t)(entry - log->entries);
+	unsigned char bytes[RECORD_MOST];
+	struct code code;
+
+	if (entry->kind == RECORD_ROOM)
+		return true;
+	if (entry->kind == RECORD_CODE) {
+		code = make_code(sequence);
+		return memcmp((const void *)address, code.bytes, entry->size) == 0;
+	}
+	make_bytes(bytes, sequence, entry);
+	return memcmp((const void *)address, bytes, entry->size) == 0;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	uintptr_t one = address_of(*(struct record_entry *const *)a);
+	uintptr_t two = address_of(*(struct record_entry *const *)b);
+
+	return (one > two) - (one < two);
+}
+
+/* What was finished by now, ordered by address. */
+static const struct record_entry **list_finished(const struct record_log *log, size_t *count)
+{
+	size_t amount = count_entries(log);
+	const struct record_entry **list = malloc((amount + 1) * sizeof(*list));
+
+	ck_assert_ptr_nonnull(list);
+	*count = 0;
+	for (size_t i = 0; i < amount; i++)
+		if (address_of(&log->entries[i]))
+			list[(*count)++] = &log->entries[i];
+	qsort(list, *count, sizeof(*list), by_address);
+	return list;
+}
+
+__attribute__((__format__(__printf__, 1, 2)))
+static const char *fault(const char *format, ...)
+{
+	static char text[200];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	fprintf(stderr, "%s\n", text);
+	return text;
+}
+
+static const char *check_list(const struct record_log *log, const struct record_entry **list,
+			      size_t count)
+{
+	uintptr_t end = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		uintptr_t address = address_of(list[i]);
+
+		if (address < end)
+			return fault("record %td of writer %u begins within another",
+				     list[i] - log->entries, list[i]->writer);
+		if (!is_whole(log, list[i], address))
+			return fault("record %td of writer %u is not whole",
+				     list[i] - log->entries, list[i]->writer);
+		end = address + list[i]->size;
+	}
+	return NULL;
+}
+
+const char *record_check(const struct record_log *log)
+{
+	size_t count;
+	const struct record_entry **list = list_finished(log, &count);
+	const char *wrong = check_list(log, list, count);
+
+	free(list);
+	return wrong;
+}
+
+static bool is_unfinished(const struct record_log *log, uint32_t sequence, enum record_kind kind,
+			  uintptr_t address, size_t room)
+{
+	const struct record_entry *entry;
+
+	if (sequence >= count_entries(log))
+		return false;
+	entry = &log->entries[sequence];
+	return entry->kind == (uint32_t)kind && entry->size && entry->size <= room &&
+	       !entry->address && is_whole(log, entry, address);
+}
+
+/* The size of the record there, whose writer did not live to note it; 0: there is none. */
+static size_t unfinished_size(const struct record_log *log, uintptr_t address, size_t room)
+{
+	const unsigned char *bytes = (const unsigned char *)address;
+	uint32_t sequence;
+
+	if (room >= CODE_LEAST) {
+		sequence = read_code(bytes);
+		for (; sequence < count_entries(log); sequence += CODE_NUMBERS)
+			if (is_unfinished(log, sequence, RECORD_CODE, address, room))
+				return CODE_LEAST;
+	}
+	if (room >= sizeof(struct header)) {
+		memcpy(&sequence, bytes, sizeof(sequence));
+		if (is_unfinished(log, sequence, RECORD_BYTES, address, room))
+			return log->entries[sequence].size;
+	}
+	return 0;
+}
+
+static const char *check_gap(const struct record_log *log, uintptr_t start, uintptr_t end,
+			     unsigned *unfinished)
+{
+	while (start < end) {
+		size_t size = unfinished_size(log, start, end - start);
+
+		if (!size)
+			return fault("%zu bytes at %#zx are lost", (size_t)(end - start),
+				     (size_t)start);
+		start += size;
+		++*unfinished;
+	}
+	return NULL;
+}
+
+static const char *check_gaps(const struct record_log *log, const struct record_entry **list,
+			      size_t count, const struct buffers_request *window,
+			      unsigned *unfinished)
+{
+	uintptr_t end = window->min_address;
+
+	for (size_t i = 0; i < count; i++) {
+		const char *wrong = check_gap(log, end, address_of(list[i]), unfinished);
+
+		if (wrong)
+			return wrong;
+		end = address_of(list[i]) + list[i]->size;
+	}
+	if (end > window->max_address)
+		return fault("more was handed out than the window has");
+	return check_gap(log, end, window->max_address, unfinished);
+}
+
+const char *record_check_all(const struct record_log *log, const struct buffers_request *window,
+			     unsigned *unfinished)
+{
+	size_t count;
+	const struct record_entry **list = list_finished(log, &count);
+	const char *wrong = check_list(log, list, count);
+
+	*unfinished = 0;
+	if (!wrong && count && address_of(list[0]) < window->min_address)
+		wrong = fault("something was handed out below the window");
+	if (!wrong)
+		wrong = check_gaps(log, list, count, window, unfinished);
+	free(list);
+	return wrong;
+}
+
+/*
+ * Arenas and children
+ */
+
+/* Says once if it is false. */
+static bool is_had(bool (*can)(void), int *answer, const char *why)
+{
+	if (*answer < 0) {
+		*answer = can();
+		if (!*answer)
+			printf("skipped: %s\n", why);
+	}
+	return *answer;
+}
+
+bool can_share_arenas(void)
+{
+	static int answer = -1;
+
+	return CAN_FORK && is_had(can_tell_the_dead, &answer, NO_DEAD);
+}
+
+/* Memory of BUFFERS_WX that is shared can be written by a second mapping only. */
+static bool can_write(int number)
+{
+	static int answer = -1;
+
+	return (number & 5) != 5 || (number & 2) ||
+	       is_had(can_map_twice, &answer,
+		      "shared arenas of BUFFERS_WX: no second mapping here");
+}
+
+int arena_kinds(void)
+{
+	return can_share_arenas() ? ARENA_KINDS : ARENA_SHARED;
+}
+
+unsigned arena_flags(int number)
+{
+	if (number >= ARENA_SHARED && !can_share_arenas())
+		number -= ARENA_SHARED;
+	return ((number & 1) && can_write(number) ? BUFFERS_WX : 0) |
+	       (number & 2 ? BUFFERS_NOEXEC : 0) |
+	       (number & 4 ? BUFFERS_ARENA_FORK_SHARED : 0);
+}
+
+struct buffers_request exact_window(size_t size)
+{
+	size_t pages = (size + granularity() - 1) & ~(granularity() - 1);
+	void *place = reserve(secluded_place(), pages);
+
+	unreserve(place, pages);
+	return (struct buffers_request){
+		.min_address = (uintptr_t)place,
+		.max_address = (uintptr_t)place + pages,
+		.size = size,
+	};
+}
+
+bool is_free(const struct buffers_request *window)
+{
+	return is_free_place(window->min_address, window->max_address - window->min_address);
+}
+
+#if CAN_FORK
+pid_t fork_body(int (*body)(void *context), void *context)
+{
+	pid_t child;
+	int line;
+
+	fflush(NULL);
+	child = fork();
+	if (child == 0) {
+		line = body(context);
+		if (line)
+			fprintf(stderr, "child's step in line %d failed\n", line);
+		exit(line != 0);
+	}
+	return child;
+}
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* copies-linux.c: how copies of the library are loaded */
+
+#include "config.h"
+#include "support/copies.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+void *find_in_copy(const struct copy *copy, const char *name)
+{
+	return dlsym(copy->handle, name);
+}
+
+bool load_copy(struct copy *copy, const char *file, bool apart)
+{
+	int flags = RTLD_NOW | RTLD_LOCAL;
+
+	copy->handle = apart ? dlmopen(LM_ID_NEWLM, file, flags) : dlopen(file, flags);
+	if (copy->handle && look_up_calls(copy))
+		return true;
+	printf("%s\n", dlerror());
+	return false;
+}
+
+void drop_copy(struct copy *copy)
+{
+	ck_assert_int_eq(dlclose(copy->handle), 0);
+}
+
+bool close_copy(struct copy *copy, const char *file)
+{
+	void *handle;
+	bool is_gone;
+
+	drop_copy(copy);
+	handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+	is_gone = !handle;
+	if (handle)
+		dlclose(handle);
+	return is_gone;
+}
+
+uintptr_t named_address(void)
+{
+	return (uintptr_t)read_address(notice_path(NULL, getpid()));
+}

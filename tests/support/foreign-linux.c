@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* foreign-linux.c: how another implementation finds the first locator */
+
+#include "config.h"
+#include "support/foreign.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static double created;
+static bool is_late;
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+bool foreign_is_late(void)
+{
+	return __atomic_load_n(&is_late, __ATOMIC_RELAXED);
+}
+
+static void make_directory(const char *path)
+{
+	ck_assert(mkdir(path, 0755) == 0 || errno == EEXIST);
+}
+
+static int open_file(int flags)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/%s%d", PLACE_SHARED, NOTICE_NAME, (int)getpid());
+	return open(path, O_RDWR | O_CLOEXEC | flags, 0700);
+}
+
+/* The native one does without O_EXCL, so that it destroys what another made meanwhile. */
+int foreign_create(void)
+{
+	int file;
+
+	make_directory("/tmp/.reloaded");
+	make_directory(PLACE_SHARED);
+	file = open_file(O_CREAT | O_EXCL);
+	ck_assert(file >= 0 || errno == EEXIST);
+	if (file >= 0)
+		created = now();
+	return file;
+}
+
+void *foreign_map(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(memory, MAP_FAILED);
+	return memory;
+}
+
+static void *map_file(int file)
+{
+	void *memory = mmap(NULL, FOREIGN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+
+	ck_assert_ptr_ne(memory, MAP_FAILED);
+	close(file);
+	return memory;
+}
+
+struct foreign_locator *foreign_announce(int file, enum foreign_home home)
+{
+	struct foreign_locator *locator;
+	uintptr_t *address;
+
+	ck_assert_int_eq(ftruncate(file, FOREIGN_SIZE), 0);
+	address = map_file(file);
+	locator = home == IN_FILE ? (void *)address : foreign_map(FOREIGN_SIZE);
+	__atomic_store_n(&locator->this_address, (uintptr_t)locator, __ATOMIC_RELEASE);
+	__atomic_store_n(address, (uintptr_t)locator, __ATOMIC_RELEASE);
+	__atomic_store_n(&is_late, now() - created > 0.9, __ATOMIC_RELAXED);
+	return locator;
+}
+
+static struct foreign_locator *attach(int file)
+{
+	struct stat status = { .st_size = 0 };
+	uintptr_t *address, locator;
+
+	while (status.st_size == 0) {	/* a page beyond its end cannot be touched */
+		ck_assert_int_eq(fstat(file, &status), 0);
+		sched_yield();
+	}
+	address = map_file(file);
+	while (!(locator = __atomic_load_n(address, __ATOMIC_ACQUIRE)))
+		sched_yield();
+	munmap(address, FOREIGN_SIZE);
+	ck_assert_uint_eq(__atomic_load_n((uintptr_t *)locator, __ATOMIC_ACQUIRE), locator);
+	return (struct foreign_locator *)locator;
+}
+
+struct foreign_locator *foreign_find(enum foreign_home home)
+{
+	int file = open_file(0);
+
+	if (file >= 0)
+		return attach(file);
+	file = foreign_create();
+	if (file >= 0)
+		return foreign_announce(file, home);
+	file = open_file(0);
+	ck_assert_int_ge(file, 0);
+	return attach(file);
+}

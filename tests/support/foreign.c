@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* foreign.c: another implementation of the same layout, written by hand */
+
+#include "config.h"
+#include "support/foreign.h"
+
+#include <sched.h>
+#include <string.h>
+
+enum { BUFFER_SIZE = 64 << 10 };
+
+/*
+ * Locators
+ */
+
+static void lock(uint32_t *word)
+{
+	while (__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE) != 0)
+		sched_yield();
+}
+
+static void unlock(uint32_t *word)
+{
+	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
+}
+
+static unsigned count_of(const struct foreign_locator *locator)
+{
+	return __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
+}
+
+struct foreign_locator *foreign_next(const struct foreign_locator *locator)
+{
+	return (struct foreign_locator *)__atomic_load_n(&locator->next_locator, __ATOMIC_ACQUIRE);
+}
+
+struct foreign_item *foreign_item_at(struct foreign_locator *first, size_t n)
+{
+	for (struct foreign_locator *l = first; l; l = foreign_next(l)) {
+		unsigned count = count_of(l);
+
+		if (n < count)
+			return &l->items[n];
+		n -= count;
+	}
+	return NULL;
+}
+
+/* The caller holds the lock. */
+static struct foreign_item *add_to(struct foreign_locator *locator, struct foreign_item added)
+{
+	unsigned count = count_of(locator);
+
+	if (count == FOREIGN_CAPACITY) {
+		if (!locator->next_locator) {
+			struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
+
+			next->this_address = (uintptr_t)next;
+			__atomic_store_n(&locator->next_locator, (uintptr_t)next,
+					 __ATOMIC_RELEASE);
+		}
+		return NULL;
+	}
+	locator->items[count] = added;
+	__atomic_store_n(&locator->num_items, (uint8_t)(count + 1), __ATOMIC_RELEASE);
+	return &locator->items[count];
+}
+
+struct foreign_item *foreign_add(struct foreign_locator *first, void *base, uint32_t size,
+				 bool is_taken)
+{
+	struct foreign_item added = {
+		.base = (uintptr_t)base, .size = size, .is_taken = is_taken,
+	};
+	struct foreign_item *item = NULL;
+
+	for (struct foreign_locator *l = first; !item; l = foreign_next(l)) {
+		lock(&l->is_locked);
+		item = add_to(l, added);
+		unlock(&l->is_locked);
+	}
+	return item;
+}
+
+/*
+ * Items
+ */
+
+static bool has_room(const struct foreign_item *item, size_t size)
+{
+	return item->size - __atomic_load_n(&item->position, __ATOMIC_ACQUIRE) >= size;
+}
+
+static bool take(struct foreign_item *item, size_t size)
+{
+	if (!has_room(item, size) || __atomic_exchange_n(&item->is_taken, 1, __ATOMIC_ACQUIRE))
+		return false;
+	if (has_room(item, size))
+		return true;
+	unlock(&item->is_taken);
+	return false;
+}
+
+struct foreign_item *foreign_get(struct foreign_locator *first, size_t size)
+{
+	for (struct foreign_locator *l = first; l; l = foreign_next(l)) {
+		unsigned count = count_of(l);
+
+		for (unsigned i = 0; i < count; i++)
+			if (take(&l->items[i], size))
+				return &l->items[i];
+	}
+	return foreign_add(first, foreign_map(BUFFER_SIZE), BUFFER_SIZE, true);
+}
+
+void *foreign_append(struct foreign_item *item, const void *data, size_t size)
+{
+	uint32_t position = item->position;
+	void *start = (void *)(item->base + position);
+
+	memcpy(start, data, size);
+	__atomic_store_n(&item->position, position + (uint32_t)size, __ATOMIC_RELEASE);
+	return start;
+}
+
+void foreign_release(struct foreign_item *item)
+{
+	unlock(&item->is_taken);
+}

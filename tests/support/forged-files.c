@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* planted.c: files that stand where the library looks for that of this process */
+
+#include "config.h"
+#include "support/forged-files.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct forgery fake;
+
+/* Files that are none of the library's business. */
+static void make_neighbours(const char *place)
+{
+	char path[160];
+
+	make_place(place);
+	snprintf(path, sizeof(path), "%s/README", place);
+	write_file(path, "text", 4);
+	snprintf(path, sizeof(path), "%s/Reloaded.Memory.Buffers.MemoryBuffer.NX, PID %d", place,
+		 (int)getpid());
+	write_notice(path, 4096);
+	write_notice(notice_path(place, 1), 4096);
+}
+
+void make_places(void)
+{
+	make_neighbours(PLACE_SHARED);
+	make_neighbours(place_of_own());
+}
+
+static bool is_as_expected(const char *place, enum outcome outcome)
+{
+	bool is_shared = strcmp(place, PLACE_SHARED) == 0;
+
+	return outcome == EITHER ? is_shared || strcmp(place, place_of_own()) == 0 :
+	       outcome == REPLACED ? is_shared : strcmp(place, place_of_own()) == 0;
+}
+
+int meet(enum outcome outcome)
+{
+	char *around_shared = list_tree("/tmp", notice_path(PLACE_SHARED, getpid()));
+	char *around_own = list_tree("/tmp", notice_path(place_of_own(), getpid()));
+	struct buffers_item *item = use_library();
+	const char *place;
+	bool is_shared;
+
+	STEP(item);
+	place = published_place(item);
+	STEP(place && is_as_expected(place, outcome));
+	is_shared = strcmp(place, PLACE_SHARED) == 0;
+	STEP(are_same(is_shared ? around_shared : around_own,
+		      list_tree("/tmp", notice_path(place, getpid()))));
+	free(is_shared ? around_own : around_shared);
+	STEP(!fake.page || locator_of(item) != ((uintptr_t)fake.page & ~(uintptr_t)4095));
+	STEP(use_library() == item);
+	return 0;
+}
+
+static int meet_plant(void *context)
+{
+	const struct plant *plant = context;
+	const char *path = notice_path(NULL, getpid());
+	struct stat status;
+	int line;
+
+	make_places();
+	plant->make(path);
+	if (lstat(path, &status) != 0) {
+		printf("skipped: %s: %s\n", plant->name, strerror(errno));
+		return 0;
+	}
+	make_old(path);
+	line = meet(plant->outcome);
+	if (line)
+		fprintf(stderr, "%s\n", plant->name);
+	return line;
+}
+
+void meet_plants(const struct plant *plants, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		run_child(meet_plant, (void *)(uintptr_t)&plants[i]);
+		clear_directory("/tmp");
+	}
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/* witness.c: what a use of the library leaves behind, and forgeries that it may meet */
+
+#include "config.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+#include "support/inspect.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROOM = 65536, MARK = 1234 };
+
+static void *complain(const char *what)
+{
+	fprintf(stderr, "process %d: %s: %s\n", (int)getpid(), what, strerror(errno));
+	return NULL;
+}
+
+struct buffers_item *use_library(void)
+{
+	static const struct buffers_request request = { .size = 16 };
+	unsigned descriptors = count_descriptors();
+	struct buffers_item *item;
+	char *copy;
+
+	errno = MARK;
+	item = buffers_get(&request);
+	if (!item)
+		return complain("buffers_get");
+	copy = buffers_append(item, "sixteen bytes...", 16);
+	if (!copy)
+		return complain("buffers_append");
+	if (errno != MARK)
+		return complain("a call that succeeds changed errno");
+	if (memcmp(copy, "sixteen bytes...", 16) != 0 || buffers_next(item) != copy + 16)
+		return complain("what was appended is not whole");
+	buffers_release(item);
+	if (count_descriptors() != descriptors)
+		return complain("descriptors were left open, or closed");
+	return item;
+}
+
+uintptr_t locator_of(const struct buffers_item *item)
+{
+	return (uintptr_t)item & ~(uintptr_t)4095;
+}
+
+bool is_published_in(const char *place, const struct buffers_item *item)
+{
+	const char *path = notice_path(place, getpid());
+	off_t size = getpagesize() > 4096 ? getpagesize() : 4096;
+	struct stat status;
+
+	return lstat(path, &status) == 0 && status.st_mode == (S_IFREG | 0600) &&
+	       status.st_uid == geteuid() && status.st_nlink == 1 && status.st_size == size &&
+	       read_address(path) == locator_of(item);
+}
+
+const char *published_place(const struct buffers_item *item)
+{
+	struct stat status;
+	bool is_shared = is_published_in(PLACE_SHARED, item);
+	bool is_own = is_published_in(place_of_own(), item);
+
+	if (is_shared && is_own)
+		return complain("published twice");
+	if (is_shared || is_own)
+		return is_shared ? PLACE_SHARED : place_of_own();
+	if (lstat(notice_path(PLACE_SHARED, getpid()), &status) == 0 ||
+	    lstat(notice_path(place_of_own(), getpid()), &status) == 0)
+		return complain("the file of this process is no good");
+	return "";
+}
+
+/*
+ * Listings
+ */
+
+static uint64_t hash_file(const char *path)
+{
+	unsigned char bytes[4096];
+	uint64_t hash = 0xcbf29ce484222325u;
+	int file = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	ssize_t got;
+
+	for (size_t pages = 0; pages < 16 && (got = read(file, bytes, sizeof(bytes))) > 0; pages++)
+		for (ssize_t i = 0; i < got; i++)
+			hash = (hash ^ bytes[i]) * 0x100000001b3u;
+	if (file >= 0)
+		close(file);
+	return hash;
+}
+
+static bool is_parent_of(const char *directory, const char *path)
+{
+	size_t length = strlen(directory);
+
+	return path && strncmp(directory, path, length) == 0 && path[length] == '/' &&
+	       !strchr(path + length + 1, '/');
+}
+
+static void list(FILE *out, const char *path, const char *except)
+{
+	struct dirent **entries;
+	struct stat status;
+	char text[512] = "";
+	char below[600];
+	int count;
+
+	if (except && strcmp(path, except) == 0)
+		return;
+	ck_assert_int_eq(lstat(path, &status), 0);
+	fprintf(out, "%s: %o of %u, inode %llu", path, status.st_mode, status.st_uid,
+		(unsigned long long)status.st_ino);
+	if (!is_parent_of(path, except))
+		fprintf(out, ", %lld bytes at %lld.%09ld", (long long)status.st_size,
+			(long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+	if (S_ISREG(status.st_mode))
+		fprintf(out, ", %016llx", (unsigned long long)hash_file(path));
+	if (S_ISLNK(status.st_mode) && readlink(path, text, sizeof(text) - 1) > 0)
+		fprintf(out, " -> %s", text);
+	fputc('\n', out);
+	if (!S_ISDIR(status.st_mode))
+		return;
+	count = scandir(path, &entries, NULL, alphasort);
+	for (int i = 0; i < count; i++) {
+		const char *name = entries[i]->d_name;
+
+		snprintf(below, sizeof(below), "%s/%s", path, name);
+		if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+			list(out, below, except);
+		free(entries[i]);
+	}
+	if (count >= 0)
+		free(entries);
+}
+
+char *list_tree(const char *root, const char *except)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	ck_assert_ptr_nonnull(out);
+	list(out, root, except);
+	fclose(out);
+	return text;
+}
+
+bool are_same(char *before, char *after)
+{
+	bool is_same = strcmp(before, after) == 0;
+
+	if (!is_same)
+		fprintf(stderr, "before:\n%safter:\n%s", before, after);
+	free(before);
+	free(after);
+	return is_same;
+}
+
+void clear_directory(const char *path)
+{
+	struct dirent *entry;
+	DIR *directory = opendir(path);
+	char below[600];
+
+	ck_assert_ptr_nonnull(directory);
+	while ((entry = readdir(directory))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		snprintf(below, sizeof(below), "%s/%s", path, entry->d_name);
+		if (unlink(below) == 0)
+			continue;
+		chmod(below, 0700);
+		clear_directory(below);
+		ck_assert_int_eq(rmdir(below), 0);
+	}
+	closedir(directory);
+}
+
+/*
+ * Forgeries
+ */
+
+void *new_page(void)
+{
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(page, MAP_FAILED);
+	return page;
+}
+
+void alter_forgery(struct forgery *forgery, size_t at, const void *bytes, size_t size)
+{
+	memcpy(forgery->bytes + at, bytes, size);
+	memcpy(forgery->page, forgery->bytes, sizeof(forgery->bytes));
+}
+
+void forge_locator(struct forgery *forgery, void *page)
+{
+	uintptr_t address = (uintptr_t)page;
+	uint32_t size = ROOM;
+	unsigned char *bytes = forgery->bytes;
+
+	forgery->page = page;
+	forgery->room = mmap(NULL, ROOM, PROT_READ | PROT_WRITE | PROT_EXEC,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(forgery->room, MAP_FAILED);
+	memset(bytes, 0, sizeof(forgery->bytes));
+	memcpy(bytes + AT_THIS, &address, sizeof(address));
+	bytes[AT_COUNT] = 1;
+	memcpy(bytes + AT_ITEMS + ITEM_BASE, &forgery->room, sizeof(forgery->room));
+	memcpy(bytes + AT_ITEMS + ITEM_SIZE, &size, sizeof(size));
+	memcpy(page, bytes, sizeof(forgery->bytes));
+}
+
+bool is_untouched(const struct forgery *forgery)
+{
+	static const unsigned char zeros[ROOM];
+
+	return memcmp(forgery->page, forgery->bytes, sizeof(forgery->bytes)) == 0 &&
+	       memcmp(forgery->room, zeros, ROOM) == 0;
+}
+
+void write_notice(const char *path, uintptr_t address)
+{
+	unsigned char bytes[4096] = { 0 };
+
+	memcpy(bytes, &address, sizeof(address));
+	write_file(path, bytes, sizeof(bytes));
+}
+
+/*
+ * Namespaces
+ */
+
+static bool write_line(const char *path, const char *line)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	bool is_written = file >= 0 && write(file, line, strlen(line)) == (ssize_t)strlen(line);
+
+	if (file >= 0)
+		close(file);
+	return is_written;
+}
+
+static bool enter_namespace(int kind)
+{
+	char user[40], group[40];
+
+	if (geteuid() == 0)
+		return unshare(kind) == 0;
+	snprintf(user, sizeof(user), "%u %u 1", geteuid(), geteuid());
+	snprintf(group, sizeof(group), "%u %u 1", getegid(), getegid());
+	return unshare(CLONE_NEWUSER | kind) == 0 && write_line("/proc/self/setgroups", "deny") &&
+	       write_line("/proc/self/uid_map", user) && write_line("/proc/self/gid_map", group);
+}
+
+bool enter_own_mounts(void)
+{
+	return enter_namespace(CLONE_NEWNS) &&
+	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+bool enter_pid_namespace(void)
+{
+	return enter_namespace(CLONE_NEWPID);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* publish.c: processes that use the library, so that it leaves a file in a sandbox */
+
+#include "config.h"
+#include "support/publish.h"
+#include "reloaded/buffers.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct buffers_request request = { .size = 16 };
+
+struct buffers_item *use(void)
+{
+	struct buffers_item *item = buffers_get(&request);
+
+	if (!item || !buffers_append(item, "sixteen bytes...", 16))
+		return NULL;
+	buffers_release(item);
+	return item;
+}
+
+int publish(void *context)
+{
+	(void)context;
+	STEP(is_named_in(notice_path(NULL, getpid()), use()));
+	return 0;
+}
+
+bool exists(const char *path)
+{
+	struct stat status;
+
+	return lstat(path, &status) == 0;
+}
+
+void write_old_file(const char *path)
+{
+	static const uintptr_t page[4096 / sizeof(uintptr_t)] = { (uintptr_t)1 << 20 };
+
+	write_file(path, page, sizeof(page));
+	make_old(path);
+}
+
+void assert_nothing_is_left(void)
+{
+	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(place_of_own()), 0);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* publish.h: processes that use the library, so that it leaves a file in a sandbox */
+#ifndef TESTS_PUBLISH_H
+#define TESTS_PUBLISH_H
+
+#include <stdbool.h>
+
+#define NO_SANDBOX	"no /tmp of its own here; under TSan only root gets one"
+#define NOT_ROOT	"only root can make files of other users"
+
+enum {
+	NOBODY = 65534,
+	NO_PROCESS = 4 << 20,	/* and above: more than Linux gives to processes */
+};
+
+/* Gets a buffer, appends to it, and releases it: the item, or NULL. */
+struct buffers_item *use(void);
+
+/* Body of a child: the first use, and that the file says so. */
+int publish(void *context);
+
+/* Whether there is anything of that name, be it a dangling link. */
+bool exists(const char *path);
+
+/* A file as another implementation would have left it an hour ago. */
+void write_old_file(const char *path);
+
+/* Asserts that neither place holds a file. */
+void assert_nothing_is_left(void);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* program.c: test programs that execute themselves */
+
+#include "config.h"
+#include "support/reexec.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int find_library(struct dl_phdr_info *object, size_t size, void *directory)
+{
+	const char *name = object->dlpi_name;
+
+	(void)size;
+	if (!strstr(name, "/libreloaded-buffers.so"))
+		return 0;
+	snprintf(directory, PATH_MAX, "%.*s", (int)(strrchr(name, '/') - name), name);
+	return 1;
+}
+
+/* By a descriptor, for what is mounted on the directory's path does not matter there. */
+static void keep_library(void)
+{
+	const char *old = getenv("LD_LIBRARY_PATH");
+	char directory[PATH_MAX];
+	char path[PATH_MAX + 40];
+	int file;
+
+	if (!dl_iterate_phdr(find_library, directory))
+		return;
+	file = open(directory, O_PATH | O_DIRECTORY);
+	if (file < 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d:%s", file, old ? old : "");
+	setenv("LD_LIBRARY_PATH", path, 1);
+}
+
+bool play_role(const struct role *roles, int argc, char **argv, int *status)
+{
+	int line = -1;
+
+	if (argc != 3) {
+		keep_library();
+		return false;
+	}
+	for (; roles->name && line == -1; roles++)
+		if (strcmp(roles->name, argv[1]) == 0)
+			line = roles->body(atoi(argv[2]));
+	if (line)
+		fprintf(stderr, "%s, role %s %s: step in line %d failed\n", argv[0], argv[1],
+			argv[2], line);
+	*status = line != 0;
+	return true;
+}
+
+char **role_arguments(const char *name, int number)
+{
+	static char program[] = PROGRAM, role[40], decimal[12];
+	static char *arguments[] = { program, role, decimal, NULL };
+
+	snprintf(role, sizeof(role), "%s", name);
+	snprintf(decimal, sizeof(decimal), "%d", number);
+	return arguments;
+}
+
+void become_role(const char *name, int number)
+{
+	execv(PROGRAM, role_arguments(name, number));
+	_exit(127);
+}
+
+bool exits_well(pid_t child)
+{
+	int status;
+
+	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 0;
+}
+
+bool run_role(const char *name, int number)
+{
+	pid_t child;
+
+	fflush(NULL);
+	child = fork();
+	if (child == 0)
+		become_role(name, number);
+	return exits_well(child);
+}

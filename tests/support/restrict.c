@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* policy.c: systems that forbid or hide what the library would use */
+
+#include "config.h"
+#include "support/restrict.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#ifndef PR_SET_MDWE
+# define PR_SET_MDWE		65
+# define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
+
+bool refuse_where(int number, unsigned argument, unsigned bits, int error)
+{
+	size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) +
+		     (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
+	struct sock_filter steps[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)low),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(steps) / sizeof(steps[0]), steps };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+bool refuse(int number, int error)
+{
+	return refuse_where(number, 0, 0, error);
+}
+
+/* mmap(), mprotect() and pkey_mprotect() have it in the same place. */
+static bool refuse_protection(int number, unsigned protection, int error)
+{
+	return refuse_where(number, 2, protection, error);
+}
+
+#ifdef SYS_mmap2
+enum { MMAP = SYS_mmap2 };
+#else
+enum { MMAP = SYS_mmap };
+#endif
+
+static bool refuse_mapping(int error)
+{
+	return refuse_protection(MMAP, PROT_WRITE | PROT_EXEC, error);
+}
+
+bool refuse_written_code(int error)
+{
+	return refuse_mapping(error) &&
+	       refuse_protection(SYS_mprotect, PROT_WRITE | PROT_EXEC, error) &&
+	       refuse_protection(SYS_pkey_mprotect, PROT_WRITE | PROT_EXEC, error);
+}
+
+bool refuse_memory(int error)
+{
+	return refuse(MMAP, error);
+}
+
+bool refuse_new_code(int error)
+{
+	return refuse_mapping(error) && refuse_protection(SYS_mprotect, PROT_EXEC, error) &&
+	       refuse_protection(SYS_pkey_mprotect, PROT_EXEC, error);
+}
+
+bool refuse_exec_gain(void)
+{
+	return prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
+}
+
+bool hide_proc(void)
+{
+	if ((unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+	    mount("none", "/proc", NULL, MS_PRIVATE, NULL) == 0 &&
+	    mount("none", "/proc", "tmpfs", 0, NULL) == 0)
+		return true;
+	printf("skipped: %s: %s\n", __func__, strerror(errno));
+	return false;
+}

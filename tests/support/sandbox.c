@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* sandbox.c: a /tmp of a test's own, and what the library leaves there */
+
+#include "config.h"
+#include "support/sandbox.h"
+#include "support/support.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static bool write_text(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t size = (ssize_t)strlen(text);
+	bool is_written = file >= 0 && write(file, text, (size_t)size) == size;
+
+	if (file >= 0)
+		close(file);
+	return is_written;
+}
+
+static bool map_self(const char *path, unsigned id)
+{
+	char text[40];
+
+	snprintf(text, sizeof(text), "%u %u 1", id, id);
+	return write_text(path, text);
+}
+
+static bool enter_namespaces(void)
+{
+	unsigned user = geteuid();
+	unsigned group = getegid();
+
+	if (user == 0)
+		return unshare(CLONE_NEWNS) == 0;
+	return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 &&
+	       write_text("/proc/self/setgroups", "deny") &&
+	       map_self("/proc/self/uid_map", user) && map_self("/proc/self/gid_map", group);
+}
+
+static bool drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { { 0, 0, 0 }, { 0, 0, 0 } };
+
+	return geteuid() == 0 || syscall(SYS_capset, &header, none) == 0;
+}
+
+bool mount_tmpfs(const char *directory, const char *options)
+{
+	return mount("tmpfs", directory, "tmpfs", 0, options ? options : "mode=1777") == 0;
+}
+
+bool sandbox_tmp(const char *options)
+{
+	return enter_namespaces() &&
+	       mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount_tmpfs("/tmp", options) && drop_capabilities();
+}
+
+const char *notice_path_of(const char *place, const char *kind, pid_t process)
+{
+	static char paths[4][160];
+	static unsigned next;
+	char *path = paths[next++ % 4];
+
+	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %d", place ? place : PLACE_SHARED,
+		 NOTICE_STEM, kind, (int)process);
+	return path;
+}
+
+const char *notice_path(const char *place, pid_t process)
+{
+	return notice_path_of(place, "", process);
+}
+
+const char *place_of_own(void)
+{
+	static char path[80];
+
+	snprintf(path, sizeof(path), "/tmp/.reloaded-%u/memory.buffers", geteuid());
+	return path;
+}
+
+void make_place(const char *place)
+{
+	char parent[80];
+
+	snprintf(parent, sizeof(parent), "%s", place);
+	*strrchr(parent, '/') = '\0';
+	ck_assert(mkdir(parent, 0700) == 0 || errno == EEXIST);
+	ck_assert(mkdir(place, 0700) == 0 || errno == EEXIST);
+}
+
+void write_file(const char *path, const void *bytes, size_t size)
+{
+	int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(file, 0);
+	ck_assert_int_eq(write(file, bytes, size), (ssize_t)size);
+	close(file);
+}
+
+void make_old(const char *path)
+{
+	struct timespec times[2];
+
+	clock_gettime(CLOCK_REALTIME, &times[0]);
+	times[0].tv_sec -= 3600;
+	times[1] = times[0];
+	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
+unsigned long long read_address(const char *path)
+{
+	size_t address = 0;
+	int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (file < 0)
+		return 0;
+	if (read(file, &address, sizeof(address)) != (ssize_t)sizeof(address))
+		address = 0;
+	close(file);
+	return address;
+}
+
+bool is_named_in(const char *path, const void *item)
+{
+	uintptr_t sought = (uintptr_t)item & ~(uintptr_t)4095;
+	const uintptr_t *locator = (const uintptr_t *)(uintptr_t)read_address(path);
+
+	while (item && locator && locator[0] == (uintptr_t)locator) {
+		if (locator[0] == sought)
+			return true;
+		locator = (const uintptr_t *)__atomic_load_n(&locator[1], __ATOMIC_ACQUIRE);
+	}
+	return false;
+}
+
+unsigned count_files(const char *place)
+{
+	DIR *directory = opendir(place);
+	unsigned count = 0;
+	struct dirent *entry;
+
+	if (!directory)
+		return 0;
+	while ((entry = readdir(directory)))
+		count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+	closedir(directory);
+	return count;
+}

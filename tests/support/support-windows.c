@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: MIT */
+/* support-windows.c: processes and memory as Windows has them */
+
+#include "config.h"
+#include "support/support.h"
+#undef _tcase_add_test
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <io.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <windows.h>
+#include <psapi.h>
+
+/*
+ * The program executes itself for each test, or once for all of functions, and for each body
+ * that runs apart.  What such a process is to do is in its environment: one of these.
+ */
+#define THE_TEST "BUFFERS_TEST_NUMBER"	/* of all, in the order in which they are added */
+#define THE_BODY "BUFFERS_TEST_BODY"	/* its place in the program, and the handle of its memory */
+
+/* How a process ends that was made for a test: not as one does by itself. */
+enum { PASSED = 100, FAILED, NOT_CHOSEN };
+
+/* Who is in it ends with the last handle of it, and so with us. */
+static HANDLE new_job(void)
+{
+	JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {
+		.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+	};
+	HANDLE job = CreateJobObjectA(NULL, NULL);
+
+	SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof(limits));
+	return job;
+}
+
+static DWORD wait_for(HANDLE process, HANDLE job)
+{
+	DWORD seconds = getenv("BUFFERS_TEST_FULL") ? 1200 : 120;
+	DWORD status;
+
+	if (WaitForSingleObject(process, seconds * 1000) != WAIT_OBJECT_0) {
+		printf("no end after %lu s\n", seconds);
+		TerminateJobObject(job, 1);
+		WaitForSingleObject(process, INFINITE);
+	}
+	GetExitCodeProcess(process, &status);
+	return status;
+}
+
+static DWORD execute_self(const char *name, const char *value)
+{
+	STARTUPINFOA start = { .cb = sizeof(start) };
+	PROCESS_INFORMATION process;
+	char program[MAX_PATH];
+	HANDLE job = new_job();
+	DWORD status;
+
+	fflush(NULL);
+	GetModuleFileNameA(NULL, program, sizeof(program));
+	SetEnvironmentVariableA(name, value);
+	if (!CreateProcessA(program, NULL, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &start,
+			    &process))
+		abort();
+	SetEnvironmentVariableA(name, NULL);
+	AssignProcessToJobObject(job, process.hProcess);
+	ResumeThread(process.hThread);
+	status = wait_for(process.hProcess, job);
+	CloseHandle(process.hThread);
+	CloseHandle(process.hProcess);
+	CloseHandle(job);
+	return status;
+}
+
+/*
+ * Tests
+ */
+
+struct test {
+	TCase *tcase;
+	const TTest *test;
+	int i;
+};
+static struct test *tests;
+static unsigned count;
+
+void add_tests(TCase *tcase, const TTest *test, int death, int status, int start, int end)
+{
+	(void)death;
+	(void)status;
+	for (int i = start; i < end; i++) {
+		tests = realloc(tests, (count + 1) * sizeof(*tests));
+		if (!tests)
+			abort();
+		tests[count++] = (struct test){ tcase, test, i };
+	}
+}
+
+static void print_failure(TestResult *result, const struct test *test)
+{
+	printf("%s:%d:F:%s:%s:%d: %s\n", tr_lfile(result), tr_lno(result), tr_tcname(result),
+	       test->test->name, test->i, tr_msg(result));
+}
+
+static int run_one(Suite *suite, const struct test *test)
+{
+	SRunner *runner = srunner_create(suite);
+	TestResult **failures;
+
+	_tcase_add_test(test->tcase, test->test, 0, 0, test->i, test->i + 1);
+	srunner_set_fork_status(runner, CK_NOFORK);
+	srunner_run_all(runner, CK_SILENT);
+	if (srunner_ntests_run(runner) == 0)
+		return NOT_CHOSEN;
+	if (srunner_ntests_failed(runner) == 0)
+		return PASSED;
+	failures = srunner_failures(runner);
+	print_failure(failures[0], test);
+	return FAILED;
+}
+
+static int run_all(void)
+{
+	unsigned checks = 0, failures = 0, errors = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct test *test = &tests[i];
+		char number[12];
+		DWORD status;
+
+		snprintf(number, sizeof(number), "%u", i);
+		status = execute_self(THE_TEST, number);
+		checks += status != NOT_CHOSEN;
+		failures += status == FAILED;
+		if (status == PASSED || status == FAILED || status == NOT_CHOSEN)
+			continue;
+		errors++;
+		printf("%s:%d:E:%s:%d: ended with %#lx\n", test->test->file, test->test->line,
+		       test->test->name, test->i, status);
+	}
+	printf("%u%%: Checks: %u, Failures: %u, Errors: %u\n",
+	       checks ? 100 * (checks - failures - errors) / checks : 100, checks, failures, errors);
+	return failures || errors ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* In this process, and says how many there were. */
+static int run_functions(Suite *suite)
+{
+	SRunner *runner = srunner_create(suite);
+
+	for (unsigned i = 0; i < count; i++)
+		_tcase_add_test(tests[i].tcase, tests[i].test, 0, 0, tests[i].i, tests[i].i + 1);
+	srunner_set_fork_status(runner, CK_NOFORK);
+	srunner_run_all(runner, CK_ENV);
+	return srunner_ntests_failed(runner) ? FAILED : PASSED;
+}
+
+static int run_all_functions(void)
+{
+	DWORD status = execute_self(THE_TEST, "0");
+
+	if (status == PASSED || status == FAILED)
+		return status == PASSED ? EXIT_SUCCESS : EXIT_FAILURE;
+	printf("%s:1:E: ended with %#lx\n0%%: Checks: %u, Failures: 0, Errors: 1\n",
+	       tests->test->file, status, count);
+	return EXIT_FAILURE;
+}
+
+static void run_body(const char *what);
+
+static void begin(void)
+{
+	const char *body = getenv(THE_BODY);
+
+	_setmode(_fileno(stdout), _O_BINARY);
+	setvbuf(stdout, NULL, _IONBF, 0);
+	/* who crashes ends, and nobody is asked about it */
+	SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
+	if (body)
+		run_body(body);
+}
+
+int run_suite(Suite *suite)
+{
+	const char *number = getenv(THE_TEST);
+
+	begin();
+	if (number)
+		return run_one(suite, &tests[strtoul(number, NULL, 10)]);
+	return run_all();
+}
+
+int run_suite_of_functions(Suite *suite)
+{
+	begin();
+	return getenv(THE_TEST) ? run_functions(suite) : run_all_functions();
+}
+
+/*
+ * Processes apart
+ */
+
+struct apart {
+	int line;
+	char context[];
+};
+
+static uintptr_t program_start(void)
+{
+	return (uintptr_t)GetModuleHandleA(NULL);
+}
+
+static struct apart *view_of(HANDLE memory)
+{
+	struct apart *apart = MapViewOfFile(memory, FILE_MAP_WRITE, 0, 0, 0);
+
+	if (!apart)
+		abort();
+	return apart;
+}
+
+/* The program may lie elsewhere now. */
+static void run_body(const char *what)
+{
+	int (*body)(void *context);
+	uintptr_t place;
+	char *rest;
+	struct apart *apart;
+
+	place = program_start() + (uintptr_t)strtoull(what, &rest, 16);
+	apart = view_of((HANDLE)(uintptr_t)strtoull(rest, NULL, 16));
+	memcpy(&body, &place, sizeof(body));
+	apart->line = body(apart->context);
+	exit(apart->line ? FAILED : PASSED);
+}
+
+void run_apart(int (*body)(void *context), void *context, size_t size)
+{
+	SECURITY_ATTRIBUTES inherited = { sizeof(inherited), NULL, TRUE };
+	HANDLE memory = CreateFileMappingA(INVALID_HANDLE_VALUE, &inherited, PAGE_READWRITE, 0,
+					   (DWORD)(sizeof(struct apart) + size), NULL);
+	struct apart *apart = view_of(memory);
+	char what[40];
+	DWORD status;
+	int line;
+
+	snprintf(what, sizeof(what), "%" PRIxPTR " %" PRIxPTR,
+		 (uintptr_t)body - program_start(), (uintptr_t)memory);
+	apart->line = -1;
+	if (size)
+		memcpy(apart->context, context, size);
+	status = execute_self(THE_BODY, what);
+	if (size)
+		memcpy(context, apart->context, size);
+	line = apart->line;
+	UnmapViewOfFile(apart);
+	CloseHandle(memory);
+	ck_assert_msg(line != -1, "process apart ended with %#lx before its end", status);
+	ck_assert_msg(line == 0, "step in line %d failed, apart", line);
+	ck_assert_uint_eq(status, PASSED);
+}
+
+/*
+ * Faults
+ */
+
+static void *escape[5];
+static void *volatile fault_address;
+
+static void leave(void)
+{
+	__builtin_longjmp(escape, 1);
+}
+
+/* Goes on in leave(), on the same stack, once the system is done with the exception. */
+static LONG CALLBACK note_fault(EXCEPTION_POINTERS *exception)
+{
+	CONTEXT *context = exception->ContextRecord;
+
+	if (exception->ExceptionRecord->ExceptionCode != EXCEPTION_ACCESS_VIOLATION)
+		return EXCEPTION_CONTINUE_SEARCH;
+	fault_address = (void *)exception->ExceptionRecord->ExceptionInformation[1];
+#ifdef __x86_64__
+	context->Rsp = ((context->Rsp - 256) & ~(DWORD64)15) - 8;
+	context->Rip = (DWORD64)(uintptr_t)leave;
+#else
+	context->Esp = ((context->Esp - 256) & ~(DWORD)15) - 4;
+	context->Eip = (DWORD)(uintptr_t)leave;
+#endif
+	return EXCEPTION_CONTINUE_EXECUTION;
+}
+
+bool faults(void (*body)(void *context), void *context, void **address)
+{
+	void *handler = AddVectoredExceptionHandler(1, note_fault);
+	volatile bool has_faulted = true;
+
+	if (__builtin_setjmp(escape) == 0) {
+		body(context);
+		has_faulted = false;
+	}
+	RemoveVectoredExceptionHandler(handler);
+	*address = fault_address;
+	return has_faulted;
+}
+
+/*
+ * Memory
+ */
+
+size_t granularity(void)
+{
+	SYSTEM_INFO system;
+
+	GetSystemInfo(&system);
+	return system.dwAllocationGranularity;
+}
+
+uintptr_t end_of_addresses(void)
+{
+	SYSTEM_INFO system;
+
+	GetSystemInfo(&system);
+	return (uintptr_t)system.lpMaximumApplicationAddress + 1;
+}
+
+/* What nobody uses counts, though it takes nothing. */
+void *map_memory(size_t size, bool is_shared)
+{
+	void *memory = VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+
+	(void)is_shared;	/* with nobody */
+	ck_assert_ptr_nonnull(memory);
+	return memory;
+}
+
+void *new_pages(size_t size)
+{
+	void *pages = _aligned_malloc(size, 4096);
+
+	ck_assert_ptr_nonnull(pages);
+	return pages;
+}
+
+void free_pages(void *pages)
+{
+	_aligned_free(pages);
+}
+
+static void *reserve_exactly(uintptr_t start, size_t size)
+{
+	return VirtualAlloc((void *)start, size, MEM_RESERVE, PAGE_NOACCESS);
+}
+
+void *reserve(uintptr_t wish, size_t size)
+{
+	void *start = wish ? reserve_exactly(wish, size) : NULL;
+
+	if (!start)
+		start = reserve_exactly(0, size);
+	ck_assert_ptr_nonnull(start);
+	return start;
+}
+
+static uintptr_t end_of_allocation(const void *base)
+{
+	const char *at = base;
+	MEMORY_BASIC_INFORMATION info;
+
+	while (VirtualQuery(at, &info, sizeof(info)) && info.AllocationBase == base)
+		at += info.RegionSize;
+	return (uintptr_t)at;
+}
+
+/* Only the whole can be given back, so what is left is reserved again. */
+void unreserve(void *start_, size_t size)
+{
+	uintptr_t start = (uintptr_t)start_;
+	MEMORY_BASIC_INFORMATION info;
+	uintptr_t base, end;
+
+	ck_assert_uint_ne(VirtualQuery(start_, &info, sizeof(info)), 0);
+	base = (uintptr_t)info.AllocationBase;
+	end = end_of_allocation(info.AllocationBase);
+	ck_assert(VirtualFree((void *)base, 0, MEM_RELEASE));
+	if (base < start)
+		ck_assert_ptr_nonnull(reserve_exactly(base, start - base));
+	if (start + size < end)
+		ck_assert_ptr_nonnull(reserve_exactly(start + size, end - start - size));
+}
+
+/* Of a view of a section nothing can be given back. */
+void unmap_part(void *start, size_t size)
+{
+	if (!VirtualFree(start, size, MEM_DECOMMIT))
+		protect(start, size, "---p");
+}
+
+bool is_free_place(uintptr_t start, size_t size)
+{
+	void *place = reserve_exactly(start, size);
+
+	if (place)
+		VirtualFree(place, 0, MEM_RELEASE);
+	return place == (void *)start;
+}
+
+/* Far above where the system puts what has no address. */
+uintptr_t secluded_place(void)
+{
+	void *usual = reserve(0, granularity());
+
+	unreserve(usual, granularity());
+#ifdef _WIN64
+	return (uintptr_t)usual + ((size_t)64 << 30);
+#else
+	return (uintptr_t)usual + ((size_t)256 << 20);
+#endif
+}
+
+static const struct {
+	DWORD protection;
+	char permissions[5];
+} protections[] = {
+	{ PAGE_NOACCESS, "---p" },
+	{ PAGE_READONLY, "r--p" },
+	{ PAGE_READWRITE, "rw-p" },
+	{ PAGE_WRITECOPY, "rw-p" },
+	{ PAGE_EXECUTE, "--xp" },
+	{ PAGE_EXECUTE_READ, "r-xp" },
+	{ PAGE_EXECUTE_READWRITE, "rwxp" },
+	{ PAGE_EXECUTE_WRITECOPY, "rwxp" },
+};
+enum { PROTECTIONS = sizeof(protections) / sizeof(protections[0]) };
+
+void protect(void *start, size_t size, const char *permissions)
+{
+	unsigned i = 0;
+	DWORD before;
+
+	while (i < PROTECTIONS && strcmp(protections[i].permissions, permissions) != 0)
+		i++;
+	ck_assert_uint_lt(i, PROTECTIONS);
+	/* what is only reserved has no protection */
+	if (!VirtualProtect(start, size, protections[i].protection, &before))
+		ck_assert_ptr_eq(VirtualAlloc(start, size, MEM_COMMIT, protections[i].protection),
+				 start);
+}
+
+size_t resident_bytes(void)
+{
+	PROCESS_MEMORY_COUNTERS counters = { .cb = sizeof(counters) };
+
+	ck_assert(K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof(counters)));
+	return counters.WorkingSetSize;
+}
+
+void use_small_pages(void)
+{
+}
+
+/* Wine has a byte for each, wherever it was made. */
+size_t list_of_pages(size_t size)
+{
+	return size / 4096;
+}
+
+bool can_overcommit(void)
+{
+	return true;		/* what is reserved only, and that is enough */
+}
+
+unsigned count_descriptors(void)
+{
+	DWORD handles = 0;
+
+	ck_assert(GetProcessHandleCount(GetCurrentProcess(), &handles));
+	return handles;
+}
+
+const void *libc_function(void)
+{
+	return (const void *)(uintptr_t)GetProcAddress(GetModuleHandleA("msvcrt.dll"), "getenv");
+}
+
+static const char *permissions_of(const MEMORY_BASIC_INFORMATION *info)
+{
+	if (info->State == MEM_COMMIT)
+		for (unsigned i = 0; i < PROTECTIONS; i++)
+			if (protections[i].protection == (info->Protect & 0xff))
+				return protections[i].permissions;
+	return "---p";
+}
+
+/* The lowest from there on; false: there is none. */
+static bool find_region(uintptr_t at, struct mapping *mapping)
+{
+	MEMORY_BASIC_INFORMATION info;
+
+	while (VirtualQuery((void *)at, &info, sizeof(info))) {
+		at = (uintptr_t)info.BaseAddress;
+		*mapping = (struct mapping){ .start = at, .end = at + info.RegionSize };
+		if (info.State != MEM_FREE) {
+			strcpy(mapping->permissions, permissions_of(&info));
+			return true;
+		}
+		at = mapping->end;
+	}
+	return false;
+}
+
+/* What is only reserved has no protection, but where Wine says so without knowing. */
+bool is_list_true(void)
+{
+	MEMORY_BASIC_INFORMATION info;
+
+	for (char *at = NULL; VirtualQuery(at, &info, sizeof(info));
+	     at = (char *)info.BaseAddress + info.RegionSize)
+		if (info.State == MEM_RESERVE && info.Protect == PAGE_NOACCESS)
+			return false;
+	return true;
+}
+
+/* The same, with neighbours of the same permissions as one, as Linux has them. */
+static bool find_mapping(uintptr_t at, struct mapping *mapping)
+{
+	struct mapping next;
+
+	if (!find_region(at, mapping))
+		return false;
+	while (find_region(mapping->end, &next) && next.start == mapping->end &&
+	       strcmp(next.permissions, mapping->permissions) == 0)
+		mapping->end = next.end;
+	return true;
+}
+
+size_t read_maps(struct mapping *maps, size_t most)
+{
+	size_t found = 0;
+	uintptr_t at = 0;
+
+	for (; found < most && find_mapping(at, &maps[found]); found++)
+		at = maps[found].end;
+	ck_assert_uint_lt(found, most);
+	return found;
+}
+
+size_t count_mappings(uintptr_t start, uintptr_t end)
+{
+	struct mapping mapping;
+	size_t meeting = 0;
+
+	for (uintptr_t at = 0; find_mapping(at, &mapping); at = mapping.end)
+		meeting += mapping.start < end && start < mapping.end;
+	return meeting;
+}
+
+/*
+ * What there is nothing of
+ */
+
+bool is_emulated(void)
+{
+	return false;
+}
+
+bool can_replace_code(void)
+{
+	return true;
+}
+
+bool can_tell_the_dead(void)
+{
+	return false;
+}
+
+bool can_map_twice(void)
+{
+	return false;
+}
+
+bool can_probe(void)
+{
+	return false;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* support.c: what the test programs share, on any system */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support/support.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+void skip_all(const char *why)
+{
+	printf("skipped: %s\n", why);
+	exit(77);
+}
+
+bool is_asan(void)
+{
+#ifdef TESTS_ASAN
+	return true;
+#else
+	return false;
+#endif
+}
+
+bool is_tsan(void)
+{
+#ifdef TESTS_TSAN
+	return true;
+#else
+	return false;
+#endif
+}
+
+bool is_coverage(void)
+{
+#ifdef COVERAGE
+	return true;
+#else
+	return false;
+#endif
+}
+
+unsigned how_many(unsigned some, unsigned full)
+{
+	if (getenv("BUFFERS_TEST_FULL"))
+		return full;
+	return is_slow() ? (some + 29) / 30 : some;
+}
+
+bool is_slow(void)
+{
+	return is_emulated() || getenv("BUFFERS_TEST_SLOW");
+}
+
+void give_way(void)
+{
+	if (is_slow())
+		usleep(500);
+	else
+		sched_yield();
+}
+
+uint64_t seed_random(void)
+{
+	const char *given = getenv("BUFFERS_TEST_SEED");
+	struct timespec now;
+	uint64_t seed;
+
+	if (given) {
+		seed = strtoull(given, NULL, 0);
+	} else {
+		clock_gettime(CLOCK_REALTIME, &now);
+		seed = (uint64_t)now.tv_sec * 1000003u ^ (uint64_t)now.tv_nsec;
+	}
+	printf("BUFFERS_TEST_SEED=%#llx\n", (unsigned long long)seed);
+	fflush(stdout);
+	return seed;
+}
+
+/* splitmix64: every seed is as good as any other */
+uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+size_t random_below(uint64_t *state, size_t bound)
+{
+	return (size_t)(next_random(state) % bound);
+}
+
+enum { MOST_MAPPINGS = 70000 };
+
+static size_t all_mappings(struct mapping **maps)
+{
+	*maps = calloc(MOST_MAPPINGS, sizeof(**maps));
+	ck_assert_ptr_nonnull(*maps);
+	return read_maps(*maps, MOST_MAPPINGS);
+}
+
+/* Emulators list neighbours as one, with the permissions of the first. */
+static bool are_permissions_told(void)
+{
+	return !is_emulated();
+}
+
+bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions)
+{
+	struct mapping *maps;
+	size_t count = all_mappings(&maps);
+
+	for (size_t i = 0; i < count && start < end; i++) {
+		if (maps[i].start > start || maps[i].end <= start)
+			continue;
+		if (permissions && are_permissions_told() && strcmp(maps[i].permissions, permissions) != 0)
+			break;
+		start = maps[i].end;
+	}
+	free(maps);
+	return start >= end;
+}
+
+static bool has_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
+{
+	uintptr_t place;
+
+	if (alignment < granularity())
+		alignment = granularity();
+	place = (start + alignment - 1) & ~(uintptr_t)(alignment - 1);
+	return start <= place && place < end && end - place >= size;
+}
+
+bool is_place_left(size_t size, size_t alignment)
+{
+	uintptr_t start = 0x10000;
+	bool is_left = false;
+	struct mapping *maps;
+	size_t count = all_mappings(&maps);
+
+	for (size_t i = 0; i < count && !is_left; i++) {
+		is_left = has_place(start, maps[i].start, size, alignment);
+		start = maps[i].end;
+	}
+	free(maps);
+	return is_left || has_place(start, end_of_addresses(), size, alignment);
+}
+
+bool is_unused_rest(const struct buffers_info *info)
+{
+	uintptr_t base = (uintptr_t)info->base;
+	uintptr_t page = base & ~(uintptr_t)(granularity() - 1);
+
+	/* a locator begins with its own address */
+	return info->used == 0 && !info->taken && base != page && *(uintptr_t *)page == page;
+}

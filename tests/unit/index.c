@@ -1,0 +1,1005 @@
+/* SPDX-License-Identifier: MIT */
+/* unit-index.c: the index finds what a plain walk would find, and looks at little */
+
+#include "config.h"
+#include "locator/index.h"
+#include "support/support.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE	  ((uintptr_t)0x1000)
+#define MIB	  ((uintptr_t)1 << 20)
+#define WORD_BITS (8 * (unsigned)sizeof(uintptr_t))
+
+static const struct buffers_busy nobody;
+static const struct buffers_choice any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
+
+/* How many times the system still has memory. */
+static unsigned mappings_left = UINT32_MAX;
+int __real_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
+
+int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
+{
+	if (__atomic_load_n(&mappings_left, __ATOMIC_RELAXED) == 0)
+		return ENOMEM;
+	__atomic_fetch_sub(&mappings_left, 1, __ATOMIC_RELAXED);
+	return __real_buffers_platform_map_anywhere(size, kind, address);
+}
+
+/*
+ * A chain with its items, for a plain walk, and an index over it
+ */
+
+enum { MOST_ITEMS = 24000 };
+
+struct world {
+	struct buffers_index *index;
+	struct buffers_locator *first, *last;
+	unsigned capacity;	/* of each locator */
+	unsigned count;
+	struct buffers_item *items[MOST_ITEMS];
+};
+static struct world world;
+
+static uintptr_t page_of(const void *memory)
+{
+	return (uintptr_t)memory & ~(uintptr_t)(buffers_platform_granularity() - 1);
+}
+
+/* Zeroed, and nobody may touch what comes after it. */
+static void *new_memory(size_t size)
+{
+	size_t page = buffers_platform_granularity();
+	uintptr_t address;
+
+	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_DATA, &address),
+			 0);
+	protect((void *)(address + page), page, "---p");
+	return (void *)(address + page - size);
+}
+
+static void free_memory(const void *memory)
+{
+	buffers_platform_unmap(page_of(memory), 2 * buffers_platform_granularity());
+}
+
+static struct buffers_index *new_index(void)
+{
+	return new_memory(buffers_platform_granularity());
+}
+
+static struct buffers_locator *new_locator(void)
+{
+	return buffers_locator_init((uintptr_t)new_memory(BUFFERS_LOCATOR_SIZE),
+				    BUFFERS_LOCATOR_SIZE);
+}
+
+static void new_world(unsigned capacity)
+{
+	world.index = new_index();
+	world.first = world.last = new_locator();
+	world.capacity = capacity;
+	world.count = 0;
+}
+
+static void free_world(void)
+{
+	struct buffers_locator *next;
+
+	for (struct buffers_locator *l = world.first; l; l = next) {
+		next = buffers_locator_next(l);
+		free_memory(l);
+	}
+	free_memory(world.index);
+}
+
+static void lengthen_chain(void)
+{
+	struct buffers_locator *locator = new_locator();
+
+	world.last->next_locator = (uintptr_t)locator;
+	world.last = locator;
+}
+
+/* As another implementation does it: the bytes, then the count. */
+static struct buffers_item *list(uintptr_t base, uint32_t size, uint32_t position)
+{
+	struct buffers_item *item;
+
+	if (world.last->num_items >= world.capacity)
+		lengthen_chain();
+	item = &world.last->items[world.last->num_items];
+	*item = (struct buffers_item){ base, size, position, 0 };
+	world.last->num_items++;
+	ck_assert_uint_lt(world.count, MOST_ITEMS);
+	return world.items[world.count++] = item;
+}
+
+static struct buffers_window window(uintptr_t start, uintptr_t end, size_t size)
+{
+	return (struct buffers_window){ .range = { start, end }, .size = size, .alignment = 1 };
+}
+
+static struct buffers_item *take(uintptr_t start, uintptr_t end, size_t size)
+{
+	struct buffers_window wanted = window(start, end, size);
+
+	return buffers_index_take(world.index, world.first, &wanted, &any);
+}
+
+static struct buffers_item *take_anywhere(size_t size)
+{
+	return take(0, UINTPTR_MAX, size);
+}
+
+static uintptr_t end_of(const struct buffers_item *item)
+{
+	return item->base_address + item->size;
+}
+
+/* By a window that nothing else fits. */
+static bool is_found(const struct buffers_item *item)
+{
+	struct buffers_item *found = take(buffers_item_next(item), end_of(item),
+					  buffers_item_room(item));
+
+	if (found)
+		buffers_item_release(found);
+	return found == item;
+}
+
+static unsigned count_found(void)
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < world.count; i++)
+		found += is_found(world.items[i]);
+	return found;
+}
+
+static bool is_caught_up(void)
+{
+	return world.index->last == world.last && world.index->count == world.last->num_items;
+}
+
+/*
+ * Random items and windows, held against a plain walk
+ */
+
+static bool one_in(uint64_t *seed, unsigned many)
+{
+	return random_below(seed, many) == 0;
+}
+
+/* Less than 2^bits, and as often short as long. */
+static uintptr_t random_length(uint64_t *seed, unsigned bits)
+{
+	return (uintptr_t)random_below(seed, (uint64_t)1 << random_below(seed, bits + 1));
+}
+
+static uintptr_t random_end(uint64_t *seed)
+{
+	switch (random_below(seed, 3)) {
+	case 0:
+		return UINTPTR_MAX;
+	case 1:
+		return (uintptr_t)1 << (12 + random_below(seed, WORD_BITS - 12));
+	default:
+		return (uintptr_t)next_random(seed) | PAGE;
+	}
+}
+
+/* Disjoint, downward from a random end; how many there are, at most so many. */
+static unsigned lay_out(struct buffers_span *buffers, unsigned most, uint64_t *seed)
+{
+	uintptr_t end = random_end(seed);
+	unsigned count = 0;
+
+	while (count < most) {
+		uintptr_t gap = one_in(seed, 2) ? 0 : random_length(seed, 30);
+		uintptr_t size = 1 + random_length(seed, 22);
+
+		if (one_in(seed, 4))
+			end &= ~(((uintptr_t)1 << random_below(seed, 24)) - 1);
+		if (end <= gap || end - gap <= size)
+			break;
+		buffers[count++] = (struct buffers_span){ end - gap - size, end - gap };
+		end -= gap + size;
+	}
+	for (unsigned i = count; i > 1; i--) {
+		unsigned other = (unsigned)random_below(seed, i);
+		struct buffers_span buffer = buffers[other];
+
+		buffers[other] = buffers[i - 1];
+		buffers[i - 1] = buffer;
+	}
+	return count;
+}
+
+static struct buffers_item *random_item(uint64_t *seed)
+{
+	return world.items[random_below(seed, world.count)];
+}
+
+/* Edges of items, and a byte beside them. */
+static uintptr_t random_point(uint64_t *seed)
+{
+	const struct buffers_item *item = random_item(seed);
+	uintptr_t shift = (uintptr_t)random_below(seed, 3) - 1;
+
+	switch (random_below(seed, 6)) {
+	case 0:
+		return 0;
+	case 1:
+		return UINTPTR_MAX;
+	case 2:
+		return (uintptr_t)next_random(seed);
+	case 3:
+		return item->base_address + shift;
+	case 4:
+		return buffers_item_next(item) + shift;
+	default:
+		return end_of(item) + shift;
+	}
+}
+
+static struct buffers_window random_window(uint64_t *seed)
+{
+	const struct buffers_item *item = random_item(seed);
+	struct buffers_window wanted = window(random_point(seed), random_point(seed),
+					      1 + random_length(seed, 23));
+	uintptr_t start = wanted.range.start;
+
+	if (one_in(seed, 4))
+		wanted.range = (struct buffers_span){ buffers_item_next(item), end_of(item) };
+	else if (start > wanted.range.end && !one_in(seed, 10))
+		wanted.range = (struct buffers_span){ wanted.range.end, start };
+	if (one_in(seed, 2))
+		wanted.size = 1 + (buffers_item_room(item) + random_below(seed, 3)) % (4 * MIB);
+	if (one_in(seed, 3))
+		wanted.alignment = (size_t)1 << random_below(seed, 20);
+	return wanted;
+}
+
+static struct buffers_busy random_busy(uint64_t *seed)
+{
+	struct buffers_busy busy = { .count = (unsigned)random_below(seed, 3) };
+
+	for (unsigned i = 0; i < busy.count; i++)
+		busy.items[i] = random_item(seed);
+	return busy;
+}
+
+/* As another copy would do, of which the index hears nothing. */
+static void change_some(uint64_t *seed)
+{
+	for (uint64_t n = random_below(seed, 6); n > 0; n--) {
+		struct buffers_item *item = random_item(seed);
+		uint32_t room = buffers_item_room(item);
+
+		if (one_in(seed, 4))
+			item->is_taken = !item->is_taken;
+		else if (one_in(seed, 4))
+			item->position = item->size;
+		else
+			item->position += (uint32_t)random_below(seed, (uint64_t)room + 1);
+	}
+}
+
+static bool suits(const struct buffers_item *item, const struct buffers_window *wanted,
+		  const struct buffers_busy *busy)
+{
+	return !item->is_taken && !buffers_crowd_is_near(busy, item) &&
+	       buffers_item_fits(item, item->position, wanted);
+}
+
+static unsigned count_taken(void)
+{
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < world.count; i++)
+		taken += world.items[i]->is_taken;
+	return taken;
+}
+
+/* Items that are tried in vain: enough of them end a search. */
+static unsigned count_refused(const struct buffers_window *wanted,
+			      const struct buffers_busy *busy)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < world.count; i++)
+		count += buffers_item_room(world.items[i]) >= wanted->size &&
+			 !suits(world.items[i], wanted, busy);
+	return count;
+}
+
+static struct buffers_item *check_take(const struct buffers_window *wanted,
+				       const struct buffers_busy *busy)
+{
+	static bool may_be[MOST_ITEMS];
+	struct buffers_choice choice = { buffers_item_take, busy, BUFFERS_INDEX_PATIENCE };
+	unsigned taken = count_taken();
+	bool is_there = false;
+	struct buffers_item *item;
+	unsigned number = 0;
+
+	for (unsigned i = 0; i < world.count; i++)
+		is_there |= may_be[i] = suits(world.items[i], wanted, busy);
+	item = buffers_index_take(world.index, world.first, wanted, &choice);
+	if (!item && is_there) {
+		ck_assert_uint_ge(count_refused(wanted, busy), BUFFERS_INDEX_PATIENCE);
+		is_there = false;
+	}
+	ck_assert_int_eq(item != NULL, is_there);
+	ck_assert_uint_eq(count_taken(), taken + is_there);
+	if (!item)
+		return NULL;
+	while (number < world.count && world.items[number] != item)
+		number++;
+	ck_assert_uint_lt(number, world.count);
+	ck_assert(may_be[number]);
+	ck_assert_uint_eq(item->is_taken, 1);
+	return item;
+}
+
+/* Whether something was found.  At times another has the index, or memory is short. */
+static bool random_search(uint64_t *seed)
+{
+	struct buffers_window wanted = random_window(seed);
+	struct buffers_busy busy = random_busy(seed);
+	bool is_locked = one_in(seed, 8);
+	struct buffers_item *item;
+
+	change_some(seed);
+	world.index->is_locked = is_locked;
+	mappings_left = one_in(seed, 8) ? 0 : UINT32_MAX;
+	item = check_take(&wanted, &busy);
+	ck_assert_uint_eq(world.index->is_locked, is_locked);
+	world.index->is_locked = 0;
+	ck_assert(is_locked || mappings_left == 0 || is_caught_up() ||
+		  world.capacity < BUFFERS_LOCATOR_CAPACITY);
+	if (item && !one_in(seed, 3)) {
+		item->position += (uint32_t)random_below(seed, wanted.size + 1);
+		buffers_item_release(item);
+	}
+	return item;
+}
+
+START_TEST(finds_what_a_plain_walk_would_find)
+{
+	static struct buffers_span buffers[1000];
+	uint64_t seed = seed_random();
+	unsigned searches = 0;
+	unsigned finds = 0;
+
+	for (unsigned round = 0; round < (is_slow() ? 40 : how_many(400, 4000)); round++) {
+		unsigned most = 1 + (unsigned)random_length(&seed, 10) % 1000;
+		unsigned count = lay_out(buffers, most, &seed);
+		unsigned some = (unsigned)random_below(&seed, count + 1);
+
+		new_world(one_in(&seed, 2) ? BUFFERS_LOCATOR_CAPACITY :
+			  1 + (unsigned)random_below(&seed, BUFFERS_LOCATOR_CAPACITY));
+		for (unsigned i = 0; i < count; searches++) {
+			for (unsigned end = i + 1; i < count && (i < end || i < some); i++)
+				list(buffers[i].start,
+				     (uint32_t)(buffers[i].end - buffers[i].start), 0);
+			finds += random_search(&seed);
+			if (one_in(&seed, 20))
+				some = count;
+		}
+		for (unsigned i = 0; count && i < 50; i++, searches++)
+			finds += random_search(&seed);
+		free_world();
+	}
+	printf("%u searches, %u finds\n", searches, finds);
+	ck_assert_uint_gt(finds, searches / 8);
+}
+END_TEST
+
+/*
+ * Facts by themselves
+ */
+
+/* Its first bytes are on the other side of every power of two that there is. */
+START_TEST(item_whose_used_part_lies_below_the_range_is_found)
+{
+	uintptr_t middle = PAGE << _i;
+	struct buffers_item *item;
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	for (uintptr_t i = 1; i < 16; i++) {
+		list(middle - 16 * PAGE / 32 - i * 16, 16, 0);
+		list(middle + 64 + i * 16, 16, 0);
+	}
+	item = list(middle - 64, 128, 64);
+	ck_assert_ptr_eq(take(middle, middle + 64, 64), item);
+	ck_assert_ptr_null(take(middle, middle + 64, 1));
+	buffers_item_release(item);
+	ck_assert_ptr_null(take(middle + 1, middle + 64, 1));
+	ck_assert_ptr_null(take(middle, middle + 63, 1));
+}
+END_TEST
+
+static struct buffers_span next_page(void)
+{
+	uintptr_t start = MIB + world.count * PAGE;
+
+	return (struct buffers_span){ start, start + PAGE };
+}
+
+static void list_pages(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		list(next_page().start, PAGE, 0);
+}
+
+static void register_next_page(void)
+{
+	struct buffers_locator *last = buffers_index_last(world.index, world.first);
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_CODE, next_page(), &item), 0);
+	buffers_item_release(item);
+	world.items[world.count++] = item;
+	if (buffers_locator_next(world.last))
+		world.last = buffers_locator_next(world.last);
+}
+
+START_TEST(items_added_later_are_found)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	for (unsigned i = 0; i < 3 * BUFFERS_LOCATOR_CAPACITY; i++) {
+		if (i % 2)
+			register_next_page();
+		else
+			list_pages(1);
+		ck_assert(is_found(world.items[i]));
+	}
+	ck_assert_uint_eq(count_found(), world.count);
+	ck_assert(is_caught_up());
+}
+END_TEST
+
+START_TEST(last_is_the_last_locator)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	ck_assert_ptr_eq(buffers_index_last(world.index, world.first), world.first);
+	for (unsigned i = 0; i < 3 * BUFFERS_LOCATOR_CAPACITY; i++) {
+		struct buffers_item *item;
+
+		list_pages(1);
+		item = take_anywhere(1);
+		ck_assert_ptr_nonnull(item);
+		item->position = item->size;
+		ck_assert_ptr_eq(buffers_index_last(world.index, world.first), world.last);
+	}
+	ck_assert_ptr_ne(world.last, world.first);
+}
+END_TEST
+
+/* Fields in one order or the other; we look after each step, as threads might. */
+START_TEST(item_that_is_counted_before_it_is_written_is_not_lost)
+{
+	struct buffers_item *item;
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list(MIB, PAGE, 0);
+	ck_assert(is_found(world.items[0]));
+	item = &world.last->items[world.last->num_items];
+	world.last->is_locked = 1;
+	world.last->num_items++;
+	ck_assert_ptr_eq(take_anywhere(1), world.items[0]);
+	ck_assert_ptr_null(take_anywhere(1));
+	if (_i)
+		item->base_address = 2 * MIB;
+	else
+		item->size = PAGE;
+	ck_assert_ptr_null(take_anywhere(1));
+	item->base_address = 2 * MIB;
+	item->size = PAGE;
+	world.last->is_locked = 0;
+	ck_assert(is_found(item));
+	ck_assert(is_caught_up());
+}
+END_TEST
+
+/* A locator whose lock is never released, by one that was killed. */
+START_TEST(what_comes_after_an_item_that_is_never_written_is_found)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list(0, 0, 0);
+	world.last->is_locked = 1;
+	list_pages(2 * BUFFERS_LOCATOR_CAPACITY);
+	for (unsigned i = 1; i < world.count; i++)
+		ck_assert(is_found(world.items[i]));
+}
+END_TEST
+
+/* The same, with an index that can do all, or that is another's, or without memory. */
+enum { HEALTHY, LOCKED, POOR, STATES };
+
+static void bring_into(int state)
+{
+	uintptr_t end = page_of(world.index) + buffers_platform_granularity();
+
+	world.index->is_locked = state == LOCKED;
+	mappings_left = state == POOR ? 0 : UINT32_MAX;
+	if (state == POOR)	/* then the page is full as well */
+		world.index->nodes = world.index->nodes_end = end;
+}
+
+static const struct {
+	const char *fact;
+	uintptr_t base;
+	uint32_t size, position;
+} senseless[] = {
+	{ "base 0", 0, PAGE, 0 },
+	{ "base 0, some used", 0, 8 * PAGE, PAGE },
+	{ "used more than there is", 2 * MIB, PAGE, PAGE + 1 },
+	{ "used as much as can be", 2 * MIB, PAGE, UINT32_MAX },
+	{ "end above all addresses", UINTPTR_MAX - PAGE + 2, PAGE, 0 },
+	{ "free room that begins above all addresses", UINTPTR_MAX - 15, PAGE, 0x100 },
+	{ "size 0", 2 * MIB, 0, 0 },
+	{ "nothing at all", 0, 0, 0 },
+	{ "size 0 within another", 10 * MIB + 8, 0, 0 },
+	{ "size 0 where another ends", 12 * MIB + PAGE, 0, 0 },
+	{ "size 0, and -1 is another's last byte", 12 * MIB + PAGE - 1 - UINT32_MAX, 0, 0 },
+	{ "size 0, some used", 2 * MIB, 0, 1 },
+};
+enum { SENSELESS = sizeof(senseless) / sizeof(senseless[0]) };
+
+START_TEST(senseless_item_is_not_handed_out_and_hides_no_other)
+{
+	int number = _i / STATES;
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	for (uintptr_t i = 0; i < 3; i++) {
+		list((10 + i) * MIB, PAGE, 0);
+		list(senseless[number].base, senseless[number].size, senseless[number].position);
+	}
+	bring_into(_i % STATES);
+	for (unsigned i = 0; i < 6; i += 2)
+		ck_assert_msg(take_anywhere(1) == world.items[i], "%s", senseless[number].fact);
+	ck_assert_msg(!take_anywhere(1), "%s", senseless[number].fact);
+}
+END_TEST
+
+START_TEST(same_memory_listed_twice_is_handed_out_once)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	for (unsigned twice = 0; twice < 2; twice++)
+		for (unsigned i = 0; i < 3; i++)
+			list(MIB + i * PAGE, PAGE, 0);
+	list(2 * MIB, PAGE, 0);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_ptr_nonnull(take_anywhere(1));
+	ck_assert_ptr_null(take_anywhere(1));
+	ck_assert_uint_eq(count_taken(), 4);
+	for (unsigned i = 3; i < 6; i++)
+		ck_assert_uint_eq(world.items[i]->is_taken, 0);
+}
+END_TEST
+
+START_TEST(locator_that_counts_too_many_items_hides_no_other)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list_pages(BUFFERS_LOCATOR_CAPACITY);
+	world.first->num_items = 255;
+	lengthen_chain();
+	list_pages(1);
+	bring_into(_i);
+	ck_assert_uint_eq(count_found(), world.count);
+}
+END_TEST
+
+START_TEST(index_of_another_is_left_alone_and_all_is_found)
+{
+	size_t size = buffers_platform_granularity();
+	void *before = malloc(size);
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list_pages((unsigned)_i * 30);
+	ck_assert_uint_eq(count_found(), world.count);
+	list_pages(500);
+	world.items[0]->position = PAGE - 8;
+	world.index->is_locked = 1;
+	memcpy(before, world.index, size);	/* with its first nodes */
+	ck_assert_ptr_null(take(MIB, MIB + PAGE, PAGE));
+	ck_assert_uint_eq(count_found(), world.count);
+	ck_assert_mem_eq(world.index, before, size);
+	world.index->is_locked = 0;
+	ck_assert_uint_eq(count_found(), world.count);
+	ck_assert(is_caught_up());
+	free(before);
+}
+END_TEST
+
+START_TEST(without_memory_for_nodes_all_is_found_and_later_indexed)
+{
+	/* a node is no smaller than four words */
+	size_t nodes = (1 + (size_t)_i) * buffers_platform_granularity() / (4 * sizeof(uintptr_t));
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	mappings_left = (unsigned)_i;
+	list_pages((unsigned)nodes + 1000);
+	ck_assert_uint_eq(count_found(), world.count);
+	ck_assert_uint_eq(mappings_left, 0);
+	ck_assert(!is_caught_up());
+	mappings_left = UINT32_MAX;
+	ck_assert(is_found(world.items[0]));
+	ck_assert(is_caught_up());
+	mappings_left = 0;
+	ck_assert_uint_eq(count_found(), world.count);
+}
+END_TEST
+
+/*
+ * What is not looked at: nobody may touch it
+ */
+
+enum { MANY = 5000 };
+
+static void protect_page(const void *memory, const char *permissions)
+{
+	protect((void *)page_of(memory), buffers_platform_granularity(), permissions);
+}
+
+static void protect_full_locators(void)
+{
+	struct buffers_locator *next;
+
+	for (struct buffers_locator *l = world.first; l != world.last; l = next) {
+		next = buffers_locator_next(l);
+		protect_page(l, "---p");
+	}
+}
+
+/* By a search that can find nothing. */
+static void have_all_indexed(void)
+{
+	ck_assert_ptr_null(take(0, 1, 1));
+	ck_assert(is_caught_up());
+}
+
+/* Full locators of items, and one in the last locator, by its address the n-th. */
+static struct buffers_item *list_many(unsigned n)
+{
+	struct buffers_span page = { MIB + n * PAGE, MIB + (n + 1) * PAGE };
+	unsigned many = MANY - MANY % BUFFERS_LOCATOR_CAPACITY + BUFFERS_LOCATOR_CAPACITY;
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	for (unsigned i = 0; i < many; i++)
+		list(MIB + (i < n ? i : i + 1) * PAGE, PAGE, 0);
+	return list(page.start, PAGE, 0);
+}
+
+/* Who keeps everything must not make each search longer; the free one is found in turn. */
+START_TEST(held_items_are_tried_a_few_at_a_time)
+{
+	enum { HELD = 1000 };
+	struct buffers_item *item = NULL;
+	unsigned searches = 0;
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list_pages(HELD);
+	for (unsigned i = 0; i < HELD; i++)
+		world.items[i]->is_taken = i != (unsigned)_i * (HELD - 1) / 4;
+	for (; !item; searches++) {
+		item = take_anywhere(1);
+		ck_assert_uint_le(searches, HELD / BUFFERS_INDEX_PATIENCE + 2);
+	}
+	ck_assert_ptr_eq(item, world.items[(unsigned)_i * (HELD - 1) / 4]);
+	ck_assert_ptr_null(take_anywhere(1));
+}
+END_TEST
+
+/* We never leave one unfilled, but others may, and add to it later. */
+START_TEST(item_added_to_a_locator_that_was_left_unfilled_is_found)
+{
+	struct buffers_locator *first;
+	struct buffers_item *item;
+
+	new_world(1);
+	list_pages(2);
+	first = world.first;
+	ck_assert_ptr_ne(world.last, first);
+	for (unsigned i = 0; i < 2; i++) {
+		item = take_anywhere(1);
+		ck_assert_ptr_nonnull(item);
+		item->position = item->size;
+	}
+	first->items[1] = (struct buffers_item){ .base_address = 16 * MIB, .size = 64 };
+	__atomic_store_n(&first->num_items, 2, __ATOMIC_RELEASE);
+	ck_assert_ptr_eq(take_anywhere(1), &first->items[1]);
+}
+END_TEST
+
+/* The one with room is the topmost, so that a search must pass all others. */
+START_TEST(full_items_are_not_looked_at)
+{
+	bool is_learned = _i;	/* by one search; else they were full when they were indexed */
+	struct buffers_item *item = list_many(MOST_ITEMS);
+
+	if (is_learned)
+		have_all_indexed();
+	for (unsigned i = 0; i < world.count - 1; i++)
+		world.items[i]->position = PAGE - 8;
+	if (is_learned)
+		ck_assert_ptr_eq(take_anywhere(16), item);
+	buffers_item_release(item);
+	have_all_indexed();
+	protect_full_locators();
+	ck_assert_ptr_eq(take_anywhere(16), item);
+	ck_assert_ptr_null(take_anywhere(16));
+}
+END_TEST
+
+/* Nor is anything written to the index that has nothing to learn. */
+START_TEST(items_out_of_range_are_not_looked_at)
+{
+	static const unsigned places[] = { 0, 1, 2500, 4095, MANY - 1 };
+	struct buffers_item *item = list_many(places[_i]);
+
+	have_all_indexed();
+	protect_full_locators();
+	protect_page(world.index, "r--p");
+	ck_assert(is_found(item));
+	item->position = PAGE - 8;
+	ck_assert(is_found(item));
+	item->is_taken = 1;
+	ck_assert_ptr_null(take(item->base_address, end_of(item), 8));
+}
+END_TEST
+
+/*
+ * Threads: two copies of the library take, another implementation adds
+ */
+
+enum { TAKERS = 7, MOST_PAGES = 1 << 14 };
+#define MARKET_END	(market.start + MOST_PAGES * PAGE)
+
+static struct market {
+	uintptr_t start;	/* within are no rests of locators' pages */
+	struct buffers_locator *first;
+	uint32_t *used;		/* for each byte from there on, whether it was given away */
+	uint32_t pages;		/* that were listed, or are about to be */
+	bool counts_first;	/* the other implementation, and writes the item then */
+} market;
+
+struct taker {
+	pthread_t thread;
+	struct buffers_index *index;
+	uint64_t seed;
+	unsigned count;
+	const char *fault;
+};
+
+static uintptr_t listed_memory(void)
+{
+	return market.start + __atomic_load_n(&market.pages, __ATOMIC_RELAXED) * PAGE;
+}
+
+static uintptr_t more_memory(void)
+{
+	return market.start + __atomic_fetch_add(&market.pages, 1, __ATOMIC_RELAXED) * PAGE;
+}
+
+static bool is_given_twice(uintptr_t address, size_t size)
+{
+	bool is_used = false;
+
+	for (size_t i = 0; i < size; i++)
+		is_used |= __atomic_exchange_n(&market.used[address - market.start + i], 1,
+					       __ATOMIC_RELAXED) != 0;
+	return is_used;
+}
+
+static void write_item(struct buffers_item *item, bool base_first)
+{
+	uintptr_t base = more_memory();
+
+	if (base_first)
+		memcpy(item, &base, sizeof(base));
+	sched_yield();		/* so that others see half of it */
+	__atomic_store_n(&item->size, (uint32_t)PAGE, __ATOMIC_RELEASE);
+	sched_yield();
+	if (!base_first)
+		memcpy(item, &base, sizeof(base));
+}
+
+/* The caller has the lock, and there is room. */
+static void add_item(struct buffers_locator *locator)
+{
+	unsigned count = locator->num_items;
+
+	if (!market.counts_first)
+		write_item(&locator->items[count], count % 2);
+	__atomic_store_n(&locator->num_items, (uint8_t)(count + 1), __ATOMIC_RELEASE);
+	if (market.counts_first)
+		write_item(&locator->items[count], count % 2);
+}
+
+/* The other implementation. */
+static void *add_items(void *context)
+{
+	struct buffers_locator *locator = market.first;
+	struct buffers_locator *next;
+	unsigned left = how_many(3000, 8000);
+
+	while (left > 0) {
+		while (!buffers_lock_try(&locator->is_locked))
+			sched_yield();
+		next = buffers_locator_next(locator);
+		if (locator->num_items < BUFFERS_LOCATOR_CAPACITY) {
+			add_item(locator);
+			left--;
+		} else if (!next && buffers_locator_create(BUFFERS_CODE, &next) == 0) {
+			__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
+		}
+		buffers_lock_release(&locator->is_locked);
+		locator = next ? next : locator;
+	}
+	return context;
+}
+
+static struct buffers_window window_in_market(uint64_t *seed)
+{
+	uintptr_t start = market.start + random_below(seed, listed_memory() - market.start + 1);
+	struct buffers_window wanted = window(market.start, MARKET_END,
+						1 + random_below(seed, 500));
+
+	if (!one_in(seed, 4))
+		wanted.range = (struct buffers_span){
+			start, start + random_below(seed, 8 * PAGE) };
+	wanted.alignment = (size_t)1 << random_below(seed, 6);
+	return wanted;
+}
+
+/* The copies of the library list more, too, but less often. */
+static const char *add_own(struct taker *taker)
+{
+	uintptr_t start = more_memory();
+	struct buffers_item *item;
+
+	if (buffers_locator_register(buffers_index_last(taker->index, market.first), BUFFERS_CODE,
+				     (struct buffers_span){ start, start + PAGE }, &item) != 0)
+		return "an item could not be listed";
+	buffers_item_release(item);
+	return NULL;
+}
+
+static const char *use(struct taker *taker)
+{
+	struct buffers_window wanted = window_in_market(&taker->seed);
+	struct buffers_item *item = buffers_index_take(taker->index, market.first, &wanted,
+						       &any);
+	uintptr_t address;
+
+	if (!item)
+		return one_in(&taker->seed, 32) && listed_memory() < market.start + MOST_PAGES / 2 * PAGE ?
+		       add_own(taker) : NULL;
+	if (!buffers_item_is_taken(item))
+		return "what was given is not taken";
+	if (!buffers_item_fits(item, buffers_item_position(item), &wanted))
+		return "what was given does not fit";
+	if (buffers_item_reserve(item, wanted.size, wanted.alignment, &address) != 0)
+		return "what was given has no room";
+	if (is_given_twice(address, wanted.size))
+		return "a byte was given twice";
+	taker->count++;
+	if (one_in(&taker->seed, 16))
+		sched_yield();	/* so that others find it taken */
+	buffers_item_release(item);
+	return NULL;
+}
+
+static void *use_often(void *context)
+{
+	struct taker *taker = context;
+
+	for (unsigned i = 0; i < how_many(20000, 200000) && !taker->fault; i++)
+		taker->fault = use(taker);
+	return NULL;
+}
+
+static void take_all_that_is_left(struct buffers_index *index)
+{
+	struct buffers_window wanted = window(market.start, MARKET_END, 1);
+	struct buffers_item *item;
+
+	while ((item = buffers_index_take(index, market.first, &wanted, &any))) {
+		ck_assert(!is_given_twice(buffers_item_next(item), buffers_item_room(item)));
+		buffers_item_set_position(item, item->size);
+		buffers_item_release(item);
+	}
+}
+
+static void check_that_nothing_is_left(void)
+{
+	unsigned count = 0;
+	unsigned left = 0;
+
+	for (struct buffers_locator *l = market.first; l; l = buffers_locator_next(l))
+		for (unsigned i = 0; i < l->num_items; i++) {
+			if (l->items[i].base_address - market.start >= MOST_PAGES * PAGE)
+				continue;
+			left += l->items[i].is_taken || buffers_item_room(&l->items[i]);
+			count++;
+		}
+	ck_assert_uint_eq(left, 0);
+	ck_assert_uint_eq(count, market.pages);
+}
+
+START_TEST(threads_are_given_all_bytes_once)
+{
+	struct buffers_index *indexes[2] = { new_index(), new_index() };
+	struct taker takers[TAKERS];
+	uint64_t seed = seed_random();
+	pthread_t adder;
+
+	SKIP_IF(_i && is_tsan(), "who counts first and then writes is a race by itself");
+	market = (struct market){
+		.start = (uintptr_t)reserve(0, MOST_PAGES * PAGE),
+		.first = new_locator(),
+		.used = calloc(MOST_PAGES * PAGE, sizeof(uint32_t)),
+		.counts_first = _i,
+	};
+	ck_assert_ptr_nonnull(market.used);
+	for (unsigned i = 0; i < TAKERS; i++) {
+		takers[i] = (struct taker){ .index = indexes[i % 2],
+					    .seed = next_random(&seed) };
+		ck_assert_int_eq(pthread_create(&takers[i].thread, NULL, use_often,
+						&takers[i]), 0);
+	}
+	ck_assert_int_eq(pthread_create(&adder, NULL, add_items, NULL), 0);
+	ck_assert_int_eq(pthread_join(adder, NULL), 0);
+	for (unsigned i = 0; i < TAKERS; i++)
+		ck_assert_int_eq(pthread_join(takers[i].thread, NULL), 0);
+	for (unsigned i = 0; i < TAKERS; i++) {
+		ck_assert_msg(!takers[i].fault, "%s", takers[i].fault);
+		printf("%u takes, ", takers[i].count);
+	}
+	printf("%u items\n", market.pages);
+	take_all_that_is_left(indexes[_i]);
+	check_that_nothing_is_left();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("unit-index");
+	TCase *random = tcase_create("random");
+	TCase *facts = tcase_create("facts");
+	TCase *threads = tcase_create("threads");
+
+	tcase_add_test(random, finds_what_a_plain_walk_would_find);
+	suite_add_tcase(suite, random);
+
+	tcase_add_loop_test(facts, item_whose_used_part_lies_below_the_range_is_found, 0,
+			    (int)WORD_BITS - 12);
+	tcase_add_test(facts, items_added_later_are_found);
+	tcase_add_test(facts, last_is_the_last_locator);
+	tcase_add_loop_test(facts, held_items_are_tried_a_few_at_a_time, 0, 5);
+	tcase_add_test(facts, item_added_to_a_locator_that_was_left_unfilled_is_found);
+	tcase_add_loop_test(facts, item_that_is_counted_before_it_is_written_is_not_lost, 0, 2);
+	tcase_add_test(facts, what_comes_after_an_item_that_is_never_written_is_found);
+	tcase_add_loop_test(facts, senseless_item_is_not_handed_out_and_hides_no_other, 0,
+			    SENSELESS * STATES);
+	tcase_add_test(facts, same_memory_listed_twice_is_handed_out_once);
+	tcase_add_loop_test(facts, locator_that_counts_too_many_items_hides_no_other, 0, STATES);
+	tcase_add_loop_test(facts, index_of_another_is_left_alone_and_all_is_found, 0, 3);
+	tcase_add_loop_test(facts, without_memory_for_nodes_all_is_found_and_later_indexed, 0, 5);
+	tcase_add_loop_test(facts, full_items_are_not_looked_at, 0, 2);
+	tcase_add_loop_test(facts, items_out_of_range_are_not_looked_at, 0, 5);
+	suite_add_tcase(suite, facts);
+
+	tcase_set_timeout(threads, 300);
+	tcase_add_loop_test(threads, threads_are_given_all_bytes_once, 0, 2);
+	suite_add_tcase(suite, threads);
+	return run_suite(suite);
+}

@@ -1,0 +1,885 @@
+/* SPDX-License-Identifier: MIT */
+/* unit-platform.c: the primitives, on the system that runs the test */
+
+#include "config.h"
+#include "platform/platform.h"
+#include "platform/linux/sys.h"
+#include "support/restrict.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB ((uintptr_t)1 << 20)
+#define GIB ((uintptr_t)1 << 30)
+
+/*
+ * The library's mmap() goes through here, so that it can be another kernel's.
+ */
+void *__real_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+
+static bool placing_is_a_hint;	/* as before Linux 4.17 */
+static int placed_error;	/* of mappings at an address */
+static int any_error;		/* of mappings anywhere */
+
+/* By either name, for offsets of 64 bits change it where words have 32. */
+void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	int error = flags & MAP_FIXED_NOREPLACE ? placed_error : any_error;
+
+	if (error) {
+		errno = error;
+		return MAP_FAILED;
+	}
+	if (placing_is_a_hint)
+		flags &= ~MAP_FIXED_NOREPLACE;
+	return __real_mmap64(address, size, protection, flags, fd, offset);
+}
+
+#ifndef __USE_FILE_OFFSET64
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	return __wrap_mmap64(address, size, protection, flags, fd, offset);
+}
+#endif
+
+
+static size_t page(void)
+{
+	return buffers_platform_granularity();
+}
+
+static uintptr_t some_memory(size_t pages)
+{
+	uintptr_t address;
+
+	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_DATA, &address), 0);
+	return address;
+}
+
+static struct buffers_span limits(void)
+{
+	return buffers_platform_usable((struct buffers_span){ 0, UINTPTR_MAX });
+}
+
+START_TEST(granularity_is_the_page_size)
+{
+	ck_assert_uint_eq(page(), (size_t)sysconf(_SC_PAGESIZE));
+}
+END_TEST
+
+/* As where Arm's kernel has functions for programs. */
+static bool is_of_kernel(uintptr_t address)
+{
+	return address >= UINTPTR_MAX - 0xffff;
+}
+
+START_TEST(limits_enclose_all_mappings_and_leave_the_lowest_64_kib)
+{
+	struct buffers_span all = limits();
+	static struct mapping maps[10000];
+	size_t count = read_maps(maps, 10000);
+
+	ck_assert_uint_ge(all.start, 0x10000);
+	ck_assert_uint_lt(all.start, MIB);
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(maps[i].name, "[vsyscall]") == 0 || is_of_kernel(maps[i].start))
+			continue;
+		ck_assert_uint_ge(maps[i].start, all.start);
+		ck_assert_uint_le(maps[i].end, all.end);
+	}
+	ck_assert_uint_eq(limits().start, all.start);
+}
+END_TEST
+
+START_TEST(top_of_the_limits_can_be_mapped)
+{
+	uintptr_t top = limits().end;
+
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer keeps it for itself");
+	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_DATA), 0);
+	ck_assert_int_eq(buffers_platform_unmap(top - page(), page()), 0);
+}
+END_TEST
+
+/* Where the kernel put the interpreter and the stack. */
+static bool ends_what_grows(uintptr_t address)
+{
+	return address == getauxval(AT_BASE) ||
+	       address == (getauxval(AT_RANDOM) & ~(uintptr_t)(page() - 1));
+}
+
+START_TEST(heap_grows_from_the_break)
+{
+	struct buffers_span heap = buffers_platform_heap_growth();
+	uintptr_t end = (uintptr_t)sbrk(0);
+
+	ck_assert_uint_ge(heap.start, end);
+	ck_assert_uint_lt(heap.start - end, page());
+	ck_assert(heap.end - heap.start > 64 * MIB || ends_what_grows(heap.end));
+	sbrk(3 * (intptr_t)page());
+	ck_assert_uint_eq(buffers_platform_heap_growth().start, heap.start + 3 * page());
+}
+END_TEST
+
+/* Emulators have them right above the break. */
+START_TEST(heap_ends_below_interpreter_and_stack)
+{
+	struct buffers_span heap = buffers_platform_heap_growth();
+	uintptr_t interpreter = getauxval(AT_BASE);
+	uintptr_t stack = getauxval(AT_RANDOM);
+
+	ck_assert(interpreter <= heap.start || interpreter >= heap.end);
+	ck_assert(stack <= heap.start || stack >= heap.end);
+}
+END_TEST
+
+static bool is_stack_limit(rlim_t limit)
+{
+	struct rlimit now;
+
+	return getrlimit(RLIMIT_STACK, &now) == 0 && now.rlim_cur == limit;
+}
+
+START_TEST(stack_grows_down_by_its_limit_and_at_least_128_mib)
+{
+	char local;
+	struct buffers_span stack = buffers_platform_stack_growth();
+	if (!is_asan())		/* whose locals may lie elsewhere */
+		ck_assert(stack.start < (uintptr_t)&local && (uintptr_t)&local < stack.end);
+	ck_assert(stack.end - stack.start > 128 * MIB || stack.start == getauxval(AT_BASE));
+	ck_assert_uint_lt(stack.end - stack.start, 256 * MIB);
+	set_limit(RLIMIT_STACK, GIB);
+	SKIP_IF(!is_stack_limit(GIB), "the limit cannot be raised");
+	/* as much as is asked for, unless a mapping ends it before */
+	stack = buffers_platform_stack_growth();
+	if (stack.start != getauxval(AT_BASE))
+		ck_assert_uint_gt(stack.end - stack.start, GIB);
+	set_limit(RLIMIT_STACK, RLIM_INFINITY);
+	SKIP_IF(!is_stack_limit(RLIM_INFINITY), "the limit cannot be lifted");
+	stack = buffers_platform_stack_growth();
+	ck_assert_uint_ge(stack.start, getauxval(AT_BASE));
+	ck_assert(stack.end - stack.start > 128 * MIB || stack.start == getauxval(AT_BASE));
+}
+END_TEST
+
+static bool may_grow_into(uintptr_t page_start)
+{
+	return buffers_platform_may_grow_into((struct buffers_span){ page_start,
+								     page_start + page() });
+}
+
+START_TEST(what_may_grow_is_known_without_asking)
+{
+	struct buffers_span heap = buffers_platform_heap_growth();
+	struct buffers_span stack = buffers_platform_stack_growth();
+
+	ck_assert(may_grow_into(heap.start));
+	ck_assert(may_grow_into(heap.end - page()));
+	ck_assert(may_grow_into(stack.start));
+	ck_assert(may_grow_into(stack.end - page()));
+	ck_assert(!may_grow_into((heap.start & ~(page() - 1)) - page()) ||
+		  stack.start < heap.start);
+	/* wherever heap and stack have got to meanwhile */
+	sbrk(100 * (intptr_t)page());
+	ck_assert(may_grow_into(heap.start + 100 * page()));
+	ck_assert(may_grow_into(buffers_platform_heap_growth().end - page()));
+	sbrk(-100 * (intptr_t)page());
+	ck_assert(may_grow_into(heap.start));
+	if (set_limit(RLIMIT_STACK, GIB).rlim_max >= GIB)
+		ck_assert(may_grow_into(buffers_platform_stack_growth().start));
+}
+END_TEST
+
+/* The room that it gave back is its own again. */
+START_TEST(heap_that_was_larger_when_looked_at_may_grow)
+{
+	uintptr_t start = ((uintptr_t)sbrk(0) + page() - 1) & ~(page() - 1);
+
+	sbrk(100 * (intptr_t)page());
+	ck_assert_uint_gt(buffers_platform_heap_growth().start, start);
+	sbrk(-100 * (intptr_t)page());
+	ck_assert(may_grow_into(start));
+}
+END_TEST
+
+START_TEST(memory_is_mapped_where_it_was_wanted)
+{
+	uintptr_t address = some_memory(3);
+
+	ck_assert_int_eq(buffers_platform_unmap(address, 3 * page()), 0);
+	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_CODE), 0);
+	ck_assert(is_mapped_as(address + page(), address + 2 * page(), "rwxp"));
+	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_DATA), 0);
+	ck_assert(is_mapped_as(address, address + page(), "rw-p"));
+}
+END_TEST
+
+START_TEST(nothing_is_replaced)
+{
+	uintptr_t address = some_memory(1);
+
+	SKIP_IF(is_asan(), "the sanitizer's runtime maps behind our back");
+
+	*(char *)address = 'x';
+	for (int hint = 0; hint < 2; hint++) {
+		size_t before = count_mappings(0, UINTPTR_MAX);
+
+		placing_is_a_hint = hint;
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_CODE), EEXIST);
+		ck_assert_int_eq(*(char *)address, 'x');
+		ck_assert_uint_eq(count_mappings(0, UINTPTR_MAX), before);
+	}
+}
+END_TEST
+
+START_TEST(errors_of_the_kernel_are_told_apart)
+{
+	static const struct {
+		int placed, any, expected;
+	} cases[] = {
+		{ EEXIST, 0, EEXIST },
+		{ EINVAL, 0, EEXIST },
+		{ ENOMEM, 0, EEXIST },	/* not an address for users, others are */
+		{ ENOMEM, ENOMEM, ENOMEM },
+		{ EAGAIN, EAGAIN, ENOMEM },
+		{ EPERM, 0, EEXIST },	/* that address is protected, others are not */
+		{ EACCES, 0, EEXIST },
+		{ EPERM, EPERM, EACCES },
+		{ EACCES, EACCES, EACCES },
+		{ EPERM, EACCES, EACCES },
+		{ EPERM, ENOMEM, ENOMEM },
+	};
+	uintptr_t address = some_memory(1);
+
+	ck_assert_int_eq(buffers_platform_unmap(address, page()), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		placed_error = cases[i].placed;
+		any_error = cases[i].any;
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_CODE),
+				 cases[i].expected);
+	}
+	ck_assert_uint_eq(count_mappings(address, address + page()), 0);
+}
+END_TEST
+
+START_TEST(mapping_anywhere_says_what_was_refused)
+{
+	uintptr_t address;
+
+	any_error = ENOMEM;
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_CODE, &address), ENOMEM);
+	any_error = EPERM;
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_CODE, &address), EACCES);
+}
+END_TEST
+
+START_TEST(unmapping_reports_the_kernels_error)
+{
+	ck_assert_int_eq(buffers_platform_unmap(1, page()), EINVAL);
+}
+END_TEST
+
+/*
+ * The three ways to see mappings agree
+ */
+
+struct list {
+	struct buffers_span spans[10000];
+	size_t count;
+};
+
+static void add_to_list(struct buffers_span mapping, void *context)
+{
+	struct list *list = context;
+
+	if (list->count < 10000)
+		list->spans[list->count++] = mapping;
+}
+
+static void scan_all(struct list *list)
+{
+	struct buffers_maps maps;
+
+	list->count = 0;
+	buffers_platform_maps_open(&maps);
+	ck_assert_int_ne(maps.kind, BUFFERS_MAPS_PROBE);
+	maps.kind = BUFFERS_MAPS_SCAN;
+	ck_assert_int_eq(buffers_platform_maps_scan(&maps, add_to_list, list), 0);
+	buffers_platform_maps_close(&maps);
+}
+
+/* A mapping whose name has blanks, a newline and what looks like a line's start. */
+static void map_file_with_odd_name(void)
+{
+	static const char *const name = "/tmp/10000-20000 rwxp \n30000-40000 r--p";
+	int file = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(file, 0);
+	ck_assert_int_eq(ftruncate(file, (off_t)page()), 0);
+	ck_assert_ptr_ne(mmap(NULL, page(), PROT_READ, MAP_PRIVATE, file, 0), MAP_FAILED);
+	unlink(name);
+	close(file);
+}
+
+START_TEST(scan_reads_every_line)
+{
+	static struct mapping maps[10000];
+	static struct list list;
+	size_t count;
+
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
+	map_file_with_odd_name();
+	for (unsigned i = 0; i < 2000; i++)	/* more than one buffer of the kernel's */
+		ck_assert_int_eq(mprotect((void *)(some_memory(3) + page()), page(), PROT_READ), 0);
+	count = read_maps(maps, 10000);
+	scan_all(&list);
+	ck_assert_uint_gt(count, 2000);
+	ck_assert_uint_eq(list.count, count);
+	for (size_t i = 0; i < count; i++) {
+		ck_assert_uint_eq(list.spans[i].start, maps[i].start);
+		ck_assert_uint_eq(list.spans[i].end, maps[i].end);
+	}
+}
+END_TEST
+
+/* The mapping with those that it touches: probes cannot tell them apart. */
+static struct buffers_span run_around(const struct list *list, size_t i)
+{
+	size_t first = i;
+
+	while (first > 0 && list->spans[first - 1].end == list->spans[first].start)
+		first--;
+	while (i + 1 < list->count && list->spans[i].end == list->spans[i + 1].start)
+		i++;
+	return (struct buffers_span){ list->spans[first].start, list->spans[i].end };
+}
+
+START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
+{
+	static struct list list;
+	struct buffers_maps maps;
+	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	struct buffers_span all = limits();
+	struct buffers_span found, run;
+
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
+	SKIP_IF(is_emulated() && page() > 4096, "the emulator's list lacks mappings");
+	some_memory(3);
+	scan_all(&list);
+	buffers_platform_maps_open(&maps);
+	for (size_t i = 0; i + 1 < list.count; i++) {
+		struct buffers_span mapping = list.spans[i];
+		struct buffers_span gap = { mapping.end, list.spans[i + 1].start };
+
+		if (mapping.end > all.end || mapping.end - mapping.start > 64 * GIB)
+			continue;
+		run = run_around(&list, i);
+		ck_assert_int_eq(buffers_platform_maps_find(&probe, mapping, &found), 0);
+		ck_assert_uint_eq(found.start, run.start);
+		if (run.end <= all.end)
+			ck_assert_uint_eq(found.end, run.end);
+		if (maps.kind == BUFFERS_MAPS_QUERY) {
+			ck_assert_int_eq(buffers_platform_maps_find(&maps, mapping, &found), 0);
+			ck_assert_uint_eq(found.start, mapping.start);
+			ck_assert_uint_eq(found.end, mapping.end);
+		}
+		if (gap.start == gap.end || gap.end > all.end)
+			continue;
+		if (maps.kind == BUFFERS_MAPS_QUERY)
+			ck_assert_int_eq(buffers_platform_maps_find(&maps, gap, &found), ENOENT);
+		if (gap.end - gap.start > 64 * MIB)
+			gap.start = gap.end - 64 * MIB;
+		ck_assert_int_eq(buffers_platform_maps_find(&probe, gap, &found), ENOENT);
+		gap.end += page();
+		ck_assert_int_eq(buffers_platform_maps_find(&probe, gap, &found), 0);
+		ck_assert_uint_eq(found.start, gap.end - page());
+	}
+	buffers_platform_maps_close(&maps);
+}
+END_TEST
+
+START_TEST(probe_finds_the_exact_start)
+{
+	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	enum { MOST = 70 };
+	struct buffers_span found;
+
+	SKIP_IF(!can_probe(), NO_PROBES);
+	for (size_t pages = 1; pages < MOST; pages++) {
+		uintptr_t end = some_memory(MOST) + MOST * page();
+		uintptr_t start = end - pages * page();
+
+		munmap((void *)(end - MOST * page()), (MOST - pages) * page());
+		ck_assert_int_eq(buffers_platform_maps_find(
+			&probe, (struct buffers_span){ end - page(), end }, &found), 0);
+		ck_assert_uint_eq(found.start, start);
+	}
+}
+END_TEST
+
+START_TEST(probe_finds_the_exact_end)
+{
+	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	enum { MOST = 70 };
+	struct buffers_span found;
+
+	SKIP_IF(!can_probe(), NO_PROBES);
+	for (size_t pages = 1; pages < MOST - 1; pages++) {
+		uintptr_t address = some_memory(MOST);
+
+		munmap((void *)(address + (pages + 1) * page()), (MOST - pages - 1) * page());
+		munmap((void *)address, page());	/* or what lies below would count */
+		address += page();
+		ck_assert_int_eq(buffers_platform_maps_find(
+			&probe, (struct buffers_span){ address, address + page() }, &found), 0);
+		ck_assert_uint_eq(found.start, address);
+		ck_assert_uint_eq(found.end, address + pages * page());
+	}
+}
+END_TEST
+
+static int use_up_descriptors(void *context)
+{
+	struct rlimit before = set_limit(RLIMIT_NOFILE, 0);
+	struct buffers_maps maps;
+
+	(void)context;
+	buffers_platform_maps_open(&maps);
+	STEP(maps.kind == BUFFERS_MAPS_PROBE);
+	STEP(maps.descriptor == -1);
+	buffers_platform_maps_close(&maps);
+	STEP(limits().start >= 0x10000);
+	STEP(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	return 0;
+}
+
+START_TEST(without_a_descriptor_mappings_are_probed)
+{
+	run_child(use_up_descriptors, NULL);
+}
+END_TEST
+
+/* qemu-user forgets it for files that it makes up. */
+static bool is_close_on_exec_kept(void)
+{
+	int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	bool is_kept = fcntl(file, F_GETFD) & FD_CLOEXEC;
+
+	close(file);
+	return is_kept;
+}
+
+START_TEST(list_is_closed_on_exec)
+{
+	struct buffers_maps maps;
+
+	SKIP_IF(!is_close_on_exec_kept(), "O_CLOEXEC is forgotten here");
+	buffers_platform_maps_open(&maps);
+	ck_assert_int_ge(maps.descriptor, 0);
+	ck_assert_int_ne(fcntl(maps.descriptor, F_GETFD) & FD_CLOEXEC, 0);
+	buffers_platform_maps_close(&maps);
+	ck_assert_int_eq(fcntl(maps.descriptor, F_GETFD), -1);
+}
+END_TEST
+
+START_TEST(closed_list_cannot_be_read)
+{
+	struct buffers_maps maps = { .descriptor = -1, .kind = BUFFERS_MAPS_SCAN };
+	struct buffers_maps directory = { .kind = BUFFERS_MAPS_SCAN };
+	static struct list list;
+
+	ck_assert_int_eq(buffers_platform_maps_scan(&maps, add_to_list, &list), EIO);
+	directory.descriptor = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_eq(buffers_platform_maps_scan(&directory, add_to_list, &list), EIO);
+	buffers_platform_maps_close(&directory);
+	ck_assert_uint_eq(list.count, 0);
+}
+END_TEST
+
+START_TEST(mappings_are_found_when_another_closes_the_list)
+{
+	struct buffers_maps maps;
+	struct buffers_span found;
+	uintptr_t address = some_memory(1);
+	struct buffers_span span = { address, address + page() };
+
+	buffers_platform_maps_open(&maps);
+	SKIP_IF(maps.kind != BUFFERS_MAPS_QUERY, "nobody answers questions about mappings");
+	close(maps.descriptor);
+	ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &found), 0);
+	ck_assert_uint_le(found.start, span.start);
+	ck_assert_uint_ge(found.end, span.end);
+}
+END_TEST
+
+/* /proc/self/maps is empty once the main thread has ended; others go on. */
+static void *outlive_main(void *main_thread)
+{
+	struct buffers_maps maps;
+
+	pthread_join(*(pthread_t *)main_thread, NULL);
+	buffers_platform_maps_open(&maps);
+	_exit(maps.kind == BUFFERS_MAPS_PROBE ? 1 : 0);
+}
+
+START_TEST(mappings_are_seen_after_the_main_thread_has_ended)
+{
+	static pthread_t main_thread;
+	pthread_t other;
+	int status;
+	pid_t child;
+
+	SKIP_IF(is_tsan(), "TSan needs the main thread");
+	SKIP_IF(is_emulated() && page() > 4096,
+		"the emulator does not tell that a child's main thread has ended");
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		main_thread = pthread_self();
+		if (pthread_create(&other, NULL, outlive_main, &main_thread) == 0)
+			pthread_exit(NULL);
+		_exit(2);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
+static int is_page_zero(void *page_of_parent)
+{
+	STEP(*(int *)page_of_parent == 0);
+	return 0;
+}
+
+START_TEST(state_is_zero_at_first_and_in_a_child)
+{
+	void *state;
+
+	ck_assert_int_eq(buffers_platform_map_state(&state), 0);
+	ck_assert_int_eq(*(int *)state, 0);
+	*(int *)state = 1;
+	if (can_wipe_on_fork())
+		run_child(is_page_zero, state);
+	else
+		printf("skipped: %s: %s\n", __func__, NO_WIPE);
+	ck_assert_int_eq(*(int *)state, 1);
+	any_error = ENOMEM;
+	ck_assert_int_eq(buffers_platform_map_state(&state), ENOMEM);
+}
+END_TEST
+
+/*
+ * Memory of which only the kernel may be asked
+ */
+
+static bool is_writable(uintptr_t address, size_t size)
+{
+	return buffers_platform_is_writable(address, size);
+}
+
+static bool is_readable(uintptr_t address, size_t size)
+{
+	char *copy = malloc(size);
+	bool is_copied = buffers_platform_peek(address, copy, size) == 0;
+
+	ck_assert(!is_copied || memcmp(copy, (void *)address, size) == 0);
+	free(copy);
+	return is_copied;
+}
+
+START_TEST(memory_that_can_be_written_is_told_from_other)
+{
+	uintptr_t address = some_memory(5);
+	void *second = (void *)(address + page());
+
+	ck_assert(is_writable(address, 5 * page()));
+	ck_assert(is_writable(address + 4, 5 * page() - 8));
+	ck_assert_int_eq(mprotect(second, page(), PROT_READ), 0);
+	ck_assert(is_readable(address, 5 * page()));
+	ck_assert(!is_writable(address, 5 * page()));
+	ck_assert(!is_writable(address + page() - 8, 16));
+	ck_assert(!is_writable(address + page(), 8));
+	ck_assert(is_writable(address + page() - 8, 8));
+	ck_assert(is_writable(address + 2 * page(), 3 * page()));
+	ck_assert_int_eq(mprotect(second, page(), PROT_NONE), 0);
+	ck_assert(!is_writable(address + page() - 8, 16));
+	ck_assert(!is_readable(address + page() - 8, 16));
+	ck_assert(!is_readable(address, 5 * page()));
+	ck_assert(is_readable(address + page() - 8, 8));
+	ck_assert(!is_readable(address + page() - 4, 8));
+	ck_assert_int_eq(munmap(second, page()), 0);
+	ck_assert(!is_writable(address, 2 * page()));
+	ck_assert(!is_readable(address, 2 * page()));
+	ck_assert(!is_writable(address + page(), page()));
+	ck_assert(!is_readable(address + page(), page()));
+	ck_assert(is_writable(address, page()));
+}
+END_TEST
+
+static int peek_without_the_call(void *context)
+{
+	uintptr_t address = some_memory(2);
+	void *second = (void *)(address + page());
+
+	(void)context;
+	STEP(refuse(SYS_process_vm_readv, EPERM));
+	memset((void *)address, 0x5a, 2 * page());
+	STEP(is_readable(address, 2 * page()));
+	STEP(mprotect(second, page(), PROT_NONE) == 0);
+	STEP(is_readable(address, page()));
+	STEP(!is_readable(address, 2 * page()));
+	STEP(!is_readable(address + page() - 4, 8));
+	STEP(!is_readable(0, 8));
+	STEP(!is_readable(UINTPTR_MAX - 7, 8));
+	STEP(!is_readable(UINTPTR_MAX - 3, 8));
+	STEP(munmap(second, page()) == 0);
+	STEP(!is_readable(address + page(), 8));
+	return 0;
+}
+
+START_TEST(memory_is_peeked_at_where_a_filter_forbids_copying)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(peek_without_the_call, NULL);
+}
+END_TEST
+
+START_TEST(memory_that_can_be_read_is_told_from_other)
+{
+	uintptr_t start = some_memory(4);
+	uintptr_t end = start + 3 * page();
+
+	ck_assert_int_eq(munmap((void *)end, page()), 0);
+	ck_assert_int_eq(mprotect((void *)start, page(), PROT_READ | PROT_EXEC), 0);
+	ck_assert(buffers_platform_is_readable(start, 3 * page()));
+	ck_assert(buffers_platform_is_readable(end - 1, 1));
+	ck_assert(buffers_platform_is_readable(start + page() - 1, 2));
+	ck_assert(!buffers_platform_is_readable(end - 1, 2));
+	ck_assert(!buffers_platform_is_readable(end, 1));
+	ck_assert(!buffers_platform_is_readable(start, 4 * page()));
+	ck_assert_int_eq(mprotect((void *)(start + page()), page(), PROT_NONE), 0);
+	ck_assert(!buffers_platform_is_readable(start, 3 * page()));
+	ck_assert(!buffers_platform_is_readable(start + page() - 1, 2));
+	ck_assert(!buffers_platform_is_readable(1, 1));
+	ck_assert(!buffers_platform_is_readable(start, SIZE_MAX));
+	ck_assert(!buffers_platform_is_readable(UINTPTR_MAX, 1));
+}
+END_TEST
+
+static void check_permissions(int protection, int sharing, unsigned expected)
+{
+	unsigned permissions = 77;
+	char *start = mmap(NULL, 3 * page(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *middle = start + page();
+
+	ck_assert_ptr_ne(start, MAP_FAILED);
+	ck_assert_ptr_eq(mmap(middle, page(), protection, sharing | MAP_ANONYMOUS | MAP_FIXED,
+			      -1, 0), middle);
+	ck_assert(buffers_platform_permissions((uintptr_t)middle, &permissions));
+	ck_assert_uint_eq(permissions, expected);
+	ck_assert(buffers_platform_permissions((uintptr_t)middle + page() - 1, &permissions));
+	ck_assert_uint_eq(permissions, expected);
+	ck_assert(buffers_platform_permissions((uintptr_t)middle + page(), &permissions));
+	ck_assert_uint_eq(permissions, 0);
+	ck_assert_int_eq(munmap(middle, page()), 0);
+	ck_assert(!buffers_platform_permissions((uintptr_t)middle, &permissions));
+	munmap(start, 3 * page());
+}
+
+static int check_all_permissions(void *context)
+{
+	(void)context;
+	check_permissions(PROT_READ, MAP_PRIVATE, SYS_MAP_READ);
+	check_permissions(PROT_READ | PROT_WRITE, MAP_PRIVATE, SYS_MAP_READ | SYS_MAP_WRITE);
+	check_permissions(PROT_READ | PROT_EXEC, MAP_PRIVATE, SYS_MAP_READ | SYS_MAP_EXECUTE);
+	check_permissions(PROT_READ | PROT_EXEC, MAP_SHARED,
+			  SYS_MAP_READ | SYS_MAP_EXECUTE | SYS_MAP_SHARED);
+	return 0;
+}
+
+static int check_all_permissions_by_reading(void *context)
+{
+	STEP(refuse(SYS_ioctl, ENOTTY));
+	return check_all_permissions(context);
+}
+
+/* Before Linux 6.11 nobody can be asked. */
+START_TEST(permissions_are_those_of_the_mapping_by_question_and_by_reading)
+{
+	run_child(check_all_permissions, NULL);
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(check_all_permissions_by_reading, NULL);
+}
+END_TEST
+
+START_TEST(addresses_that_cannot_be_are_not_writable)
+{
+	static const uintptr_t addresses[] = {
+		0, 8, 0xfff, 0x1000, UINTPTR_MAX, UINTPTR_MAX - 7, UINTPTR_MAX - 4095,
+		UINTPTR_MAX / 2 + 1, UINTPTR_MAX - 0xffff,
+	};
+
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+		if (!is_mapped_as(addresses[i], addresses[i] | 1, NULL))
+			ck_assert(!is_readable(addresses[i], 4096));
+		ck_assert(!is_writable(addresses[i], 4096));
+	}
+	ck_assert(!is_writable(some_memory(1) + 1, 4));
+}
+END_TEST
+
+START_TEST(asking_for_writable_memory_changes_nothing)
+{
+	uint32_t *words = (uint32_t *)some_memory(1);
+	size_t count = page() / 4;
+
+	for (size_t i = 0; i < count; i++)
+		words[i] = (uint32_t)(i * 0x9e3779b9u);
+	ck_assert(is_writable((uintptr_t)words, page()));
+	for (size_t i = 0; i < count; i++)
+		ck_assert_uint_eq(words[i], (uint32_t)(i * 0x9e3779b9u));
+}
+END_TEST
+
+START_TEST(mapping_beyond_its_files_end_is_not_writable)
+{
+	FILE *file = tmpfile();
+	uintptr_t address;
+
+	SKIP_IF(!can_map_beyond_end(), NO_MAPPING_BEYOND_END);
+	ck_assert_ptr_nonnull(file);
+	address = (uintptr_t)mmap(NULL, page(), PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
+	ck_assert_uint_ne(address, (uintptr_t)MAP_FAILED);
+	ck_assert(!is_writable(address, page()));
+	ck_assert(!is_readable(address, page()));
+	ck_assert_int_eq(ftruncate(fileno(file), 1), 0);
+	ck_assert(is_writable(address, page()));
+	fclose(file);
+}
+END_TEST
+
+START_TEST(test_program_stays_loaded)
+{
+	ck_assert(buffers_platform_stays_loaded());
+}
+END_TEST
+
+START_TEST(space_of_processes_is_that_of_proc)
+{
+	char path[] = "/proc/self/ns/pid";
+	char name[64] = "";
+	unsigned long long number = 0;
+
+	ck_assert_int_gt(readlink(path, name, sizeof(name) - 1), 0);
+	ck_assert_int_eq(sscanf(name, "pid:[%llu]", &number), 1);
+	ck_assert_uint_eq(buffers_platform_process_space(), number);
+}
+END_TEST
+
+START_TEST(random_numbers_differ)
+{
+	uint64_t seen[100];
+
+	for (unsigned i = 0; i < 100; i++) {
+		seen[i] = buffers_platform_random();
+		for (unsigned j = 0; j < i; j++)
+			ck_assert_uint_ne(seen[i], seen[j]);
+	}
+}
+END_TEST
+
+START_TEST(relaxing_comes_back)
+{
+	for (unsigned attempt = 0; attempt < 1100; attempt++)
+		buffers_platform_relax(attempt);
+}
+END_TEST
+
+static void *relax_while_cancelled(void *came_back)
+{
+	pthread_cancel(pthread_self());
+	buffers_platform_relax(5000);
+	*(bool *)came_back = true;
+	pthread_testcancel();
+	return came_back;
+}
+
+START_TEST(relaxing_is_no_cancellation_point)
+{
+	bool came_back = false;
+	pthread_t thread;
+	void *result;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, relax_while_cancelled, &came_back), 0);
+	ck_assert_int_eq(pthread_join(thread, &result), 0);
+	ck_assert(came_back);
+	ck_assert_ptr_eq(result, PTHREAD_CANCELED);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("unit-platform");
+	TCase *space = tcase_create("space");
+	TCase *mapping = tcase_create("mapping");
+	TCase *maps = tcase_create("maps");
+	TCase *process = tcase_create("process");
+
+	tcase_add_test(space, granularity_is_the_page_size);
+	tcase_add_test(space, limits_enclose_all_mappings_and_leave_the_lowest_64_kib);
+	tcase_add_test(space, top_of_the_limits_can_be_mapped);
+	tcase_add_test(space, heap_grows_from_the_break);
+	tcase_add_test(space, heap_ends_below_interpreter_and_stack);
+	tcase_add_test(space, what_may_grow_is_known_without_asking);
+	tcase_add_test(space, heap_that_was_larger_when_looked_at_may_grow);
+	tcase_add_test(space, stack_grows_down_by_its_limit_and_at_least_128_mib);
+	suite_add_tcase(suite, space);
+
+	tcase_add_test(mapping, memory_is_mapped_where_it_was_wanted);
+	tcase_add_test(mapping, nothing_is_replaced);
+	tcase_add_test(mapping, errors_of_the_kernel_are_told_apart);
+	tcase_add_test(mapping, mapping_anywhere_says_what_was_refused);
+	tcase_add_test(mapping, unmapping_reports_the_kernels_error);
+	suite_add_tcase(suite, mapping);
+
+	tcase_set_timeout(maps, 300);
+	tcase_add_test(maps, scan_reads_every_line);
+	tcase_add_test(maps, queries_and_probes_find_the_mappings_that_are_listed);
+	tcase_add_test(maps, probe_finds_the_exact_start);
+	tcase_add_test(maps, probe_finds_the_exact_end);
+	tcase_add_test(maps, without_a_descriptor_mappings_are_probed);
+	tcase_add_test(maps, list_is_closed_on_exec);
+	tcase_add_test(maps, closed_list_cannot_be_read);
+	tcase_add_test(maps, mappings_are_found_when_another_closes_the_list);
+	tcase_add_test(maps, mappings_are_seen_after_the_main_thread_has_ended);
+	suite_add_tcase(suite, maps);
+
+	tcase_add_test(process, state_is_zero_at_first_and_in_a_child);
+	tcase_add_test(process, memory_that_can_be_written_is_told_from_other);
+	tcase_add_test(process, memory_is_peeked_at_where_a_filter_forbids_copying);
+	tcase_add_test(process, memory_that_can_be_read_is_told_from_other);
+	tcase_add_test(process, permissions_are_those_of_the_mapping_by_question_and_by_reading);
+	tcase_add_test(process, addresses_that_cannot_be_are_not_writable);
+	tcase_add_test(process, asking_for_writable_memory_changes_nothing);
+	tcase_add_test(process, mapping_beyond_its_files_end_is_not_writable);
+	tcase_add_test(process, test_program_stays_loaded);
+	tcase_add_test(process, space_of_processes_is_that_of_proc);
+	tcase_add_test(process, random_numbers_differ);
+	tcase_add_test(process, relaxing_comes_back);
+	tcase_add_test(process, relaxing_is_no_cancellation_point);
+	suite_add_tcase(suite, process);
+	return run_suite(suite);
+}

@@ -20,8 +20,8 @@
 /* New buffers are at least this long, so that neighbours share them. */
 #define BUFFER_SIZE ((size_t)64 << 10)
 
-#define KIND_FLAGS (BUFFERS_NOEXEC | BUFFERS_WX)
-_Static_assert(BUFFERS_CODE == 0 && BUFFERS_DATA == BUFFERS_NOEXEC && BUFFERS_TEXT == BUFFERS_WX,
+#define KIND_FLAGS (BUFFERS_RW | BUFFERS_RX)
+_Static_assert(BUFFERS_KIND_RWX == 0 && BUFFERS_KIND_RW == BUFFERS_RW && BUFFERS_KIND_RX == BUFFERS_RX,
 	       "a kind is its flag");
 
 /*
@@ -32,11 +32,11 @@ struct last {
 	struct buffers_item *item;
 	const struct buffers_locator *first;
 };
-static BUFFERS_THREAD struct last lasts[BUFFERS_KINDS];
+static BUFFERS_TLS struct last lasts[BUFFERS_KINDS];
 
 static inline struct last *last_of(enum buffers_kind kind)
 {
-	return &(*BUFFERS_MINE(lasts))[kind];
+	return &(*BUFFERS_TLS_ADDRESS(lasts))[kind];
 }
 
 /* What a public call leaves in errno: an error, or what was there before. */
@@ -55,12 +55,6 @@ static bool is_alignment(size_t alignment)
  * Requests
  */
 
-/* What cannot be executed is never writable and executable either. */
-static inline enum buffers_kind kind_of(unsigned flags)
-{
-	return flags & BUFFERS_NOEXEC ? BUFFERS_DATA : flags & BUFFERS_WX;
-}
-
 static int window_from(const struct buffers_request *request, struct buffers_window *window)
 {
 	size_t alignment;
@@ -68,7 +62,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 	if (!request)
 		return EINVAL;
 	alignment = request->alignment ? request->alignment : 1;
-	if (request->size == 0 || !is_alignment(alignment) || (request->flags & ~KIND_FLAGS) ||
+	if (request->size == 0 || !is_alignment(alignment) || request->flags >= BUFFERS_KINDS ||
 	    request->reserved[0] || request->reserved[1] ||
 	    (request->max_address && request->min_address >= request->max_address))
 		return EINVAL;
@@ -80,7 +74,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 		.target = (uintptr_t)request->target,
 		.size = request->size,
 		.alignment = alignment,
-		.kind = kind_of(request->flags),
+		.kind = request->flags,
 	};
 	return 0;
 }
@@ -97,10 +91,10 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 	};
 }
 
-static int make_buffer(const struct buffers_chain *chain, const struct buffers_window *window,
+static int make_buffer(const struct buffers_pool *chain, const struct buffers_window *window,
 		       struct buffers_item **item)
 {
-	struct buffers_process *process = chain->owner;
+	struct buffers_state *process = chain->owner;
 	struct buffers_locator *last = buffers_index_last(chain->index, chain->first);
 	struct buffers_span buffer;
 	int error = buffers_allocator_map(window, BUFFER_SIZE, &process->hindsight, &buffer);
@@ -135,15 +129,15 @@ static inline bool is_met(const struct buffers_request *request,
 
 static inline void mark_kind(struct buffers_item *item, enum buffers_kind kind)
 {
-	if (kind == BUFFERS_TEXT)
-		buffers_item_set_mark(item, BUFFERS_TAKEN | BUFFERS_TAKEN_TEXT);
+	if (kind == BUFFERS_KIND_RX)
+		buffers_item_set_owner(item, BUFFERS_TAKEN | BUFFERS_TAKEN_RX);
 }
 
 /* The item that the thread used last, if it suits. */
 static inline struct buffers_item *take_mine(const struct buffers_request *request,
 					      enum buffers_kind kind)
 {
-	const struct buffers_process *process = buffers_process_known(kind);
+	const struct buffers_state *process = buffers_state_known(kind);
 	const struct last *last = last_of(kind);
 	struct buffers_item *item = last->item;
 	uint32_t position;
@@ -167,23 +161,23 @@ static void align(struct buffers_item *item, size_t alignment)
 
 static int take_other(const struct buffers_window *window, struct buffers_item **item)
 {
-	struct buffers_process *process;
-	struct buffers_chain chain;
+	struct buffers_state *process;
+	struct buffers_pool chain;
 	int error;
 
 	if (window->size > UINT32_MAX)
 		return EADDRNOTAVAIL;
-	error = buffers_process_get(window->kind, &process);
+	error = buffers_state_get(window->kind, &process);
 	if (error)
 		return error;
-	chain = (struct buffers_chain){
+	chain = (struct buffers_pool){
 		.owner = process, .index = &process->index, .crowd = &process->crowd,
 		.shared_size = BUFFER_SIZE,
 		.take = buffers_item_take, .release = buffers_item_release, .make = make_buffer,
 	};
-	error = buffers_locator_first(&process->root, window->kind, &chain.first);
+	error = buffers_rendezvous_first(&process->root, window->kind, &chain.first);
 	if (!error)
-		error = buffers_chain_get(&chain, window, item);
+		error = buffers_pool_get(&chain, window, item);
 	if (error)
 		return error;
 	mark_kind(*item, window->kind);
@@ -200,7 +194,7 @@ static struct buffers_item *get(const struct buffers_request *request)
 	int saved = errno;
 	int error = window_from(request, &window);
 
-	if (!error && window.kind != BUFFERS_CODE)
+	if (!error && window.kind != BUFFERS_KIND_RWX)
 		item = take_mine(request, window.kind);
 	if (!error && !item)
 		error = take_other(&window, &item);
@@ -215,7 +209,7 @@ struct buffers_item *buffers_get(const struct buffers_request *request)
 	struct buffers_item *item = NULL;
 
 	if (request && request->flags == 0)	/* a kind that is known saves a quarter of it */
-		item = take_mine(request, BUFFERS_CODE);
+		item = take_mine(request, BUFFERS_KIND_RWX);
 	if (!item)
 		return get(request);
 	align(item, request->alignment);
@@ -238,7 +232,7 @@ void buffers_release(struct buffers_item *item)
 {
 	if (!item)
 		return;
-	if (buffers_item_mark(item) & BUFFERS_TAKEN_SHARED)
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
 		buffers_arena_release(item);
 	else
 		buffers_item_release(item);
@@ -258,9 +252,9 @@ static void *fail(int error)
 static int write_text(const struct buffers_item *item, uintptr_t address, const void *data,
 		      size_t size)
 {
-	if (buffers_item_mark(item) & BUFFERS_TAKEN_SHARED)
-		return buffers_platform_write(address, data, size, BUFFERS_FREE_SHARED);
-	return buffers_process_write(address, data, size, BUFFERS_FREE_PRIVATE);
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
+		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
+	return buffers_state_write(address, data, size, BUFFERS_WRITE_FREE_PRIVATE);
 }
 
 static int append_text(struct buffers_item *item, const void *data, size_t size,
@@ -286,7 +280,7 @@ static void *append(struct buffers_item *item, const void *data, size_t size)
 
 	if (!item || (!data && size))
 		return fail(EINVAL);
-	if (buffers_item_is_plain(item))
+	if (buffers_item_is_directly_writable(item))
 		error = buffers_item_append(item, data, size, &address);
 	else
 		error = append_text(item, data, size, &address);
@@ -369,12 +363,12 @@ static int overwrite(void *dst, const void *src, size_t size)
 	uintptr_t address = (uintptr_t)dst;
 
 	if (is_writable(address, size)) {
-		buffers_store(dst, src, size);
+		buffers_atomic_store(dst, src, size);
 		return 0;
 	}
 	if (!buffers_platform_is_readable(address, size))
 		return EINVAL;
-	return buffers_process_write(address, src, size, BUFFERS_IN_USE);
+	return buffers_state_write(address, src, size, BUFFERS_WRITE_IN_USE);
 }
 
 int buffers_overwrite(void *dst, const void *src, size_t size)
@@ -406,7 +400,7 @@ static int overwrite_by_pages(void *dst, size_t size, const struct patch *patch)
 {
 	size_t length = buffers_page_up(size);
 	uintptr_t copy;
-	int error = buffers_platform_map_anywhere(length, BUFFERS_DATA, &copy);
+	int error = buffers_platform_map_anywhere(length, BUFFERS_KIND_RW, &copy);
 
 	if (error)
 		return error;
@@ -419,7 +413,7 @@ static int edit(void *dst, size_t size, const struct patch *patch)
 {
 	char copy[256];
 
-	if (is_writable((uintptr_t)dst, size) && !buffers_is_whole((uintptr_t)dst, size)) {
+	if (is_writable((uintptr_t)dst, size) && !buffers_is_atomic_size((uintptr_t)dst, size)) {
 		patch->edit(dst, size, patch->context);
 		return 0;
 	}
@@ -456,8 +450,8 @@ void buffers_flush_icache(void *start, size_t size)
 
 static int alloc(const struct buffers_window *window, struct buffers_span *mapped)
 {
-	struct buffers_process *process;
-	int error = buffers_process_get(window->kind, &process);
+	struct buffers_state *process;
+	int error = buffers_state_get(window->kind, &process);
 
 	if (error)
 		return error;
@@ -495,7 +489,7 @@ int buffers_free(void *address, size_t allocated)
 	struct buffers_span span;
 	int saved = errno;
 
-	return conclude(span_from(address, allocated, &span) ? buffers_process_unmap(span) :
+	return conclude(span_from(address, allocated, &span) ? buffers_state_unmap(span) :
 							       EINVAL, saved);
 }
 
@@ -512,7 +506,7 @@ void *buffers_alloc_in(uint32_t process, const struct buffers_request *request,
 	int error = allocated ? window_from(request, &window) : EINVAL;
 
 	if (!error)
-		error = window.kind == BUFFERS_TEXT ?
+		error = window.kind == BUFFERS_KIND_RX ?
 			ENOSYS : buffers_allocator_map_in(process, &window, &mapped);
 	if (conclude(error, saved) != 0)
 		return NULL;
@@ -533,19 +527,28 @@ int buffers_free_in(uint32_t process, void *address, size_t allocated)
  * Arenas
  */
 
+/* The kind may stand in either: both together are one set of flags. */
+static int arena_window_from(const struct buffers_request *request, unsigned flags,
+			     struct buffers_window *window)
+{
+	struct buffers_request whole;
+
+	if (!request || (flags & ~(KIND_FLAGS | BUFFERS_ARENA_FORK_SHARED)))
+		return EINVAL;
+	whole = *request;
+	whole.flags |= flags & KIND_FLAGS;
+	return window_from(&whole, window);
+}
+
 struct buffers_arena *buffers_arena_create(const struct buffers_request *request, unsigned flags)
 {
 	struct buffers_arena *arena = NULL;
 	struct buffers_window window;
 	int saved = errno;
-	int error = window_from(request, &window);
+	int error = arena_window_from(request, flags, &window);
 
-	if (!error && (flags & ~(KIND_FLAGS | BUFFERS_ARENA_FORK_SHARED)))
-		error = EINVAL;
-	if (!error) {
-		window.kind = kind_of(request->flags | flags);
+	if (!error)
 		error = buffers_arena_open(&window, flags & BUFFERS_ARENA_FORK_SHARED, &arena);
-	}
 	return conclude(error, saved) == 0 ? arena : NULL;
 }
 
@@ -579,10 +582,10 @@ int buffers_arena_destroy(struct buffers_arena *arena)
 /* Another copy's may be there where this one has made none, and then is not noted. */
 static struct buffers_locator *find_first(enum buffers_kind kind)
 {
-	struct buffers_process *process = buffers_process_known(kind);
+	struct buffers_state *process = buffers_state_known(kind);
 	struct buffers_root unknown = { 0 };
 
-	return buffers_locator_known(process ? &process->root : &unknown, kind);
+	return buffers_rendezvous_known(process ? &process->root : &unknown, kind);
 }
 
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)

@@ -266,7 +266,7 @@ int main(int argc, char **argv)
 
 	while ((option = getopt(argc, argv, "wn:")) != -1) {
 		if (option == 'w')
-			kind = BUFFERS_WX;
+			kind = BUFFERS_RX;
 		else if (option == 'n')
 			num_workers = atoi(optarg);
 		else

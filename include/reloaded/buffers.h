@@ -16,7 +16,7 @@
  *
  * What was appended never moves, is never overwritten by the library, and
  * stays until the process ends.  The memory is readable, writable and
- * executable, unless BUFFERS_NOEXEC or BUFFERS_WX ask for another kind.
+ * executable, unless BUFFERS_RW or BUFFERS_RX ask for another kind.
  *
  * Conventions that hold for every function here:
  *
@@ -121,20 +121,20 @@ extern "C" {
 /*
  * Kinds of memory: flags of a request
  *
- * BUFFERS_NOEXEC	readable and writable, never executable (in a process of Windows
+ * BUFFERS_RW	readable and writable, never executable (in a process of Windows
  *			with 32 bits, if that has data execution prevention)
- * BUFFERS_WX		readable and executable, never writable: only the library's
+ * BUFFERS_RX		readable and executable, never writable: only the library's
  *			functions write it, by other ways than its address.  Works
  *			where policy forbids memory that is writable and executable
  *			(PR_SET_MDWE, MemoryDenyWriteExecute=), but not where it forbids
  *			all code that is not a file's (ProcessDynamicCodePolicy)
  *
- * Without either, memory is readable, writable and executable.  With both it is as
- * with BUFFERS_NOEXEC alone, for that is never writable and executable either.
+ * Without either, memory is readable, writable and executable (RWX).  Both together
+ * contradict each other: EINVAL.
  * A request is met by memory of its kind only.  Since 0.1.
  */
-#define BUFFERS_NOEXEC	(1u << 0)
-#define BUFFERS_WX	(1u << 1)
+#define BUFFERS_RW	(1u << 0)
+#define BUFFERS_RX	(1u << 1)
 
 /*
  * struct buffers_item: a buffer that its holder has locked
@@ -155,7 +155,7 @@ struct buffers_request {
 	const void *target;	/* place new memory as near to this as the range allows; NULL: no preference */
 	size_t size;		/* bytes that must be free, at least 1 */
 	size_t alignment;	/* of the first free byte; a power of two; 0 means 1 */
-	unsigned flags;		/* the kind of memory: BUFFERS_NOEXEC, BUFFERS_WX */
+	unsigned flags;		/* the kind of memory: BUFFERS_RW, BUFFERS_RX */
 	uintptr_t reserved[2];	/* 0 */
 };
 
@@ -169,7 +169,7 @@ struct buffers_info {
 	size_t size;		/* bytes from there to its end */
 	size_t used;		/* bytes from base that were appended or reserved */
 	int taken;		/* 1 while somebody holds it, else 0 */
-	unsigned flags;		/* its kind: BUFFERS_NOEXEC, BUFFERS_WX or 0 */
+	unsigned flags;		/* its kind: BUFFERS_RW, BUFFERS_RX or 0 */
 };
 
 /*
@@ -245,11 +245,11 @@ void buffers_release(struct buffers_item *item);
  *
  * EINVAL: item is NULL, or data is NULL and size is not 0.
  * ENOSPC: less than size bytes remain; nothing was written.
- * EACCES, ENOMEM: only with BUFFERS_WX, as for buffers_overwrite(); the item is
+ * EACCES, ENOMEM: only with BUFFERS_RX, as for buffers_overwrite(); the item is
  * as it was, though bytes that are still free may have changed.
  *
  * Signal-safe for an item that the handler's thread holds and was not using
- * when the signal came; not signal-safe with BUFFERS_WX.  Since 0.1.
+ * when the signal came; not signal-safe with BUFFERS_RX.  Since 0.1.
  */
 BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1) BUFFERS_READS(2, 3)
 void *buffers_append(struct buffers_item *item, const void *data, size_t size);
@@ -272,7 +272,7 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
  * alignment	of their address; a power of two; 0 means 1
  *
  * Returns the address of the room.  It is the caller's for ever, also after
- * buffers_release(), and holds zeros until somebody writes it; with BUFFERS_WX
+ * buffers_release(), and holds zeros until somebody writes it; with BUFFERS_RX
  * that takes buffers_overwrite().  Only what an append left that failed, or that a
  * process was killed in, may be there instead of zeros.
  *
@@ -321,12 +321,12 @@ size_t buffers_size(const struct buffers_item *item);
  * Returns 0.
  *
  * EINVAL: dst or src is NULL and size is not 0, or dst is no memory that can be
- * read.  With BUFFERS_WX also EACCES: every way round is closed, such as
+ * read.  With BUFFERS_RX also EACCES: every way round is closed, such as
  * /proc/self/mem, and ENOMEM: no memory, mapping or descriptor for it.  Bytes in
  * several pages may then have changed in part.
  *
  * Thread-safe as far as the caller's users of dst are; signal-safe but with
- * BUFFERS_WX.  Since 0.1.
+ * BUFFERS_RX.  Since 0.1.
  */
 BUFFERS_READS(2, 3)
 int buffers_overwrite(void *dst, const void *src, size_t size);
@@ -399,7 +399,7 @@ int buffers_free(void *address, size_t allocated);
  *
  * process	its number, as GetCurrentProcessId() has it there
  * request	as for buffers_get(), with addresses of that process; flags are 0 or
- *		BUFFERS_NOEXEC
+ *		BUFFERS_RW
  * allocated	set to the bytes that were mapped: size in whole pages
  *
  * As buffers_alloc(), and on Windows only.  A process of 64 bits may ask for memory of one
@@ -413,7 +413,7 @@ int buffers_free(void *address, size_t allocated);
  * EACCES: the caller may not map memory there, for which it needs
  * PROCESS_QUERY_INFORMATION, PROCESS_VM_OPERATION and PROCESS_VM_READ.
  * EADDRNOTAVAIL, ENOMEM: as above.
- * ENOSYS: not on Windows; or BUFFERS_WX, for nothing would write it.
+ * ENOSYS: not on Windows; or BUFFERS_RX, for nothing would write it.
  * *allocated is unchanged when it fails.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
@@ -454,7 +454,7 @@ struct buffers_arena;
  *
  * window	where, and how large: its size, in whole pages, is the window's, from
  *		64 KiB or less to many GiB; placed as buffers_alloc() does
- * flags	any of BUFFERS_ARENA_FORK_SHARED, BUFFERS_NOEXEC and BUFFERS_WX; the
+ * flags	any of BUFFERS_ARENA_FORK_SHARED, BUFFERS_RW and BUFFERS_RX; the
  *		last two may as well stand in window->flags
  *
  * Pages of the window take no memory until they are used.

@@ -341,17 +341,17 @@ static int map_nearest(struct search *search, struct buffers_span *mapped)
  */
 
 /* What was given back while another was here may be anywhere in what was full. */
-static bool enter(struct buffers_hindsight *hindsight)
+static bool enter(struct buffers_search_cache *hindsight)
 {
 	if (!hindsight || __atomic_exchange_n(&hindsight->is_busy, 1, __ATOMIC_ACQUIRE) != 0)
 		return false;
 	if (__atomic_exchange_n(&hindsight->is_stale, 0, __ATOMIC_ACQUIRE))
-		for (size_t i = 0; i < BUFFERS_MEMORIES; i++)
-			hindsight->memories[i] = (struct buffers_memory){ .size = 0 };
+		for (size_t i = 0; i < BUFFERS_SEARCH_ENTRIES; i++)
+			hindsight->memories[i] = (struct buffers_search_entry){ .size = 0 };
 	return true;
 }
 
-static void leave(struct buffers_hindsight *hindsight)
+static void leave(struct buffers_search_cache *hindsight)
 {
 	__atomic_store_n(&hindsight->is_busy, 0, __ATOMIC_RELEASE);
 }
@@ -361,7 +361,7 @@ static void leave(struct buffers_hindsight *hindsight)
  * goes on where the last one without a target was, not beside what somebody
  * placed where an attacker can guess it.
  */
-static bool is_of_use(const struct buffers_memory *memory, const struct search *search)
+static bool is_of_use(const struct buffers_search_entry *memory, const struct search *search)
 {
 	struct buffers_span full = memory->full;
 
@@ -373,21 +373,21 @@ static bool is_of_use(const struct buffers_memory *memory, const struct search *
 	return full.start <= search->range.end && search->range.start <= full.end;
 }
 
-static bool is_equal(const struct buffers_memory *memory, const struct search *search)
+static bool is_equal(const struct buffers_search_entry *memory, const struct search *search)
 {
 	return is_of_use(memory, search) && memory->size == search->size &&
 	       memory->alignment == search->alignment;
 }
 
-static bool recall(const struct search *search, struct buffers_hindsight *hindsight,
-		   bool (*is_wanted)(const struct buffers_memory *, const struct search *),
-		   struct buffers_memory *memory)
+static bool recall(const struct search *search, struct buffers_search_cache *hindsight,
+		   bool (*is_wanted)(const struct buffers_search_entry *, const struct search *),
+		   struct buffers_search_entry *memory)
 {
 	bool has_found = false;
 
 	if (!enter(hindsight))
 		return false;
-	for (size_t i = 0; i < BUFFERS_MEMORIES && !has_found; i++) {
+	for (size_t i = 0; i < BUFFERS_SEARCH_ENTRIES && !has_found; i++) {
 		*memory = hindsight->memories[i];
 		has_found = is_wanted(memory, search);
 	}
@@ -395,7 +395,7 @@ static bool recall(const struct search *search, struct buffers_hindsight *hindsi
 	return has_found;
 }
 
-static void resume(struct search *search, const struct buffers_memory *memory)
+static void resume(struct search *search, const struct buffers_search_entry *memory)
 {
 	size_t longer = search->size - memory->size;
 
@@ -407,29 +407,29 @@ static void resume(struct search *search, const struct buffers_memory *memory)
 }
 
 /* Whether the new one says all that the old one does. */
-static bool covers(const struct buffers_memory *new, const struct buffers_memory *old)
+static bool covers(const struct buffers_search_entry *new, const struct buffers_search_entry *old)
 {
 	return !old->size || (contains(new->full, old->full) && new->size <= old->size &&
 			      new->alignment <= old->alignment &&
 			      new->was_aimed == old->was_aimed);
 }
 
-static void store(struct buffers_hindsight *hindsight, const struct buffers_memory *memory)
+static void store(struct buffers_search_cache *hindsight, const struct buffers_search_entry *memory)
 {
 	size_t i = 0;
 
-	while (i < BUFFERS_MEMORIES && !covers(memory, &hindsight->memories[i]))
+	while (i < BUFFERS_SEARCH_ENTRIES && !covers(memory, &hindsight->memories[i]))
 		i++;
-	if (i == BUFFERS_MEMORIES)
-		i = hindsight->oldest++ % BUFFERS_MEMORIES;
+	if (i == BUFFERS_SEARCH_ENTRIES)
+		i = hindsight->oldest++ % BUFFERS_SEARCH_ENTRIES;
 	hindsight->memories[i] = *memory;
 }
 
-static void remember(const struct search *search, struct buffers_hindsight *hindsight)
+static void remember(const struct search *search, struct buffers_search_cache *hindsight)
 {
 	/* Places that begin below the range, or end above it, were not tried. */
 	size_t before = search->size - buffers_platform_granularity();
-	struct buffers_memory memory = {
+	struct buffers_search_entry memory = {
 		.full = { max(search->down, search->range.start + before),
 			  min(search->up, search->range.end - before) },
 		.size = search->size,
@@ -445,7 +445,7 @@ static void remember(const struct search *search, struct buffers_hindsight *hind
 }
 
 /* Of places that the freed one is part of, the first and the last reach this far. */
-static void open_up(struct buffers_memory *memory, struct buffers_span freed)
+static void open_up(struct buffers_search_entry *memory, struct buffers_span freed)
 {
 	size_t before = memory->size - buffers_platform_granularity();
 	struct buffers_span *full = &memory->full;
@@ -462,7 +462,7 @@ static void open_up(struct buffers_memory *memory, struct buffers_span freed)
 		full->start = open.end;
 }
 
-void buffers_allocator_forget(struct buffers_span freed, struct buffers_hindsight *hindsight)
+void buffers_search_cache_invalidate(struct buffers_span freed, struct buffers_search_cache *hindsight)
 {
 	if (!hindsight)
 		return;
@@ -470,7 +470,7 @@ void buffers_allocator_forget(struct buffers_span freed, struct buffers_hindsigh
 		__atomic_store_n(&hindsight->is_stale, 1, __ATOMIC_RELEASE);
 		return;
 	}
-	for (size_t i = 0; i < BUFFERS_MEMORIES; i++)
+	for (size_t i = 0; i < BUFFERS_SEARCH_ENTRIES; i++)
 		if (hindsight->memories[i].size)
 			open_up(&hindsight->memories[i], freed);
 	leave(hindsight);
@@ -518,7 +518,7 @@ static void pass(struct search *search, struct place place)
 }
 
 /* Beside the last one, not on the other side of the target. */
-static bool beside(const struct search *search, const struct buffers_memory *memory,
+static bool beside(const struct search *search, const struct buffers_search_entry *memory,
 		   struct place *place)
 {
 	place->is_above = memory->was_above;
@@ -532,11 +532,11 @@ static bool beside(const struct search *search, const struct buffers_memory *mem
  * a question: that a place is occupied costs less to learn by trying to map.
  * EEXIST: not to be had, or where heap or stack may grow.
  */
-static int map_ahead(struct search *search, struct buffers_hindsight *hindsight,
+static int map_ahead(struct search *search, struct buffers_search_cache *hindsight,
 		     struct buffers_span *mapped)
 {
 	enum { ATTEMPTS = 4 };
-	struct buffers_memory memory;
+	struct buffers_search_entry memory;
 	struct place place;
 	int error = EEXIST;
 
@@ -583,9 +583,9 @@ static int map_in_kept(struct search *search, struct buffers_span *mapped)
 }
 
 static int map_searching(struct search *search, uintptr_t target,
-			 struct buffers_hindsight *hindsight, struct buffers_span *mapped)
+			 struct buffers_search_cache *hindsight, struct buffers_span *mapped)
 {
-	struct buffers_memory memory;
+	struct buffers_search_entry memory;
 	int error = EADDRNOTAVAIL;
 
 	search->kept[0] = buffers_platform_heap_growth();
@@ -645,7 +645,7 @@ static bool search_init(struct search *search, const struct buffers_window *wind
 }
 
 int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
-			  struct buffers_hindsight *hindsight, struct buffers_span *mapped)
+			  struct buffers_search_cache *hindsight, struct buffers_span *mapped)
 {
 	struct buffers_span range = buffers_platform_usable(window->range);
 	struct search search;
@@ -662,12 +662,12 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 	return error;
 }
 
-int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight *hindsight)
+int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_search_cache *hindsight)
 {
 	int error = buffers_platform_unmap(mapped.start, length(mapped));
 
 	if (error == 0)
-		buffers_allocator_forget(mapped, hindsight);
+		buffers_search_cache_invalidate(mapped, hindsight);
 	return error;
 }
 

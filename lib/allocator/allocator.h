@@ -25,19 +25,19 @@ struct buffers_window {
  * search for as much starts at its edges.  All zero knows nothing.  Shared by
  * all threads; whoever finds it busy does without.
  */
-#define BUFFERS_MEMORIES 8
+#define BUFFERS_SEARCH_ENTRIES 8
 
-struct buffers_hindsight {
+struct buffers_search_cache {
 	uint32_t is_busy;
 	uint32_t is_stale;	/* memory was given back while it was busy */
 	uint32_t oldest;
-	struct buffers_memory {
+	struct buffers_search_entry {
 		struct buffers_span full;
 		size_t size;
 		size_t alignment;
 		bool was_aimed;		/* the window had a target */
 		bool was_above;		/* where the last place was found: at the end of `full` */
-	} memories[BUFFERS_MEMORIES];
+	} memories[BUFFERS_SEARCH_ENTRIES];
 };
 
 /*
@@ -62,11 +62,11 @@ bool buffers_gap_highest(struct buffers_span gap, size_t size, size_t alignment,
  * EADDRNOTAVAIL, ENOMEM, EACCES.
  */
 int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
-			  struct buffers_hindsight *hindsight,
+			  struct buffers_search_cache *hindsight,
 			  struct buffers_span *mapped);
 
 /* Gives such memory back.  EINVAL, ENOMEM. */
-int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_hindsight *hindsight);
+int buffers_allocator_unmap(struct buffers_span mapped, struct buffers_search_cache *hindsight);
 
 /* The same in another process.  Also ENOSYS, and EINVAL: there is no such process. */
 int buffers_allocator_map_in(uint32_t process, const struct buffers_window *window,
@@ -74,7 +74,7 @@ int buffers_allocator_map_in(uint32_t process, const struct buffers_window *wind
 int buffers_allocator_unmap_in(uint32_t process, struct buffers_span mapped);
 
 /* Notes that this is free again, whoever unmapped it. */
-void buffers_allocator_forget(struct buffers_span freed, struct buffers_hindsight *hindsight);
+void buffers_search_cache_invalidate(struct buffers_span freed, struct buffers_search_cache *hindsight);
 
 #pragma GCC visibility pop
 

@@ -47,7 +47,7 @@ struct control {
 	uint32_t holder;		/* of another: the process that has locked it, or 0 */
 	uint32_t last;			/* all blocks before this are full */
 	uint32_t processes;		/* so many have used the arena */
-	struct buffers_crowd crowd;
+	struct buffers_contention crowd;
 	struct block blocks[];
 };
 
@@ -90,7 +90,7 @@ static struct buffers_robust_lock *lock_of(const struct buffers_item *item)
 /* Nobody will unlock for us what another thread had locked when we were forked. */
 static void lock_private(uint32_t *holder)
 {
-	uint32_t self = buffers_platform_process();
+	uint32_t self = buffers_platform_pid();
 
 	for (unsigned attempt = 0;; attempt++) {
 		uint32_t old = __atomic_load_n(holder, __ATOMIC_RELAXED);
@@ -98,7 +98,7 @@ static void lock_private(uint32_t *holder)
 		if (old != self && __atomic_compare_exchange_n(holder, &old, self, false,
 							       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			return;
-		buffers_platform_relax(attempt);
+		buffers_platform_backoff(attempt);
 	}
 }
 
@@ -127,20 +127,20 @@ static uint32_t own_process(const struct buffers_arena *arena)
 {
 	uint32_t process = __atomic_load_n(&arena->state->process, __ATOMIC_ACQUIRE);
 
-	return process == buffers_process_number() ? process : 0;
+	return process == buffers_state_pid() ? process : 0;
 }
 
 static void mark(const struct buffers_arena *arena, struct buffers_item *item)
 {
-	buffers_item_set_mark(item, BUFFERS_TAKEN |
-			      (arena->kind == BUFFERS_TEXT ? BUFFERS_TAKEN_TEXT : 0) |
+	buffers_item_set_owner(item, BUFFERS_TAKEN |
+			      (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
 			      (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
 			      own_process(arena) * BUFFERS_TAKEN_BY);
 }
 
 static bool is_ours(const struct buffers_arena *arena, const struct buffers_item *item)
 {
-	uint32_t mark = buffers_item_mark(item);
+	uint32_t mark = buffers_item_owner(item);
 
 	return mark && mark / BUFFERS_TAKEN_BY == own_process(arena);
 }
@@ -177,13 +177,13 @@ static bool take_shared(struct buffers_item *item, const struct buffers_window *
 /* A child that was forked meanwhile is not the holder, nor is another thread. */
 void buffers_arena_release(struct buffers_item *item)
 {
-	uint32_t mark = buffers_item_mark(item);
+	uint32_t mark = buffers_item_owner(item);
 
 	if (!is_ours(block_of(item)->arena, item))
 		return;
-	buffers_item_set_mark(item, 0);
+	buffers_item_set_owner(item, 0);
 	if (!buffers_platform_unlock(lock_of(item)))
-		buffers_item_set_mark(item, mark);
+		buffers_item_set_owner(item, mark);
 }
 
 /*
@@ -226,7 +226,7 @@ static uintptr_t used_end(const struct buffers_arena *arena, const struct block 
 
 static int begin_block(struct buffers_arena *arena, struct block *block)
 {
-	int error = buffers_platform_commit((uintptr_t)block, sizeof(*block), BUFFERS_DATA);
+	int error = buffers_platform_commit((uintptr_t)block, sizeof(*block), BUFFERS_KIND_RW);
 
 	if (error)
 		return error;
@@ -330,7 +330,7 @@ static int carve_locked(struct buffers_arena *arena, const struct buffers_window
 }
 
 /* Most calls that can have nothing need no lock to learn it. */
-static int carve(const struct buffers_chain *chain, const struct buffers_window *wanted,
+static int carve(const struct buffers_pool *chain, const struct buffers_window *wanted,
 		 struct buffers_item **item)
 {
 	struct buffers_arena *arena = chain->owner;
@@ -355,7 +355,7 @@ struct last {
 	struct buffers_item *item;
 	uint64_t serial;
 };
-static BUFFERS_THREAD struct last last;
+static BUFFERS_TLS struct last last;
 
 /* Also in a child whose kernel did not empty the page: its index is still right. */
 static void enter_process(struct buffers_arena *arena)
@@ -368,7 +368,7 @@ static void enter_process(struct buffers_arena *arena)
 			      __atomic_load_n(&arena->index_pages, __ATOMIC_RELAXED));
 	__atomic_store_n(&state->seats, __atomic_fetch_add(&arena->control->processes, 1,
 							   __ATOMIC_RELAXED), __ATOMIC_RELAXED);
-	__atomic_store_n(&state->process, buffers_process_number(), __ATOMIC_RELEASE);
+	__atomic_store_n(&state->process, buffers_state_pid(), __ATOMIC_RELEASE);
 }
 
 static void release(const struct buffers_arena *arena, struct buffers_item *item)
@@ -395,7 +395,7 @@ static int take_other(struct buffers_arena *arena, const struct buffers_window *
 		      struct buffers_item **item)
 {
 	struct state *state = arena->state;
-	struct buffers_chain chain = {
+	struct buffers_pool chain = {
 		.owner = arena, .first = &arena->control->blocks[0].locator,
 		.index = &state->index, .crowd = &arena->control->crowd,
 		.take = arena->is_shared ? take_shared : take_private,
@@ -406,14 +406,14 @@ static int take_other(struct buffers_arena *arena, const struct buffers_window *
 
 	enter_process(arena);
 	chain.seats = __atomic_load_n(&state->seats, __ATOMIC_RELAXED);
-	error = buffers_chain_get(&chain, wanted, item);
+	error = buffers_pool_get(&chain, wanted, item);
 	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
 			 __ATOMIC_RELAXED);
 	if (!error)
 		error = make_usable(arena, *item);
 	if (error)
 		return error;
-	*BUFFERS_MINE(last) = (struct last){ *item, arena->serial };
+	*BUFFERS_TLS_ADDRESS(last) = (struct last){ *item, arena->serial };
 	return 0;
 }
 
@@ -423,7 +423,7 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 	struct buffers_window wanted = {
 		.range = arena->window, .size = size, .alignment = alignment,
 	};
-	const struct last *mine = BUFFERS_MINE(last);
+	const struct last *mine = BUFFERS_TLS_ADDRESS(last);
 
 	if (size > UINT32_MAX)
 		return ENOSPC;
@@ -455,17 +455,17 @@ static void measure(struct buffers_arena *arena)
 
 static unsigned sharing_of(const struct buffers_arena *arena)
 {
-	return arena->is_shared ? BUFFERS_SHARED : 0;
+	return arena->is_shared ? BUFFERS_MAP_SHARED : 0;
 }
 
 static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
 {
 	struct buffers_window wanted = *window;
-	struct buffers_process *process;
+	struct buffers_state *process;
 	struct buffers_span mapped;
-	int error = buffers_process_get(window->kind, &process);
+	int error = buffers_state_get(window->kind, &process);
 
-	wanted.kind |= BUFFERS_SPARSE | sharing_of(arena);
+	wanted.kind |= BUFFERS_MAP_RESERVED | sharing_of(arena);
 	if (!error)
 		error = buffers_allocator_map(&wanted, 0, &process->hindsight, &mapped);
 	if (!error)
@@ -480,12 +480,12 @@ static int map_control(struct buffers_arena *arena)
 
 	measure(arena);
 	error = buffers_platform_map_anywhere(arena->control_size,
-					      BUFFERS_DATA | BUFFERS_SPARSE | sharing_of(arena),
+					      BUFFERS_KIND_RW | BUFFERS_MAP_RESERVED | sharing_of(arena),
 					      &address);
 	if (error)
 		return error;
 	arena->control = (struct control *)address;
-	error = buffers_platform_commit(address, offsetof(struct control, blocks), BUFFERS_DATA);
+	error = buffers_platform_commit(address, offsetof(struct control, blocks), BUFFERS_KIND_RW);
 	if (!error)
 		error = begin_block(arena, arena->control->blocks);
 	if (error)
@@ -523,7 +523,7 @@ static void unmap_parts(struct buffers_arena *arena)
 static int map_parts(const struct buffers_arena *plan, struct buffers_arena **arena)
 {
 	uintptr_t address;
-	int error = buffers_platform_map_anywhere(buffers_platform_granularity(), BUFFERS_DATA,
+	int error = buffers_platform_map_anywhere(buffers_platform_granularity(), BUFFERS_KIND_RW,
 						  &address);
 
 	if (error)
@@ -547,7 +547,7 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		.kind = window->kind,
 		.is_shared = is_shared,
 	};
-	int error = is_shared && !buffers_platform_tells_the_dead() ? ENOSYS : 0;
+	int error = is_shared && !buffers_platform_has_robust_locks() ? ENOSYS : 0;
 
 	if (!error)
 		error = map_window(&plan, window);
@@ -555,7 +555,7 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		return error;
 	error = map_parts(&plan, arena);
 	if (error)
-		buffers_process_unmap(plan.window);
+		buffers_state_unmap(plan.window);
 	return error;
 }
 
@@ -583,7 +583,7 @@ static bool holds_any(struct buffers_arena *arena)
 
 int buffers_arena_close(struct buffers_arena *arena)
 {
-	int error = holds_any(arena) ? EINVAL : buffers_process_unmap(arena->window);
+	int error = holds_any(arena) ? EINVAL : buffers_state_unmap(arena->window);
 
 	if (!error)
 		unmap_parts(arena);

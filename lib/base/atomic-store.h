@@ -2,8 +2,8 @@
 /*
  * store.h: bytes that threads may be executing while they change
  */
-#ifndef BUFFERS_STORE_H
-#define BUFFERS_STORE_H
+#ifndef BUFFERS_ATOMIC_STORE_H
+#define BUFFERS_ATOMIC_STORE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* Whether so many bytes there are to change as a whole. */
-static inline bool buffers_is_whole(uintptr_t address, size_t size)
+static inline bool buffers_is_atomic_size(uintptr_t address, size_t size)
 {
 	return (size == 4 || (size == 8 && __atomic_always_lock_free(8, 0))) &&
 	       (address & (size - 1)) == 0;
@@ -21,12 +21,12 @@ static inline bool buffers_is_whole(uintptr_t address, size_t size)
 typedef uint64_t buffers_aligned_uint64 __attribute__((aligned(8)));
 
 /* One store if it can be. */
-static inline void buffers_store(void *to, const void *bytes, size_t size)
+static inline void buffers_atomic_store(void *to, const void *bytes, size_t size)
 {
 	uint64_t eight;
 	uint32_t four;
 
-	if (!buffers_is_whole((uintptr_t)to, size)) {
+	if (!buffers_is_atomic_size((uintptr_t)to, size)) {
 		memmove(to, bytes, size);
 	} else if (size == 8) {
 		memcpy(&eight, bytes, size);
@@ -38,7 +38,7 @@ static inline void buffers_store(void *to, const void *bytes, size_t size)
 }
 
 /* Bytes that lie before the place and reach into it are to be read before they change. */
-static inline bool buffers_is_from_end(uintptr_t address, const void *bytes, size_t size)
+static inline bool buffers_must_copy_backward(uintptr_t address, const void *bytes, size_t size)
 {
 	uintptr_t from = (uintptr_t)bytes;
 
@@ -49,10 +49,10 @@ static inline bool buffers_is_from_end(uintptr_t address, const void *bytes, siz
  * The same, by another mapping of the memory at that address: memmove() would not see what
  * overlaps.
  */
-static inline void buffers_store_beside(char *to, uintptr_t address, const char *bytes,
+static inline void buffers_copy_through_alias(char *to, uintptr_t address, const char *bytes,
 					size_t size)
 {
-	bool is_backward = buffers_is_from_end(address, bytes, size);
+	bool is_backward = buffers_must_copy_backward(address, bytes, size);
 	char copy[4096];
 	size_t piece;
 
@@ -64,7 +64,7 @@ static inline void buffers_store_beside(char *to, uintptr_t address, const char 
 		if (is_backward)
 			at = left - piece;
 		memcpy(copy, bytes + at, piece);
-		buffers_store(to + at, copy, piece);
+		buffers_atomic_store(to + at, copy, piece);
 	}
 }
 

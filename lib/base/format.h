@@ -5,12 +5,12 @@
  * Each writes to where the last one stopped, ends it with '\0' and returns the place of
  * that; the caller knows that there is room.
  */
-#ifndef BUFFERS_TEXT_H
-#define BUFFERS_TEXT_H
+#ifndef BUFFERS_FORMAT_H
+#define BUFFERS_FORMAT_H
 
 #include <stdint.h>
 
-static inline char *buffers_put_text(char *at, const char *text)
+static inline char *buffers_format_string(char *at, const char *text)
 {
 	while (*text)
 		*at++ = *text++;
@@ -18,7 +18,7 @@ static inline char *buffers_put_text(char *at, const char *text)
 	return at;
 }
 
-static inline char *buffers_put_number(char *at, uint64_t number, unsigned base,
+static inline char *buffers_format_number(char *at, uint64_t number, unsigned base,
 				       unsigned least_digits)
 {
 	char digits[24];

@@ -15,7 +15,7 @@ static bool share_a_line(const struct buffers_item *a, const struct buffers_item
 	       line_of(b) <= line_of((const char *)(a + 1) - 1);
 }
 
-static const struct buffers_item *item_of(const struct buffers_seat *seat)
+static const struct buffers_item *item_of(const struct buffers_contention_slot *seat)
 {
 	return __atomic_load_n(&seat->item, __ATOMIC_SEQ_CST);
 }
@@ -25,34 +25,34 @@ static const struct buffers_item *item_of(const struct buffers_seat *seat)
  * every item it gets uses none of them again and again.  But who changes from one
  * that it left to others is busy, until others have sat down many times since.
  */
-static bool is_busy(const struct buffers_crowd *crowd, const struct buffers_seat *seat)
+static bool is_busy(const struct buffers_contention *crowd, const struct buffers_contention_slot *seat)
 {
 	uint32_t age = __atomic_load_n(&crowd->time, __ATOMIC_RELAXED) -
 		       __atomic_load_n(&seat->since, __ATOMIC_RELAXED);
 
 	return __atomic_load_n(&seat->changes, __ATOMIC_RELAXED) > 0 &&
-	       age < 2 * BUFFERS_CROWD_SEATS;
+	       age < 2 * BUFFERS_CONTENTION_SLOTS;
 }
 
-void buffers_crowd_look(const struct buffers_crowd *crowd, unsigned seat,
+void buffers_contention_list(const struct buffers_contention *crowd, unsigned seat,
 			struct buffers_busy *busy)
 {
 	busy->count = 0;
-	for (unsigned i = 0; i < BUFFERS_CROWD_SEATS; i++)
-		if (i != seat % BUFFERS_CROWD_SEATS && is_busy(crowd, &crowd->seats[i]))
+	for (unsigned i = 0; i < BUFFERS_CONTENTION_SLOTS; i++)
+		if (i != seat % BUFFERS_CONTENTION_SLOTS && is_busy(crowd, &crowd->seats[i]))
 			busy->items[busy->count++] = item_of(&crowd->seats[i]);
 }
 
-static bool came_before(const struct buffers_seat *seat, uint32_t since)
+static bool came_before(const struct buffers_contention_slot *seat, uint32_t since)
 {
 	return (int32_t)(__atomic_load_n(&seat->since, __ATOMIC_RELAXED) - since) < 0;
 }
 
-static bool is_alone(const struct buffers_crowd *crowd, const struct buffers_seat *own,
+static bool is_alone(const struct buffers_contention *crowd, const struct buffers_contention_slot *own,
 		     uint32_t since, const struct buffers_item *item)
 {
-	for (unsigned i = 0; i < BUFFERS_CROWD_SEATS; i++) {
-		const struct buffers_seat *other = &crowd->seats[i];
+	for (unsigned i = 0; i < BUFFERS_CONTENTION_SLOTS; i++) {
+		const struct buffers_contention_slot *other = &crowd->seats[i];
 
 		if (other != own && is_busy(crowd, other) && came_before(other, since) &&
 		    share_a_line(item, item_of(other)))
@@ -62,9 +62,9 @@ static bool is_alone(const struct buffers_crowd *crowd, const struct buffers_sea
 }
 
 /* Of two at the same moment both may stay, or both change: it is only slower. */
-bool buffers_crowd_sit(struct buffers_crowd *crowd, unsigned seat, struct buffers_item *item)
+bool buffers_contention_claim(struct buffers_contention *crowd, unsigned seat, struct buffers_item *item)
 {
-	struct buffers_seat *own = &crowd->seats[seat % BUFFERS_CROWD_SEATS];
+	struct buffers_contention_slot *own = &crowd->seats[seat % BUFFERS_CONTENTION_SLOTS];
 	const struct buffers_item *last = item_of(own);
 	uint32_t since = __atomic_add_fetch(&crowd->time, 1, __ATOMIC_RELAXED);
 
@@ -75,7 +75,7 @@ bool buffers_crowd_sit(struct buffers_crowd *crowd, unsigned seat, struct buffer
 	return is_alone(crowd, own, since, item);
 }
 
-bool buffers_crowd_is_near(const struct buffers_busy *busy, const struct buffers_item *item)
+bool buffers_contention_is_near(const struct buffers_busy *busy, const struct buffers_item *item)
 {
 	for (unsigned i = 0; i < busy->count; i++)
 		if (share_a_line(busy->items[i], item))

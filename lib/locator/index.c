@@ -115,7 +115,7 @@ static struct node *new_node(struct buffers_index *index)
 		index->nodes_end = ((uintptr_t)index + page) & ~(uintptr_t)(page - 1);
 	}
 	if (index->nodes_end - index->nodes < sizeof(struct node)) {
-		if (buffers_platform_map_anywhere(page, BUFFERS_DATA, &address) != 0)
+		if (buffers_platform_map_anywhere(page, BUFFERS_KIND_RW, &address) != 0)
 			return NULL;
 		*(uintptr_t *)address = index->pages;
 		__atomic_store_n(&index->pages, address, __ATOMIC_RELEASE);
@@ -261,14 +261,14 @@ static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 struct search {
 	struct buffers_index *index;
 	const struct buffers_window *window;
-	const struct buffers_choice *choice;
+	const struct buffers_item_filter *choice;
 	struct buffers_span keys;	/* both included */
 	unsigned patience;
 };
 
 static bool suits(const struct search *search, struct buffers_item *item)
 {
-	return !buffers_crowd_is_near(search->choice->busy, item) &&
+	return !buffers_contention_is_near(search->choice->busy, item) &&
 	       search->choice->take(item, search->window);
 }
 
@@ -345,7 +345,7 @@ static struct buffers_item *take_new(const struct search *search, struct buffers
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_choice *choice)
+					const struct buffers_item_filter *choice)
 {
 	struct search search = {
 		.index = index, .window = window, .choice = choice,

@@ -31,7 +31,7 @@ struct buffers_index {
 };
 
 /* Which items a search may take. */
-struct buffers_choice {
+struct buffers_item_filter {
 	/* Takes one if nobody has it and it fits, as buffers_item_take(). */
 	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
 	const struct buffers_busy *busy;	/* not those near to these */
@@ -50,7 +50,7 @@ struct buffers_choice {
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_choice *choice);
+					const struct buffers_item_filter *choice);
 
 /* Where in the chain there may be room for another item; `first` if in doubt. */
 struct buffers_locator *buffers_index_last(const struct buffers_index *index,

@@ -43,7 +43,7 @@ static inline bool buffers_item_is_valid(const struct buffers_item *item)
  */
 enum {
 	BUFFERS_TAKEN = 1,
-	BUFFERS_TAKEN_TEXT = 2,		/* and its memory cannot be written by its address */
+	BUFFERS_TAKEN_RX = 2,		/* and its memory cannot be written by its address */
 	BUFFERS_TAKEN_SHARED = 4,	/* and other processes use it, in arenas */
 	BUFFERS_TAKEN_BY = 8,		/* times the number of the process, in arenas */
 };
@@ -112,21 +112,21 @@ static inline bool buffers_item_take(struct buffers_item *item,
  * What the holder of an item may do with it
  */
 
-static inline uint32_t buffers_item_mark(const struct buffers_item *item)
+static inline uint32_t buffers_item_owner(const struct buffers_item *item)
 {
 	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED);
 }
 
 /* Whoever takes the item next writes another mark. */
-static inline void buffers_item_set_mark(struct buffers_item *item, uint32_t mark)
+static inline void buffers_item_set_owner(struct buffers_item *item, uint32_t mark)
 {
 	__atomic_store_n(&item->is_taken, mark, __ATOMIC_RELAXED);
 }
 
 /* Whether bytes get there by their address. */
-static inline bool buffers_item_is_plain(const struct buffers_item *item)
+static inline bool buffers_item_is_directly_writable(const struct buffers_item *item)
 {
-	return !(buffers_item_mark(item) & BUFFERS_TAKEN_TEXT);
+	return !(buffers_item_owner(item) & BUFFERS_TAKEN_RX);
 }
 
 static inline void buffers_item_set_position(struct buffers_item *item, size_t position)
@@ -174,7 +174,7 @@ static inline void *buffers_item_append_short(struct buffers_item *item, const v
 	void *to = (void *)(item->base_address + position);
 
 	if (size < BUFFERS_SHORT_LEAST || size > BUFFERS_SHORT_MOST ||
-	    size > item->size - position || !buffers_item_is_plain(item))
+	    size > item->size - position || !buffers_item_is_directly_writable(item))
 		return NULL;
 	if (size <= 16)
 		BUFFERS_COPY_ENDS(to, data, size, 8);

@@ -39,7 +39,7 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator)
 void buffers_locator_lock(struct buffers_locator *locator)
 {
 	for (unsigned attempt = 0; !buffers_lock_try(&locator->is_locked); attempt++)
-		buffers_platform_relax(attempt);
+		buffers_platform_backoff(attempt);
 }
 
 void buffers_locator_unlock(struct buffers_locator *locator)
@@ -114,11 +114,11 @@ int buffers_locator_create_in(enum buffers_kind kind,
 	uintptr_t address;
 	int error = EACCES;
 
-	if (size > BUFFERS_LOCATOR_SIZE && kind != BUFFERS_TEXT)
+	if (size > BUFFERS_LOCATOR_SIZE && kind != BUFFERS_KIND_RX)
 		error = map(context, size, kind, &address);
 	if (error == EACCES) {
 		size = BUFFERS_LOCATOR_SIZE;
-		error = map(context, buffers_platform_granularity(), BUFFERS_DATA, &address);
+		error = map(context, buffers_platform_granularity(), BUFFERS_KIND_RW, &address);
 	}
 	if (error == 0)
 		*locator = buffers_locator_init(address, size);

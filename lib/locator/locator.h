@@ -111,15 +111,15 @@ _Static_assert(offsetof(struct buffers_root, process) == 2 * BUFFERS_WORD, "layo
  * of the library has published, else a new one, which is published if that can be.
  * ENOMEM.
  */
-int buffers_locator_first(struct buffers_root *root, enum buffers_kind kind,
+int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
 			  struct buffers_locator **locator);
 
 /* The same without making any: NULL if there is none. */
-struct buffers_locator *buffers_locator_known(struct buffers_root *root,
+struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 					      enum buffers_kind kind);
 
 /* Withdraws what was published, for the process ends. */
-void buffers_locator_leave(const struct buffers_root *root, enum buffers_kind kind);
+void buffers_rendezvous_withdraw(const struct buffers_root *root, enum buffers_kind kind);
 
 /*
  * Adds a buffer to the chain of its kind, from any of its locators on, with a new one

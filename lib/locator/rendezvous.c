@@ -20,9 +20,9 @@
 
 /* One for the locators of each kind of buffers, and NULL. */
 static const char *const names[BUFFERS_KINDS + 1] = {
-	[BUFFERS_CODE] = NAME,
-	[BUFFERS_DATA] = NAME ".NX",
-	[BUFFERS_TEXT] = NAME ".WX",
+	[BUFFERS_KIND_RWX] = NAME,
+	[BUFFERS_KIND_RW] = NAME ".RW",
+	[BUFFERS_KIND_RX] = NAME ".RX",
 };
 
 /*
@@ -58,10 +58,10 @@ static bool is_signed(const struct notice *notice)
 enum state { PUT_UP, REPLACE, REPLACE_IF_NEED_BE, NOTHING };
 
 struct errand {
-	struct buffers_board board;
+	struct buffers_rendezvous_dirs board;
 	enum buffers_kind kind;		/* of what is sought */
-	enum state states[BUFFERS_BOARD_PLACES];
-	struct buffers_notice_id ids[BUFFERS_BOARD_PLACES];	/* of what is replaced */
+	enum state states[BUFFERS_RENDEZVOUS_DIRS];
+	struct buffers_rendezvous_id ids[BUFFERS_RENDEZVOUS_DIRS];	/* of what is replaced */
 	uint64_t space;
 	uintptr_t stack_top;	/* all that is said of notices on the stack lies below */
 	bool is_unsettled;	/* somebody is about to write: look again */
@@ -73,15 +73,15 @@ static void begin(struct errand *errand, enum buffers_kind kind, const void *fra
 {
 	*errand = (struct errand){
 		.kind = kind,
-		.space = buffers_platform_process_space(),
+		.space = buffers_platform_pid_namespace(),
 		.stack_top = (uintptr_t)frame,
 	};
-	buffers_platform_board_open(&errand->board);
+	buffers_platform_rendezvous_open(&errand->board);
 }
 
 static void end(struct errand *errand)
 {
-	buffers_platform_board_close(&errand->board);
+	buffers_platform_rendezvous_close(&errand->board);
 }
 
 /*
@@ -113,9 +113,9 @@ static bool is_of_this_process(const struct notice *notice)
 	struct buffers_root root;
 
 	return notice->root <= UINTPTR_MAX &&
-	       buffers_platform_peek((uintptr_t)notice->root, &root, sizeof(root)) == 0 &&
+	       buffers_platform_try_read((uintptr_t)notice->root, &root, sizeof(root)) == 0 &&
 	       root.offered == notice->this_address && root.token == notice->token &&
-	       root.process == buffers_platform_process();
+	       root.process == buffers_platform_pid();
 }
 _Static_assert(sizeof(struct buffers_root) % 8 == 0, "can be peeked at");
 
@@ -159,7 +159,7 @@ static bool is_locator(const struct errand *errand, uintptr_t address)
 	uintptr_t start[8 / sizeof(uintptr_t)];
 
 	return is_aligned(address) && !is_in_our_frames(errand, address) &&
-	       buffers_platform_peek(address, start, sizeof(start)) == 0 &&
+	       buffers_platform_try_read(address, start, sizeof(start)) == 0 &&
 	       start[0] == address &&
 	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE) &&
 	       /* Again, for what its maker wrote before. */
@@ -234,9 +234,9 @@ static enum verdict judge(const struct errand *errand, const struct notice *noti
  */
 
 static int read_notice(const struct errand *errand, unsigned place, struct notice *notice,
-		       struct buffers_notice_id *id, bool *is_fresh)
+		       struct buffers_rendezvous_id *id, bool *is_fresh)
 {
-	return buffers_platform_notice_read(&errand->board, place, names[errand->kind], notice,
+	return buffers_platform_rendezvous_read(&errand->board, place, names[errand->kind], notice,
 					    sizeof(*notice), id, is_fresh);
 }
 
@@ -271,20 +271,20 @@ static bool look(struct errand *errand, unsigned place, struct buffers_locator *
 static bool look_around(struct errand *errand, struct buffers_locator **locator)
 {
 	errand->is_unsettled = false;
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
 		if (look(errand, place, locator))
 			return true;
 	return false;
 }
 
-/* Attempts; with buffers_platform_relax() between them about a second. */
+/* Attempts; with buffers_platform_backoff() between them about a second. */
 enum { PATIENCE = 8192 };
 
 static bool wait_a_moment(struct errand *errand)
 {
 	if (errand->attempts == PATIENCE)
 		return false;
-	buffers_platform_relax(errand->attempts++);
+	buffers_platform_backoff(errand->attempts++);
 	return true;
 }
 
@@ -302,7 +302,7 @@ static bool find(struct errand *errand, struct buffers_locator **locator)
  * Publishing
  */
 
-static struct notice write_notice(const struct errand *errand, const struct buffers_root *root)
+static struct notice write_rendezvous_file(const struct errand *errand, const struct buffers_root *root)
 {
 	struct notice notice = {
 		.this_address = __atomic_load_n(&root->offered, __ATOMIC_ACQUIRE),
@@ -331,13 +331,13 @@ static bool may_remove(const void *bytes, bool is_old, void *context)
 
 static int publish_in(struct errand *errand, unsigned place, const struct notice *notice)
 {
-	const struct buffers_notice_id *old =
+	const struct buffers_rendezvous_id *old =
 		errand->states[place] == PUT_UP ? NULL : &errand->ids[place];
-	int error = buffers_platform_notice_post(&errand->board, place, names[errand->kind],
+	int error = buffers_platform_rendezvous_create(&errand->board, place, names[errand->kind],
 						 notice, sizeof(*notice), old);
 
 	if (!error)
-		buffers_platform_notice_tidy(&errand->board, place, names, sizeof(*notice),
+		buffers_platform_rendezvous_clean_up(&errand->board, place, names, sizeof(*notice),
 					     may_remove, errand);
 	return error;
 }
@@ -347,7 +347,7 @@ static int publish_where(struct errand *errand, const struct notice *notice,
 {
 	int error = EACCES;
 
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES && error == EACCES; place++) {
+	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS && error == EACCES; place++) {
 		enum state state = errand->states[place];
 
 		if (state != NOTHING && (state == REPLACE_IF_NEED_BE) == is_last_resort)
@@ -359,7 +359,7 @@ static int publish_where(struct errand *errand, const struct notice *notice,
 /* 0; EAGAIN: another was first, look again; EACCES: no place can be used. */
 static int publish(struct errand *errand, const struct buffers_root *root)
 {
-	struct notice notice = write_notice(errand, root);
+	struct notice notice = write_rendezvous_file(errand, root);
 	int error = publish_where(errand, &notice, false);
 
 	return error == EACCES ? publish_where(errand, &notice, true) : error;
@@ -405,7 +405,7 @@ static int map_notice(void *context, size_t size, unsigned kind, uintptr_t *addr
 	const struct site *site = context;
 	const struct errand *errand = site->errand;
 
-	return buffers_platform_notice_map(&errand->board, site->place, names[errand->kind],
+	return buffers_platform_rendezvous_map(&errand->board, site->place, names[errand->kind],
 					   size, kind, address);
 }
 
@@ -415,7 +415,7 @@ static int create_in_notice(const struct errand *errand, struct buffers_locator 
 	struct site site = { .errand = errand };
 	int error = EACCES;
 
-	for (; site.place < BUFFERS_BOARD_PLACES && error == EACCES; site.place++)
+	for (; site.place < BUFFERS_RENDEZVOUS_DIRS && error == EACCES; site.place++)
 		if (errand->states[site.place] == PUT_UP)
 			error = buffers_locator_create_in(errand->kind, map_notice, &site, locator);
 	return error;
@@ -437,7 +437,7 @@ static int offer_and_publish(struct errand *errand, struct buffers_root *root,
 static int publish_elsewhere(struct errand *errand, struct buffers_root *root,
 			     struct buffers_locator **locator)
 {
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
 		if (errand->states[place] != PUT_UP)
 			errand->states[place] = NOTHING;
 	return offer_and_publish(errand, root, locator);
@@ -479,7 +479,7 @@ static void settle(struct buffers_root *root, struct buffers_locator **locator)
 		*locator = none;
 }
 
-int buffers_locator_first(struct buffers_root *root, enum buffers_kind kind,
+int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
 			  struct buffers_locator **locator)
 {
 	struct errand errand;
@@ -488,7 +488,7 @@ int buffers_locator_first(struct buffers_root *root, enum buffers_kind kind,
 	*locator = first_of(root);
 	if (*locator)
 		return 0;
-	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
+	__atomic_store_n(&root->process, buffers_platform_pid(), __ATOMIC_RELAXED);
 	begin(&errand, kind, __builtin_frame_address(0));
 	error = find_or_publish(&errand, root, locator);
 	end(&errand);
@@ -497,7 +497,7 @@ int buffers_locator_first(struct buffers_root *root, enum buffers_kind kind,
 	return error;
 }
 
-struct buffers_locator *buffers_locator_known(struct buffers_root *root,
+struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 					      enum buffers_kind kind)
 {
 	struct buffers_locator *locator = first_of(root);
@@ -505,7 +505,7 @@ struct buffers_locator *buffers_locator_known(struct buffers_root *root,
 
 	if (locator)
 		return locator;
-	__atomic_store_n(&root->process, buffers_platform_process(), __ATOMIC_RELAXED);
+	__atomic_store_n(&root->process, buffers_platform_pid(), __ATOMIC_RELAXED);
 	begin(&errand, kind, __builtin_frame_address(0));
 	if (find(&errand, &locator))
 		settle(root, &locator);
@@ -516,16 +516,16 @@ struct buffers_locator *buffers_locator_known(struct buffers_root *root,
 /* Another copy may have published it, and be gone. */
 static void leave_place(const struct errand *errand, unsigned place, uintptr_t first)
 {
-	struct buffers_notice_id id;
+	struct buffers_rendezvous_id id;
 	struct notice notice;
 	bool is_fresh;
 
 	if (read_notice(errand, place, &notice, &id, &is_fresh) == 0 &&
 	    notice.this_address == first && is_signed(&notice) && is_of_this_process(&notice))
-		buffers_platform_notice_remove(&errand->board, place, names[errand->kind], &id);
+		buffers_platform_rendezvous_remove(&errand->board, place, names[errand->kind], &id);
 }
 
-void buffers_locator_leave(const struct buffers_root *root, enum buffers_kind kind)
+void buffers_rendezvous_withdraw(const struct buffers_root *root, enum buffers_kind kind)
 {
 	uintptr_t first = (uintptr_t)first_of(root);
 	struct errand errand;
@@ -533,7 +533,7 @@ void buffers_locator_leave(const struct buffers_root *root, enum buffers_kind ki
 	if (!first)
 		return;
 	begin(&errand, kind, __builtin_frame_address(0));
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
 		leave_place(&errand, place, first);
 	end(&errand);
 }

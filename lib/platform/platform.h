@@ -31,16 +31,16 @@ struct buffers_span {
 
 /* What memory is for; the same numbers as the flags of public requests. */
 enum buffers_kind {
-	BUFFERS_CODE,	/* read, write, execute */
-	BUFFERS_DATA,	/* read, write */
-	BUFFERS_TEXT,	/* read, execute */
+	BUFFERS_KIND_RWX,	/* read, write, execute */
+	BUFFERS_KIND_RW,	/* read, write */
+	BUFFERS_KIND_RX,	/* read, execute */
 };
 #define BUFFERS_KINDS 3
 
 /* May be added to a kind where memory is mapped. */
 enum {
-	BUFFERS_SHARED = 4,	/* children that are forked later use the same */
-	BUFFERS_SPARSE = 8,	/* buffers_platform_commit() is called for what will be used */
+	BUFFERS_MAP_SHARED = 4,	/* children that are forked later use the same */
+	BUFFERS_MAP_RESERVED = 8,	/* buffers_platform_commit() is called for what will be used */
 };
 
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
@@ -88,7 +88,7 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind);
 int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
 
 /*
- * Makes a part of what was mapped as BUFFERS_SPARSE, of any address and size, usable; once
+ * Makes a part of what was mapped as BUFFERS_MAP_RESERVED, of any address and size, usable; once
  * more does no harm.  `kind` is what it was mapped as.  ENOMEM, EACCES.
  */
 int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind);
@@ -144,7 +144,7 @@ int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address
  * Copies memory that may not be there, of any address and size, the size a
  * multiple of 8.  EFAULT: it cannot be read; the copy is undefined.
  */
-int buffers_platform_peek(uintptr_t address, void *copy, size_t size);
+int buffers_platform_try_read(uintptr_t address, void *copy, size_t size);
 
 /*
  * Whether all of this memory, from any multiple of 4 on, and 4 bytes or more,
@@ -156,22 +156,22 @@ bool buffers_platform_is_writable(uintptr_t address, size_t size);
 bool buffers_platform_is_readable(uintptr_t address, size_t size);
 
 /* What is known of memory that is to be written. */
-enum buffers_target {
-	BUFFERS_FREE_PRIVATE,	/* nobody reads or executes it yet */
-	BUFFERS_FREE_SHARED,
-	BUFFERS_IN_USE,		/* it may be private or shared */
+enum buffers_write_mode {
+	BUFFERS_WRITE_FREE_PRIVATE,	/* nobody reads or executes it yet */
+	BUFFERS_WRITE_FREE_SHARED,
+	BUFFERS_WRITE_IN_USE,		/* it may be private or shared */
 };
 
 /*
  * Writes readable memory of the process though it is mapped without permission to
- * write, of any address and size; what is in use whole where buffers_store() would.
+ * write, of any address and size; what is in use whole where buffers_atomic_store() would.
  * Bytes may overlap it.  A child that was forked before sees nothing of it, unless the
  * memory is shared.  Of private memory, no other part of the same pages is written in
  * this way meanwhile.
  * EACCES: it cannot be done.  ENOMEM: no memory, mapping or descriptor for that.
  */
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_target target);
+			   enum buffers_write_mode target);
 
 /*
  * Notices: a few bytes that the process puts up under a name for all code that
@@ -182,21 +182,21 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
  * The board is opened for one errand; the caller keeps the structure, which is
  * small, and closes it.  Opening cannot fail, but may find no place.
  */
-#define BUFFERS_BOARD_PLACES 2
+#define BUFFERS_RENDEZVOUS_DIRS 2
 
-struct buffers_board {
-	int directories[BUFFERS_BOARD_PLACES];
+struct buffers_rendezvous_dirs {
+	int directories[BUFFERS_RENDEZVOUS_DIRS];
 	uint32_t user;
 };
 
 /* Of all notices under all names, this one, with what it began with. */
-struct buffers_notice_id {
+struct buffers_rendezvous_id {
 	uint64_t device, file;
 	uint64_t start;
 };
 
-void buffers_platform_board_open(struct buffers_board *board);
-void buffers_platform_board_close(struct buffers_board *board);
+void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *board);
+void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *board);
 
 /*
  * What stands in the place, in whole words of 8 bytes, with zeros for what is
@@ -204,16 +204,16 @@ void buffers_platform_board_close(struct buffers_board *board);
  * ENOENT: nothing.  EACCES: the place cannot be used, or what stands there is
  * not to be trusted.
  */
-int buffers_platform_notice_read(const struct buffers_board *board, unsigned place,
+int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *board, unsigned place,
 				 const char *name, void *bytes, size_t size,
-				 struct buffers_notice_id *id, bool *is_fresh);
+				 struct buffers_rendezvous_id *id, bool *is_fresh);
 
 /*
  * Where a notice is memory that goes with the process, the first locator can be one: maps
  * zeros of this kind, put up in a place where nothing stands.
  * ENOSYS: notices are files.  EAGAIN: something stands there.  EACCES, ENOMEM: cannot be done.
  */
-int buffers_platform_notice_map(const struct buffers_board *board, unsigned place,
+int buffers_platform_rendezvous_map(const struct buffers_rendezvous_dirs *board, unsigned place,
 				const char *name, size_t size, unsigned kind,
 				uintptr_t *address);
 
@@ -222,20 +222,20 @@ int buffers_platform_notice_map(const struct buffers_board *board, unsigned plac
  * in the place of the one that was read.
  * EAGAIN: something else stands there, or is about to.  EACCES: cannot be done.
  */
-int buffers_platform_notice_post(struct buffers_board *board, unsigned place, const char *name,
+int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *board, unsigned place, const char *name,
 				 const void *bytes, size_t size,
-				 const struct buffers_notice_id *old);
+				 const struct buffers_rendezvous_id *old);
 
 /* Removes the one that was read, if it still stands there. */
-void buffers_platform_notice_remove(const struct buffers_board *board, unsigned place,
-				    const char *name, const struct buffers_notice_id *id);
+void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *board, unsigned place,
+				    const char *name, const struct buffers_rendezvous_id *id);
 
 /*
  * Removes some notices by these names (NULL after the last) of processes that are
  * gone, as far as their numbers tell.  may_remove is asked about the start of each,
  * up to 128 bytes; is_old: it has stood for ten days.
  */
-void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
+void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *board, unsigned place,
 				  const char *const *names, size_t size,
 				  bool (*may_remove)(const void *bytes, bool is_old,
 						     void *context),
@@ -257,11 +257,11 @@ void buffers_platform_at_fork(void (*child)(void));
  * The process's number, never 0.  Numbers of other processes mean something to
  * us only if they stem from the same space; 0: who knows.
  */
-uint32_t buffers_platform_process(void);
-uint64_t buffers_platform_process_space(void);
+uint32_t buffers_platform_pid(void);
+uint64_t buffers_platform_pid_namespace(void);
 
 /* Whether this copy of the library is there until the process ends. */
-bool buffers_platform_stays_loaded(void);
+bool buffers_platform_is_nodelete(void);
 
 /*
  * Locks in memory that processes share: the kernel unlocks what a thread holds that ends.
@@ -269,7 +269,7 @@ bool buffers_platform_stays_loaded(void);
  *
  * Whether there are such; the others are called only then, and say whether they could.
  */
-bool buffers_platform_tells_the_dead(void);
+bool buffers_platform_has_robust_locks(void);
 
 struct buffers_robust_lock {
 	uint64_t words[8];	/* as the system has it, and zero where it has none */
@@ -284,7 +284,7 @@ bool buffers_platform_unlock(struct buffers_robust_lock *lock);	/* false: others
 uint64_t buffers_platform_random(void);
 
 /* To be called between the attempts at a spin lock, counting them. */
-void buffers_platform_relax(unsigned attempt);
+void buffers_platform_backoff(unsigned attempt);
 
 void buffers_platform_flush_icache(void *start, size_t size);
 

@@ -2,14 +2,14 @@
 /*
  * thread.h: variables that each thread has for itself
  *
- *	static BUFFERS_THREAD struct thing mine;	all zero at first
- *	BUFFERS_MINE(mine)->member = 1;			this thread's
+ *	static BUFFERS_TLS struct thing mine;	all zero at first
+ *	BUFFERS_TLS_ADDRESS(mine)->member = 1;			this thread's
  *
  * Reading one calls nothing, not even malloc(3), as models of such variables do that
  * compilers choose by themselves.
  */
-#ifndef BUFFERS_THREAD_H
-#define BUFFERS_THREAD_H
+#ifndef BUFFERS_TLS_H
+#define BUFFERS_TLS_H
 
 #ifdef _WIN32
 
@@ -20,16 +20,16 @@
  * sections of this name, the loader copies for each thread: PE format, "The .tls Section".
  * They are put together in the order of what follows "$", of the C runtime's A and Z.
  */
-# define BUFFERS_THREAD __attribute__((section(".tls$B")))
-# define BUFFERS_MINE(variable) \
-	((__typeof__(&(variable)))buffers_thread_copy((uintptr_t)&(variable)))
+# define BUFFERS_TLS __attribute__((section(".tls$B")))
+# define BUFFERS_TLS_ADDRESS(variable) \
+	((__typeof__(&(variable)))buffers_tls_address((uintptr_t)&(variable)))
 
 /* Of the C runtime: the number of this image's copy, and where the original begins. */
 extern unsigned long _tls_index;
 extern char _tls_start[];
 
 /* The thread's array of copies: TEB.ThreadLocalStoragePointer. */
-static inline char *const *buffers_thread_copies(void)
+static inline char *const *buffers_tls_blocks(void)
 {
 	char *const *copies;
 
@@ -45,15 +45,15 @@ static inline char *const *buffers_thread_copies(void)
 	return copies;
 }
 
-static inline void *buffers_thread_copy(uintptr_t original)
+static inline void *buffers_tls_address(uintptr_t original)
 {
-	return buffers_thread_copies()[_tls_index] + (original - (uintptr_t)_tls_start);
+	return buffers_tls_blocks()[_tls_index] + (original - (uintptr_t)_tls_start);
 }
 
 #else
 
-# define BUFFERS_THREAD __thread __attribute__((tls_model("initial-exec")))
-# define BUFFERS_MINE(variable) (&(variable))
+# define BUFFERS_TLS __thread __attribute__((tls_model("initial-exec")))
+# define BUFFERS_TLS_ADDRESS(variable) (&(variable))
 
 #endif
 

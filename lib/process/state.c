@@ -4,16 +4,16 @@
 #include "config.h"
 #include "process/state.h"
 
-struct buffers_process *buffers_process_pages[BUFFERS_KINDS];
+struct buffers_state *buffers_state_pages[BUFFERS_KINDS];
 
 static uint32_t number;		/* 0: not asked for yet */
 
-uint32_t buffers_process_number(void)
+uint32_t buffers_state_pid(void)
 {
 	uint32_t known = __atomic_load_n(&number, __ATOMIC_RELAXED);
 
 	if (!known) {
-		known = buffers_platform_process();
+		known = buffers_platform_pid();
 		__atomic_store_n(&number, known, __ATOMIC_RELAXED);
 	}
 	return known;
@@ -27,10 +27,10 @@ static void forget_parent(void)
 {
 	number = 0;
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		struct buffers_process *process = buffers_process_pages[kind];
+		struct buffers_state *process = buffers_state_pages[kind];
 
-		if (process && process->root.process != buffers_platform_process())
-			*process = (struct buffers_process){ 0 };
+		if (process && process->root.process != buffers_platform_pid())
+			*process = (struct buffers_state){ 0 };
 	}
 }
 
@@ -42,17 +42,17 @@ __attribute__((constructor)) static void watch_forks(void)
 /* A copy that may be unloaded cannot tell whether the process ends, too. */
 __attribute__((destructor)) static void leave(void)
 {
-	if (!buffers_platform_stays_loaded())
+	if (!buffers_platform_is_nodelete())
 		return;
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		const struct buffers_process *process = buffers_process_known(kind);
+		const struct buffers_state *process = buffers_state_known(kind);
 
 		if (process)
-			buffers_locator_leave(&process->root, kind);
+			buffers_rendezvous_withdraw(&process->root, kind);
 	}
 }
 
-static int map_page(struct buffers_process **place, struct buffers_process **process)
+static int map_page(struct buffers_state **place, struct buffers_state **process)
 {
 	void *page;
 	int error = buffers_platform_map_state(&page);
@@ -68,21 +68,21 @@ static int map_page(struct buffers_process **place, struct buffers_process **pro
 	return 0;
 }
 
-int buffers_process_get(enum buffers_kind kind, struct buffers_process **process)
+int buffers_state_get(enum buffers_kind kind, struct buffers_state **process)
 {
-	*process = buffers_process_known(kind);
-	return *process ? 0 : map_page(&buffers_process_pages[kind], process);
+	*process = buffers_state_known(kind);
+	return *process ? 0 : map_page(&buffers_state_pages[kind], process);
 }
 
-int buffers_process_unmap(struct buffers_span mapped)
+int buffers_state_unmap(struct buffers_span mapped)
 {
 	int error = buffers_allocator_unmap(mapped, NULL);
 
 	for (unsigned kind = 0; kind < BUFFERS_KINDS && !error; kind++) {
-		struct buffers_process *process = buffers_process_known(kind);
+		struct buffers_state *process = buffers_state_known(kind);
 
 		if (process)
-			buffers_allocator_forget(mapped, &process->hindsight);
+			buffers_search_cache_invalidate(mapped, &process->hindsight);
 	}
 	return error;
 }
@@ -91,15 +91,15 @@ int buffers_process_unmap(struct buffers_span mapped)
  * All copies of the library share the first locator of such memory, and a forked
  * child has another: its lock is the one that nobody can leave locked for us.
  */
-int buffers_process_write(uintptr_t address, const void *bytes, size_t size,
-			  enum buffers_target target)
+int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
+			  enum buffers_write_mode target)
 {
-	struct buffers_process *process;
+	struct buffers_state *process;
 	struct buffers_locator *first;
-	int error = buffers_process_get(BUFFERS_TEXT, &process);
+	int error = buffers_state_get(BUFFERS_KIND_RX, &process);
 
 	if (!error)
-		error = buffers_locator_first(&process->root, BUFFERS_TEXT, &first);
+		error = buffers_rendezvous_first(&process->root, BUFFERS_KIND_RX, &first);
 	if (error)
 		return error;
 	buffers_locator_lock(first);

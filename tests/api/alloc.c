@@ -75,7 +75,7 @@ START_TEST(alignment_is_of_the_memory)
 		size_t allocated;
 		void *memory;
 
-		SKIP_IF(!is_place_left(1, alignment), NO_PLACE_LEFT);
+		SKIP_IF(!is_any_candidate_left(1, alignment), NO_CANDIDATE_LEFT);
 		memory = alloc(&request, &allocated);
 		check_free(memory, allocated);
 	}

@@ -81,8 +81,9 @@ START_TEST(contradictory_request_is_einval)
 		{ .size = 1, .alignment = 3 },
 		{ .size = 1, .alignment = SIZE_MAX },
 		{ .size = 1, .alignment = 0x30000 },
+		{ .size = 1, .flags = BUFFERS_RW | BUFFERS_RX },
 		{ .size = 1, .flags = 1u << 2 },
-		{ .size = 1, .flags = BUFFERS_WX | 1u << 8 },
+		{ .size = 1, .flags = BUFFERS_RX | 1u << 8 },
 		{ .size = 1, .flags = 1u << 31 },
 		{ .size = 1, .reserved = { 1, 0 } },
 		{ .size = 1, .reserved = { 0, 1 } },
@@ -107,7 +108,7 @@ enum { SOME = 20 << 10 };
 
 START_TEST(last_item_of_the_thread_is_given_only_where_it_suits)
 {
-	char *room = reserve(secluded_place(), 4 * MIB);	/* with place on both sides */
+	char *room = reserve(secluded_address(), 4 * MIB);	/* with place on both sides */
 	struct buffers_request request = {
 		.size = SOME,
 		.min_address = (uintptr_t)room + MIB, .max_address = (uintptr_t)room + 3 * MIB,
@@ -528,7 +529,7 @@ START_TEST(sizes_from_a_byte_to_a_gibibyte_are_served)
 
 		if ((is_tsan() || !is_64_bit()) && size > 256 * MIB)
 			break;
-		SKIP_IF(!is_place_left(size, 1), NO_PLACE_LEFT);
+		SKIP_IF(!is_any_candidate_left(size, 1), NO_CANDIDATE_LEFT);
 		item = get(&request);
 		next = buffers_next(item);
 		next[0] = next[size - 1] = 1;
@@ -537,7 +538,7 @@ START_TEST(sizes_from_a_byte_to_a_gibibyte_are_served)
 			request.min_address = 8 * GIB;
 			request.max_address = 64 * GIB;	/* not to be crowded */
 		}
-		SKIP_IF(!is_place_left(size + 1, 1), NO_PLACE_LEFT);
+		SKIP_IF(!is_any_candidate_left(size + 1, 1), NO_CANDIDATE_LEFT);
 		buffers_release(get(&request));
 	}
 }
@@ -550,7 +551,7 @@ START_TEST(alignments_from_a_byte_to_a_gibibyte_are_served)
 		struct buffers_item *item;
 		char *byte;
 
-		SKIP_IF(!is_place_left(1, alignment), NO_PLACE_LEFT);
+		SKIP_IF(!is_any_candidate_left(1, alignment), NO_CANDIDATE_LEFT);
 		item = get(&request);
 		byte = buffers_append(item, "x", 1);
 		ck_assert_ptr_nonnull(byte);

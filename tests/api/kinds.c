@@ -105,7 +105,7 @@ static int execute_each(void *number)
 	return 0;
 }
 
-START_TEST(only_what_is_not_noexec_can_be_executed)
+START_TEST(only_rwx_and_rx_can_be_executed)
 {
 	run_apart(execute_each, &_i, sizeof(_i));
 }
@@ -146,7 +146,7 @@ static int write_each(void *number)
 	return 0;
 }
 
-START_TEST(only_what_is_not_wx_can_be_written_by_address)
+START_TEST(only_rwx_and_rw_can_be_written_by_address)
 {
 	run_apart(write_each, &_i, sizeof(_i));
 }
@@ -179,7 +179,21 @@ static void list_all(struct list *list)
 	ck_assert_int_eq(errno, 1234);
 }
 
-START_TEST(unknown_flags_are_einval_and_change_nothing)
+static void check_flags_are_einval(unsigned flags)
+{
+	struct buffers_request request = { .size = 1, .flags = flags };
+	size_t allocated = 77;
+
+	errno = 0;
+	ck_assert_ptr_null(buffers_get(&request));
+	ck_assert_int_eq(errno, EINVAL);
+	errno = 0;
+	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_uint_eq(allocated, 77);
+}
+
+START_TEST(unknown_or_contradictory_flags_are_einval_and_change_nothing)
 {
 	static struct list before, after;
 	struct watch watch;
@@ -191,22 +205,10 @@ START_TEST(unknown_flags_are_einval_and_change_nothing)
 			buffers_release(get_kind(&kinds[i], 1));
 	list_all(&before);
 	mappings = watch_count(&watch);
-	for (unsigned bit = 2; bit < 32; bit++) {
-		for (unsigned i = 0; i < KINDS; i++) {
-			struct buffers_request request = {
-				.size = 1, .flags = 1u << bit | kinds[i].flags,
-			};
-			size_t allocated = 77;
-
-			errno = 0;
-			ck_assert_ptr_null(buffers_get(&request));
-			ck_assert_int_eq(errno, EINVAL);
-			errno = 0;
-			ck_assert_ptr_null(buffers_alloc(&request, &allocated));
-			ck_assert_int_eq(errno, EINVAL);
-			ck_assert_uint_eq(allocated, 77);
-		}
-	}
+	check_flags_are_einval(BUFFERS_RW | BUFFERS_RX);
+	for (unsigned bit = 2; bit < 32; bit++)
+		for (unsigned i = 0; i < KINDS; i++)
+			check_flags_are_einval(1u << bit | kinds[i].flags);
 	list_all(&after);
 	ck_assert_uint_eq(after.count, before.count);
 	ck_assert_mem_eq(after.buffers, before.buffers, before.count * sizeof(before.buffers[0]));
@@ -219,23 +221,22 @@ END_TEST
 /* Also for the thread's last item, which is tried first. */
 START_TEST(last_item_of_the_thread_is_given_for_its_kind_only)
 {
-	struct buffers_item *items[KINDS_APART];
+	struct buffers_item *items[KINDS];
 
-	for (unsigned i = 0; i < KINDS_APART; i++) {
+	for (unsigned i = 0; i < KINDS; i++) {
 		items[i] = get_kind(&kinds[i], 16);
 		for (unsigned j = 0; j < i; j++)
 			ck_assert_ptr_ne(items[i], items[j]);
 		buffers_release(items[i]);
 	}
 	for (unsigned i = 0; i < 1000; i++) {
-		unsigned last = i * i % 7 % KINDS_APART;
-		unsigned next = i % KINDS_APART;
+		unsigned last = i * i % 7 % KINDS;
+		unsigned next = i % KINDS;
 
 		buffers_release(get_kind(&kinds[last], 16));
 		ck_assert_ptr_eq(get_kind(&kinds[next], 16), items[next]);
 		buffers_release(items[next]);
 	}
-	ck_assert_ptr_eq(get_kind(&kinds[3], 16), items[1]);
 }
 END_TEST
 
@@ -441,20 +442,20 @@ static int stop_at(const struct buffers_info *info, void *flags)
 START_TEST(walk_visits_each_kind_and_stops_in_any)
 {
 	static struct list list;
-	struct buffers_item *items[KINDS_APART];
+	struct buffers_item *items[KINDS];
 	unsigned none = 77;
 
-	for (unsigned i = 0; i < KINDS_APART; i++) {
+	for (unsigned i = 0; i < KINDS; i++) {
 		items[i] = get_kind(&kinds[i], 16);
 		ck_assert_ptr_nonnull(buffers_append(items[i], "123456789", i + 1));
 	}
 	buffers_release(items[1]);
 	list_all(&list);
-	ck_assert_uint_eq(list.count, KINDS_APART);
-	for (unsigned i = 0; i < KINDS_APART; i++) {
+	ck_assert_uint_eq(list.count, KINDS);
+	for (unsigned i = 0; i < KINDS; i++) {
 		unsigned kind = list.buffers[i].flags;
 
-		ck_assert_uint_lt(kind, KINDS_APART);	/* and so it is the kind's number */
+		ck_assert_uint_lt(kind, KINDS);	/* and so it is the kind's number */
 		ck_assert_ptr_eq(list.buffers[i].base, buffers_base(items[kind]));
 		ck_assert_uint_eq(list.buffers[i].used, kind + 1);
 		ck_assert_int_eq(list.buffers[i].taken, kind != 1);
@@ -471,19 +472,19 @@ END_TEST
 
 static int publish_each(void *kept)
 {
-	for (unsigned i = 0; i < KINDS_APART; i++) {
-		const struct kind *kind = &kinds[(i + 1) % KINDS_APART];
-		const char *path = notice_path_of(NULL, kind->notice, getpid());
+	for (unsigned i = 0; i < KINDS; i++) {
+		const struct kind *kind = &kinds[(i + 1) % KINDS];
+		const char *path = rendezvous_path_of(NULL, kind->notice, getpid());
 		struct buffers_item *item;
 
 		STEP(access(path, F_OK) != 0);
 		item = get_kind(kind, 1);
 		STEP(is_named_in(path, item));
-		STEP(count_files(PLACE_SHARED) == i + 1);
+		STEP(count_files(SHARED_DIR) == i + 1);
 		for (unsigned j = 0; j <= i; j++) {
-			const struct kind *other = &kinds[(j + 1) % KINDS_APART];
+			const struct kind *other = &kinds[(j + 1) % KINDS];
 
-			STEP(is_named_in(notice_path_of(NULL, other->notice, getpid()), item) ==
+			STEP(is_named_in(rendezvous_path_of(NULL, other->notice, getpid()), item) ==
 			     (i == j));
 		}
 	}
@@ -496,17 +497,17 @@ START_TEST(each_kind_has_a_notice_and_exit_removes_it)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(publish_each, NULL);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 
 static int use_one_kind(void *kind)
 {
-	const char *path = notice_path_of(NULL, ((struct kind *)kind)->notice, getpid());
+	const char *path = rendezvous_path_of(NULL, ((struct kind *)kind)->notice, getpid());
 
 	STEP(is_named_in(path, get_kind(kind, 1)));
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -523,9 +524,9 @@ START_TEST(notices_of_killed_processes_are_removed)
 		_exit(publish_each(&kind) ? 2 : 3);
 	ck_assert_int_eq(waitpid(process, &status, 0), process);
 	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), KINDS_APART);
+	ck_assert_uint_eq(count_files(SHARED_DIR), KINDS);
 	run_child(use_one_kind, &kind);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -547,13 +548,13 @@ static void add_kinds(Suite *suite)
 
 	tcase_add_loop_test(what, memory_of_a_kind_has_its_permissions_everywhere, 0, KINDS);
 #ifdef HAVE_CODE
-	tcase_add_loop_test(what, only_what_is_not_noexec_can_be_executed, 0, KINDS);
+	tcase_add_loop_test(what, only_rwx_and_rx_can_be_executed, 0, KINDS);
 #endif
-	tcase_add_loop_test(what, only_what_is_not_wx_can_be_written_by_address, 0, KINDS);
+	tcase_add_loop_test(what, only_rwx_and_rw_can_be_written_by_address, 0, KINDS);
 	suite_add_tcase(suite, what);
 
 	tcase_set_timeout(apart, 120);
-	tcase_add_loop_test(apart, unknown_flags_are_einval_and_change_nothing, 0, 2);
+	tcase_add_loop_test(apart, unknown_or_contradictory_flags_are_einval_and_change_nothing, 0, 2);
 	tcase_add_test(apart, last_item_of_the_thread_is_given_for_its_kind_only);
 	tcase_add_test(apart, random_requests_of_all_kinds_get_their_own);
 	tcase_add_test(apart, threads_with_requests_of_all_kinds_get_their_own);

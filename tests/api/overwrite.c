@@ -423,7 +423,7 @@ START_TEST(memory_that_was_given_back_is_zero_when_it_comes_again)
 	void *last = NULL;
 
 	SKIP_IF_NO_VIEW(_i);
-	SKIP_IF(_i >= KINDS_APART && !can_probe(), NO_PROBES);
+	SKIP_IF(_i >= KINDS && !can_probe(), NO_PROBES);
 	for (unsigned i = 0; i < how_many(200, 200); i++) {
 		struct buffers_request request = {
 			.size = 64 * KIB,
@@ -540,7 +540,7 @@ START_TEST(sealed_memory_keeps_its_permissions)
 
 	ck_assert(watch_open(&watch));
 	SKIP_IF_NO_VIEW(_i);
-	if (_i < KINDS_APART)	/* without /proc nobody tells what they are */
+	if (_i < KINDS)	/* without /proc nobody tells what they are */
 		check_sealed(kind_of(_i), "r--p", &watch);
 	if (kind_of(_i)->permissions[2] == 'x')
 		check_sealed(kind_of(_i), "r-xp", &watch);
@@ -577,7 +577,7 @@ static int overwrite_own_code(void *context)
 /* Not promised, but whatever is said of it must be so. */
 START_TEST(code_of_the_program_is_changed_or_left_alone)
 {
-	SKIP_IF_NO_VIEW(_i * KINDS_APART);
+	SKIP_IF_NO_VIEW(_i * KINDS);
 	run_apart(overwrite_own_code, NULL, 0);
 	ck_assert_uint_eq(own_function(), 42);
 }

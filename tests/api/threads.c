@@ -195,7 +195,7 @@ START_TEST(last_room_of_a_buffer_is_given_once)
 	size_t page = granularity();
 	unsigned rounds = how_many(50, 50);
 	/* where the system, unasked, maps nothing into the holes */
-	char *room = reserve(secluded_place(), (2 * rounds + 1) * page);
+	char *room = reserve(secluded_address(), (2 * rounds + 1) * page);
 
 	for (unsigned round = 0; round < rounds; round++) {
 		uintptr_t hole = (uintptr_t)room + (2 * round + 1) * page;

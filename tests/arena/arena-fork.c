@@ -630,7 +630,7 @@ END_TEST
  */
 
 enum source { OF_ARENA, OF_PROCESS, OF_CALLER, SOURCES };
-enum { PRIVATE_KINDS = 3 };	/* both flags are as one of them */
+enum { PRIVATE_KINDS = 3 };
 
 struct privacy {
 	enum source source;

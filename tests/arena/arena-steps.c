@@ -45,8 +45,8 @@ static const struct scene scenes[] = {
 	{ 64 * KIB, 0, 1, 0 },				/* another one */
 	{ 64 * KIB, 0, 16, 0 },				/* none is left */
 	{ 1024 * KIB, 0, 41, 0 },			/* the first in another locator */
-	{ 64 * KIB, BUFFERS_NOEXEC, 1, 1 },
-	{ 64 * KIB, BUFFERS_WX, 0, 1 },			/* written by a second mapping */
+	{ 64 * KIB, BUFFERS_RW, 1, 1 },
+	{ 64 * KIB, BUFFERS_RX, 0, 1 },			/* written by a second mapping */
 };
 
 static size_t use_up(struct buffers_arena *arena)
@@ -89,12 +89,12 @@ static void use(struct buffers_arena *arena)
 /* A process learns what is in the arena when it searches first: all that is its own. */
 static void learn(struct buffers_arena *arena, const struct scene *scene)
 {
-	struct buffers_request request = { .size = 1, .flags = BUFFERS_WX };
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
 	struct buffers_item *item;
 
 	if ((scene->used_up || scene->released) && buffers_arena_get(arena, scene->window, 1))
 		_exit(1);
-	if (!(scene->flags & BUFFERS_WX))
+	if (!(scene->flags & BUFFERS_RX))
 		return;
 	item = buffers_get(&request);
 	if (!item || !buffers_append(item, record, 1))
@@ -255,7 +255,7 @@ static void try_all(const struct scene *scene,
 START_TEST(process_killed_after_any_instruction_leaves_all_whole)
 {
 	SKIP_IF(is_tsan(), "its runtime takes a hundred instructions for each of ours");
-	SKIP_IF(!can_tell_the_dead(), NO_DEAD);
+	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
 	SKIP_IF_STEPS_RESERVE_NOTHING();
 	try_all(&scenes[_i], kill_after);
 }

@@ -17,7 +17,7 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-#define KIND_MASK (BUFFERS_NOEXEC | BUFFERS_WX)
+#define KIND_MASK (BUFFERS_RW | BUFFERS_RX)
 
 static size_t whole_pages(size_t size)
 {
@@ -332,6 +332,10 @@ static const struct {
 	{ { .size = 1, .flags = 1u << 2 }, 0, EINVAL },
 	{ { .size = 1, .flags = 1u << 31 }, 0, EINVAL },
 	{ { .size = 1, .flags = BUFFERS_ARENA_FORK_SHARED }, 0, EINVAL },
+	{ { .size = 1, .flags = BUFFERS_RW | BUFFERS_RX }, 0, EINVAL },
+	{ { .size = 1 }, BUFFERS_RW | BUFFERS_RX, EINVAL },
+	{ { .size = 1, .flags = BUFFERS_RW }, BUFFERS_RX, EINVAL },
+	{ { .size = 1, .flags = BUFFERS_RX }, BUFFERS_RW, EINVAL },
 	{ { .size = 1 }, 1u << 2, EINVAL },
 	{ { .size = 1 }, 1u << 7, EINVAL },
 	{ { .size = 1 }, 1u << 9, EINVAL },
@@ -478,9 +482,9 @@ static const char *permissions_of(unsigned flags)
 {
 	bool is_shared = flags & BUFFERS_ARENA_FORK_SHARED;
 
-	if (flags & BUFFERS_NOEXEC)
+	if (flags & BUFFERS_RW)
 		return is_shared ? "rw-s" : "rw-p";
-	if (flags & BUFFERS_WX)
+	if (flags & BUFFERS_RX)
 		return is_shared ? "r-xs" : "r-xp";
 	return is_shared ? "rwxs" : "rwxp";
 }
@@ -668,7 +672,7 @@ START_TEST(code_runs_unless_it_is_of_the_kind_that_does_not)
 	struct buffers_arena *arena;
 	struct buffers_item *item;
 
-	SKIP_IF(arena_flags(_i) & BUFFERS_NOEXEC, "such memory is not executable");
+	SKIP_IF(arena_flags(_i) & BUFFERS_RW, "such memory is not executable");
 	SKIP_IF(!record_has_code(), "no code for this machine");
 	arena = new_arena(1, arena_flags(_i));
 	item = buffers_arena_get(arena, 100, 1);
@@ -870,7 +874,7 @@ START_TEST(arena_is_not_among_the_buffers_of_the_process)
 	buffers_release(item);
 	ck_assert_int_eq(buffers_walk(find_in, &window), 0);
 	request.size = 1;
-	for (unsigned kind = 0; kind < 4; kind++) {
+	for (unsigned kind = 0; kind < ARENA_SHARED; kind++) {
 		request.flags = arena_flags((int)kind);
 		errno = 0;
 		ck_assert_ptr_null(buffers_get(&request));

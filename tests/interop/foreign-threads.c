@@ -238,7 +238,7 @@ static int add_at_once(void *context)
 	STEP(!fault);
 	STEP(has_distinct_items(pattern.first, count + 1));
 	STEP(is_one_chain(pattern.first));
-	STEP(unlink(notice_path(NULL, getpid())) == 0);
+	STEP(unlink(rendezvous_path(NULL, getpid())) == 0);
 	return 0;
 }
 
@@ -255,7 +255,7 @@ END_TEST
 
 static int race(void *context)
 {
-	const char *file = notice_path(NULL, getpid());
+	const char *file = rendezvous_path(NULL, getpid());
 	struct worker workers[THREADS];
 	const char *fault = run_threads(work, workers, *(const struct worker *)context);
 	struct foreign_locator *first = foreign_find(IN_MEMORY);
@@ -274,8 +274,8 @@ static int race(void *context)
 	for (unsigned i = 0; i < THREADS; i++)
 		STEP(!is_foreign(&workers[i]) || workers[i].first == first);
 	STEP(is_one_chain(first));
-	STEP(count_files(PLACE_SHARED) == 1);
-	STEP(count_files(place_of_own()) == 0);
+	STEP(count_files(SHARED_DIR) == 1);
+	STEP(count_files(own_dir()) == 0);
 	STEP(unlink(file) == 0);	/* should it be the other's, which stays */
 	return 0;
 }

@@ -48,8 +48,8 @@ START_TEST(each_goes_on_where_the_other_stopped)
 	ck_assert_str_eq(text, "theirs, ours, theirs again");
 	ck_assert(is_one_chain(first));
 	ck_assert(is_named(first));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 
@@ -182,8 +182,8 @@ START_TEST(file_that_another_made_stays_at_exit)
 
 	SKIP_WITHOUT_SANDBOX();
 	run_child(arrive_first_and_exit, &home);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 
@@ -284,10 +284,10 @@ START_TEST(address_that_is_written_late_is_waited_for)
 		ck_assert(is_item_of(first, waiters[i].item));
 	ck_assert(is_one_chain(first));
 	ck_assert(is_named(first));
-	ck_assert_int_eq(stat(notice_path(NULL, getpid()), &after), 0);
+	ck_assert_int_eq(stat(rendezvous_path(NULL, getpid()), &after), 0);
 	ck_assert_uint_eq(after.st_ino, before.st_ino);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 
@@ -338,7 +338,7 @@ static int work_beside(struct foreign_locator *first)
 	memcpy(after, first, FOREIGN_SIZE);
 	STEP(memcmp(before, after, FOREIGN_SIZE) == 0);
 	STEP(is_named(first));
-	own = (uintptr_t)read_address(notice_path(place_of_own(), getpid()));
+	own = (uintptr_t)read_address(rendezvous_path(own_dir(), getpid()));
 	STEP(own && is_item_of((struct foreign_locator *)own, item));
 	return 0;
 }
@@ -356,8 +356,8 @@ START_TEST(locator_of_another_kind_is_left_alone)
 {
 	SKIP_WITHOUT_SANDBOX();
 	run_child(meet_oddity, &_i);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 

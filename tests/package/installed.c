@@ -105,7 +105,7 @@ static void map_alone(void)
 	size_t size;
 	void *memory;
 
-	request.flags = BUFFERS_NOEXEC;
+	request.flags = BUFFERS_RW;
 	memory = buffers_alloc(&request, &size);
 	check(memory != NULL && size >= 10000, "memory of one's own");
 	if (memory != NULL) {

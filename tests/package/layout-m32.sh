@@ -50,7 +50,7 @@ cat >"$dir/store.c" <<'END'
 void store(void *to, const void *bytes);
 void store(void *to, const void *bytes)
 {
-	buffers_store(to, bytes, 8);
+	buffers_atomic_store(to, bytes, 8);
 }
 END
 compile -O2 -S -isystem "$dir" -o "$dir/store.s" "$dir/store.c"

@@ -66,8 +66,8 @@ static int use_and_publish(void)
 
 	if (line)
 		return line;
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
+	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -88,8 +88,8 @@ static bool run_role_after_use(const char *role, int number)
 
 static void assert_nothing_is_left(void)
 {
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 
 /*
@@ -118,7 +118,7 @@ static int next_link(const char *role, int links, bool in_turn)
 {
 	int line;
 
-	STEP(read_address(notice_path(NULL, getpid())) != 0);
+	STEP(read_address(rendezvous_path(NULL, getpid())) != 0);
 	line = use_and_publish();
 	if (line || links == 0)
 		return line;
@@ -152,7 +152,7 @@ END_TEST
 static int do_nothing(int number)
 {
 	(void)number;
-	STEP(read_address(notice_path(NULL, getpid())) != 0);
+	STEP(read_address(rendezvous_path(NULL, getpid())) != 0);
 	return 0;
 }
 
@@ -160,7 +160,7 @@ START_TEST(file_of_a_former_program_is_removed_by_the_next_process)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert(run_role_after_use("nothing", 0));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	ck_assert(run_role("use", 0));
 	assert_nothing_is_left();
 }
@@ -185,7 +185,7 @@ static int fail_to_execute(void *context)
 	arguments[0] = nowhere;
 	STEP(line == 0);
 	STEP(execv(nowhere, arguments) == -1);
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	STEP(buffers_get(&request) == item);
 	return 0;
 }
@@ -374,7 +374,7 @@ static bool is_untouched(unsigned char *page, int kind)
 
 static int find_page_occupied(int kind)
 {
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	unsigned char *page = (unsigned char *)(uintptr_t)read_address(path);
 	struct buffers_item *item;
 	int line = 0;
@@ -389,7 +389,7 @@ static int find_page_occupied(int kind)
 	STEP(is_untouched(page, kind));
 	STEP(is_named_in(path, item) ||
 	     (points_to_itself(kind) &&
-	      is_named_in(notice_path(place_of_own(), getpid()), item)));
+	      is_named_in(rendezvous_path(own_dir(), getpid()), item)));
 	return 0;
 }
 
@@ -399,10 +399,10 @@ START_TEST(former_address_may_hold_anything)
 	SKIP_IF(_i == UNBACKED && !can_map_beyond_end(), NO_MAPPING_BEYOND_END);
 	set_randomisation(true);	/* or the new program may have something there */
 	ck_assert(run_role_after_use("occupied", _i));
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 	/* What may be another implementation's is left alone. */
 	if (!points_to_itself(_i))
-		ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert(run_role("use and leave", 0));
 	assert_nothing_is_left();
 }
@@ -438,7 +438,7 @@ END_TEST
 static int keep_file_locked(int number)
 {
 	int line = use_and_publish();
-	int file = open(notice_path(NULL, getpid()), O_RDONLY);
+	int file = open(rendezvous_path(NULL, getpid()), O_RDONLY);
 
 	(void)number;
 	STEP(line == 0);
@@ -511,15 +511,15 @@ static int use_beside_parent(int number)
 
 	(void)number;
 	STEP(line == 0);
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
-	STEP(read_address(notice_path(NULL, getppid())) != 0);
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
+	STEP(read_address(rendezvous_path(NULL, getppid())) != 0);
 	return 0;
 }
 
 static int execute_beside_threads(void *context)
 {
 	pid_t (*start)(const char *) = *(pid_t (**)(const char *))context;
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	unsigned times = how_many(30, 500);
 	struct buffers_item *item = buffers_get(&request);
 	pthread_t threads[THREADS];
@@ -529,7 +529,7 @@ static int execute_beside_threads(void *context)
 	for (unsigned i = 0; i < times; i++) {
 		STEP(exits_well(start("beside parent")));
 		STEP(is_named_in(path, item));
-		STEP(count_files(PLACE_SHARED) == 1);
+		STEP(count_files(SHARED_DIR) == 1);
 	}
 	STEP(buffers_append(item, "held all the time", 17));
 	return join_threads(threads);
@@ -576,7 +576,7 @@ int main(int argc, char **argv)
 	Suite *suite;
 	int status;
 
-	if (play_role(roles, argc, argv, &status))
+	if (run_own_role(roles, argc, argv, &status))
 		return status;
 	suite = suite_create("api-exec");
 	tcase_set_tags(all, "fork");

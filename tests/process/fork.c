@@ -311,17 +311,17 @@ END_TEST
 
 static int publish_its_own(void *parents_item)
 {
-	const char *parents = notice_path(NULL, getppid());
-	const char *path = notice_path(NULL, getpid());
+	const char *parents = rendezvous_path(NULL, getppid());
+	const char *path = rendezvous_path(NULL, getpid());
 	struct buffers_item *item;
 
 	STEP(is_named_in(parents, parents_item));	/* a copy of it is here, too */
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(SHARED_DIR) == 1);
 	item = buffers_get(&request);
 	STEP(is_named_in(path, item));
 	STEP(read_address(path) != read_address(parents));
 	STEP(is_named_in(parents, parents_item));
-	STEP(count_files(PLACE_SHARED) == 2);
+	STEP(count_files(SHARED_DIR) == 2);
 	return 0;
 }
 
@@ -333,8 +333,8 @@ START_TEST(files_of_parent_and_child_name_different_locators)
 	item = buffers_get(&request);
 	for (unsigned i = 0; i < 20; i++) {
 		run_child(publish_its_own, item);
-		ck_assert(is_named_in(notice_path(NULL, getpid()), item));
-		ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+		ck_assert(is_named_in(rendezvous_path(NULL, getpid()), item));
+		ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	}
 }
 END_TEST
@@ -342,14 +342,14 @@ END_TEST
 /* What a dead process of the child's number left names what the child has a copy of. */
 static int find_a_file_of_its_number(void *parents_item)
 {
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	struct buffers_item *item;
 
-	STEP(link(notice_path(NULL, getppid()), path) == 0);
+	STEP(link(rendezvous_path(NULL, getppid()), path) == 0);
 	item = buffers_get(&request);
 	STEP(item && item != parents_item);
 	STEP(is_named_in(path, item));
-	STEP(is_named_in(notice_path(NULL, getppid()), parents_item));
+	STEP(is_named_in(rendezvous_path(NULL, getppid()), parents_item));
 	return 0;
 }
 
@@ -361,7 +361,7 @@ START_TEST(child_does_not_follow_a_file_that_names_the_locator_of_its_parent)
 	item = buffers_get(&request);
 	buffers_release(item);
 	run_child(find_a_file_of_its_number, item);
-	ck_assert(is_named_in(notice_path(NULL, getpid()), item));
+	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), item));
 }
 END_TEST
 
@@ -489,11 +489,11 @@ static int serve(const struct service *service)
 	buffers_release(service->inherited);
 	item = buffers_get(&request);
 	STEP(item && item != service->inherited);
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	line = make_buffers(20);
 	if (line)
 		return line;
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	return 0;
 }
 
@@ -545,8 +545,8 @@ START_TEST(daemon_goes_on_with_a_locator_of_its_own)
 	ck_assert_int_eq(read(service.report[0], &line, sizeof(line)), 0);
 	ck_assert_mem_eq(buffers_base(service.inherited), "parent\0\0\0\0\0\0", 12);
 	run_child(start_afresh, service.inherited);	/* removes what _exit() left */
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
-	ck_assert(is_named_in(notice_path(NULL, getpid()), service.inherited));
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), service.inherited));
 }
 END_TEST
 

@@ -434,7 +434,7 @@ START_TEST(processes_that_fork_in_threads_share_nothing_and_lose_nothing)
 	finish_child(storm);
 	printf("%u processes, and %u brief ones\n", board->processes, board->briefly);
 	ck_assert_uint_eq(board->processes, 1 + FORKERS * CHILDREN * (1 + GRANDCHILDREN));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -473,13 +473,13 @@ static void assert_parent_is_well(void)
 		ck_assert_int_eq(hold_or_release(&own), 0);
 	ck_assert_int_eq(buffers_walk(count_buffer, &buffers), 0);
 	ck_assert_uint_gt(buffers, 0);
-	ck_assert(is_named_in(notice_path(NULL, getpid()), first));
+	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), first));
 }
 
 static bool is_of_the_dead(const char *name)
 {
-	size_t length = strlen(NOTICE_NAME);
-	pid_t process = strncmp(name, NOTICE_NAME, length) == 0 ? atoi(name + length) : 1;
+	size_t length = strlen(RENDEZVOUS_NAME);
+	pid_t process = strncmp(name, RENDEZVOUS_NAME, length) == 0 ? atoi(name + length) : 1;
 
 	return kill(process, 0) != 0 && errno == ESRCH;
 }
@@ -487,7 +487,7 @@ static bool is_of_the_dead(const char *name)
 /* Which are made old enough to be removed, too. */
 static unsigned count_files_of_the_dead(void)
 {
-	DIR *directory = opendir(PLACE_SHARED);
+	DIR *directory = opendir(SHARED_DIR);
 	unsigned count = 0;
 	struct dirent *entry;
 	char path[400];
@@ -496,7 +496,7 @@ static unsigned count_files_of_the_dead(void)
 	while ((entry = readdir(directory))) {
 		if (!is_of_the_dead(entry->d_name))
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", PLACE_SHARED, entry->d_name);
+		snprintf(path, sizeof(path), "%s/%s", SHARED_DIR, entry->d_name);
 		make_old(path);
 		count++;
 	}
@@ -507,7 +507,7 @@ static unsigned count_files_of_the_dead(void)
 static int publish(void *context)
 {
 	(void)context;
-	STEP(is_named_in(notice_path(NULL, getpid()), buffers_get(&request)));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), buffers_get(&request)));
 	return 0;
 }
 
@@ -518,7 +518,7 @@ static void assert_files_are_removed_in_time(void)
 	for (unsigned i = left; i > 0 && count_files_of_the_dead() > 0; i--)
 		run_child(publish, NULL);
 	ck_assert_uint_eq(count_files_of_the_dead(), 0);
-	ck_assert(is_named_in(notice_path(NULL, getpid()), first));
+	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), first));
 }
 
 static _Noreturn void work_until_killed(unsigned *steps)

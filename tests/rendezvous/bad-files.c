@@ -26,7 +26,7 @@ static void empty(const char *path)
 
 static void all_zero(const char *path)
 {
-	write_notice(path, 0);
+	write_rendezvous_file(path, 0);
 }
 
 static void all_ones(const char *path)
@@ -57,7 +57,7 @@ static void other_version_in_both(const char *path)
 
 static void stretch(const char *path, uintptr_t address, off_t size)
 {
-	write_notice(path, address);
+	write_rendezvous_file(path, address);
 	if (truncate(path, size) != 0)
 		unlink(path);
 }
@@ -74,19 +74,19 @@ static void tebibyte_with_an_address(const char *path)
 
 static void two_links(const char *path)
 {
-	write_notice(path, 8);
+	write_rendezvous_file(path, 8);
 	ck_assert_int_eq(link(path, "/tmp/second"), 0);
 }
 
 static void readable_by_all(const char *path)
 {
-	write_notice(path, 8);
+	write_rendezvous_file(path, 8);
 	ck_assert_int_eq(chmod(path, 0644), 0);
 }
 
 static void closed_to_its_owner(const char *path)
 {
-	write_notice(path, 8);
+	write_rendezvous_file(path, 8);
 	ck_assert_int_eq(chmod(path, 0), 0);
 }
 
@@ -112,7 +112,7 @@ END_TEST
 
 static int meet_short(void *size)
 {
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	unsigned char bytes[24];
 	uintptr_t address;
 
@@ -120,7 +120,7 @@ static int meet_short(void *size)
 	address = (uintptr_t)fake.page;
 	memset(bytes, 0, sizeof(bytes));
 	memcpy(bytes, &address, sizeof(address));
-	make_places();
+	make_dirs();
 	write_file(path, bytes, *(size_t *)size);
 	make_old(path);
 	/* With the address whole the file may well be taken for a good one. */
@@ -128,7 +128,7 @@ static int meet_short(void *size)
 		struct buffers_item *item = use_library();
 
 		STEP(item);
-		STEP(item == (void *)(fake.page + AT_ITEMS) || published_place(item));
+		STEP(item == (void *)(fake.page + AT_ITEMS) || published_dir(item));
 		return 0;
 	}
 	STEP(meet(REPLACED) == 0);
@@ -152,7 +152,7 @@ static void in_the_future(const char *path)
 	time_t far = sizeof(time_t) == 8 ? (time_t)INT64_C(4000000000) : INT32_MAX;
 	struct timespec times[2] = { { .tv_sec = far }, { .tv_sec = far } };
 
-	write_notice(path, 0);
+	write_rendezvous_file(path, 0);
 	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
@@ -160,9 +160,9 @@ static int meet_fresh(void *context)
 {
 	const struct plant *plant = context;
 
-	make_place(PLACE_SHARED);
-	make_place(place_of_own());
-	plant->make(notice_path(NULL, getpid()));
+	make_dir(SHARED_DIR);
+	make_dir(own_dir());
+	plant->make(rendezvous_path(NULL, getpid()));
 	STEP(use_library());
 	STEP(is_published_in(NULL, use_library()));
 	return 0;
@@ -182,7 +182,7 @@ START_TEST(file_without_an_address_is_not_waited_for_for_ever)
 		children[i] = start_child(meet_fresh, (void *)(uintptr_t)&plants[i]);
 	for (size_t i = 0; i < 3; i++)
 		finish_child(children[i]);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -222,20 +222,20 @@ static void link_to_itself(const char *path)
 static void link_to_a_good_file(const char *path)
 {
 	forge_locator(&fake, new_page());
-	write_notice("/tmp/good", (uintptr_t)fake.page);
+	write_rendezvous_file("/tmp/good", (uintptr_t)fake.page);
 	ck_assert_int_eq(symlink("/tmp/good", path), 0);
 }
 
 static void link_to_a_stale_file(const char *path)
 {
-	write_notice("/tmp/stale", 8);
+	write_rendezvous_file("/tmp/stale", 8);
 	ck_assert_int_eq(symlink("/tmp/stale", path), 0);
 }
 
 static void three_links(const char *path)
 {
 	forge_locator(&fake, new_page());
-	write_notice(path, (uintptr_t)fake.page);
+	write_rendezvous_file(path, (uintptr_t)fake.page);
 	ck_assert_int_eq(link(path, "/tmp/second"), 0);
 	ck_assert_int_eq(link(path, "/tmp/third"), 0);
 }
@@ -290,9 +290,9 @@ static int find_no_place(void *context)
 	struct buffers_item *item;
 	char *before;
 
-	make_places();
-	plant->make(notice_path(NULL, getpid()));
-	plant->make(notice_path(place_of_own(), getpid()));
+	make_dirs();
+	plant->make(rendezvous_path(NULL, getpid()));
+	plant->make(rendezvous_path(own_dir(), getpid()));
 	before = list_tree("/tmp", NULL);
 	item = use_library();
 	STEP(item);

@@ -59,8 +59,8 @@ START_TEST(file_of_a_dead_process_is_removed_by_the_next)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	dead = make_orphaned_file(signals[_i]);
-	ck_assert(exists(notice_path(NULL, dead)));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert(exists(rendezvous_path(NULL, dead)));
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	run_child(publish, NULL);
 	assert_nothing_is_left();
 }
@@ -72,18 +72,18 @@ static const char *path_of(const char *format, const char *name, unsigned proces
 	char file[200];
 
 	snprintf(file, sizeof(file), format, name, process);
-	snprintf(path, sizeof(path), "%s/%s", PLACE_SHARED, file);
+	snprintf(path, sizeof(path), "%s/%s", SHARED_DIR, file);
 	return path;
 }
 
 START_TEST(temporary_file_of_a_dead_process_is_removed_by_the_next)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	make_place(PLACE_SHARED);
-	write_old_file(path_of("%s%u.0123456789abcdef", NOTICE_NAME, NO_PROCESS));
-	write_old_file(path_of("%s%u.ffffffffffffffff", NOTICE_NAME, NO_PROCESS));
-	write_file(path_of("%s%u.0000000000000000", NOTICE_NAME, NO_PROCESS + 1), "", 0);
-	make_old(path_of("%s%u.0000000000000000", NOTICE_NAME, NO_PROCESS + 1));
+	make_dir(SHARED_DIR);
+	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS));
+	write_old_file(path_of("%s%u.ffffffffffffffff", RENDEZVOUS_NAME, NO_PROCESS));
+	write_file(path_of("%s%u.0000000000000000", RENDEZVOUS_NAME, NO_PROCESS + 1), "", 0);
+	make_old(path_of("%s%u.0000000000000000", RENDEZVOUS_NAME, NO_PROCESS + 1));
 	run_child(publish, NULL);
 	assert_nothing_is_left();
 }
@@ -144,20 +144,20 @@ static const char *other_path(size_t i)
 {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	return path_of(other_names[i].format, NOTICE_NAME, other_names[i].process);
+	return path_of(other_names[i].format, RENDEZVOUS_NAME, other_names[i].process);
 #pragma GCC diagnostic pop
 }
 
 START_TEST(unrelated_names_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	for (size_t i = 0; i < OTHER_NAMES; i++)
 		write_old_file(other_path(i));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), OTHER_NAMES);
-	write_old_file(notice_path(NULL, NO_PROCESS));
+	ck_assert_uint_eq(count_files(SHARED_DIR), OTHER_NAMES);
+	write_old_file(rendezvous_path(NULL, NO_PROCESS));
 	publish_for_long();
-	ck_assert(!exists(notice_path(NULL, NO_PROCESS)));
+	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS)));
 	for (size_t i = 0; i < OTHER_NAMES; i++)
 		ck_assert_msg(exists(other_path(i)), "%s is gone", other_path(i));
 }
@@ -168,7 +168,7 @@ static void make_odd_files(const char *suffix)
 	char path[6][200];
 
 	for (int i = 0; i < 6; i++)
-		snprintf(path[i], sizeof(path[i]), "%s%s", notice_path(NULL, NO_PROCESS + i),
+		snprintf(path[i], sizeof(path[i]), "%s%s", rendezvous_path(NULL, NO_PROCESS + i),
 			 suffix);
 	write_old_file("/tmp/elsewhere");
 	ck_assert_int_eq(mkdir(path[0], 0700), 0);
@@ -186,12 +186,12 @@ START_TEST(what_is_no_trusted_regular_file_stays)
 	const char *suffix = _i ? ".0123456789abcdef" : "";
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	make_odd_files(suffix);
-	write_old_file(notice_path(NULL, NO_PROCESS + 6));
+	write_old_file(rendezvous_path(NULL, NO_PROCESS + 6));
 	publish_for_long();
-	ck_assert(!exists(notice_path(NULL, NO_PROCESS + 6)));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 6);
+	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 6)));
+	ck_assert_uint_eq(count_files(SHARED_DIR), 6);
 	ck_assert(exists("/tmp/elsewhere"));
 }
 END_TEST
@@ -204,13 +204,13 @@ static int publish_beside_the_living(void *context)
 	(void)context;
 	for (size_t i = 0; i < 3; i++) {
 		snprintf(path[i], sizeof(path[i]), "%s.0123456789abcdef",
-			 notice_path(NULL, living[i]));
+			 rendezvous_path(NULL, living[i]));
 		write_old_file(path[i]);
-		write_old_file(notice_path(NULL, living[i]));
+		write_old_file(rendezvous_path(NULL, living[i]));
 	}
 	publish_for_long();
 	for (size_t i = 0; i < 3; i++) {
-		STEP(exists(notice_path(NULL, living[i])));
+		STEP(exists(rendezvous_path(NULL, living[i])));
 		STEP(exists(path[i]));
 	}
 	return 0;
@@ -219,7 +219,7 @@ static int publish_beside_the_living(void *context)
 START_TEST(files_of_live_processes_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	run_child(publish_beside_the_living, NULL);
 }
 END_TEST
@@ -234,13 +234,13 @@ START_TEST(files_of_other_users_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT);
-	make_place(PLACE_SHARED);
-	write_notice_of(notice_path(NULL, NO_PROCESS), NOBODY);
-	write_notice_of(path_of("%s%u.0123456789abcdef", NOTICE_NAME, NO_PROCESS), NOBODY);
-	write_old_file(notice_path(NULL, NO_PROCESS + 1));
+	make_dir(SHARED_DIR);
+	write_notice_of(rendezvous_path(NULL, NO_PROCESS), NOBODY);
+	write_notice_of(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS), NOBODY);
+	write_old_file(rendezvous_path(NULL, NO_PROCESS + 1));
 	publish_for_long();
-	ck_assert(!exists(notice_path(NULL, NO_PROCESS + 1)));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 2);
+	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 1)));
+	ck_assert_uint_eq(count_files(SHARED_DIR), 2);
 }
 END_TEST
 
@@ -255,16 +255,16 @@ START_TEST(files_of_root_in_a_place_of_ones_own_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	ck_assert_int_eq(chown("/tmp/.reloaded", NOBODY, NOBODY), 0);
-	ck_assert_int_eq(chown(PLACE_SHARED, NOBODY, NOBODY), 0);
-	write_old_file(notice_path(NULL, NO_PROCESS));
-	write_old_file(path_of("%s%u.0123456789abcdef", NOTICE_NAME, NO_PROCESS));
-	write_notice_of(notice_path(NULL, NO_PROCESS + 1), NOBODY);
+	ck_assert_int_eq(chown(SHARED_DIR, NOBODY, NOBODY), 0);
+	write_old_file(rendezvous_path(NULL, NO_PROCESS));
+	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS));
+	write_notice_of(rendezvous_path(NULL, NO_PROCESS + 1), NOBODY);
 	for (unsigned i = 0; i < 5; i++)
 		run_child(publish_as_nobody, NULL);
-	ck_assert(!exists(notice_path(NULL, NO_PROCESS + 1)));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 2);
+	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 1)));
+	ck_assert_uint_eq(count_files(SHARED_DIR), 2);
 }
 END_TEST
 
@@ -298,11 +298,11 @@ START_TEST(files_of_the_living_outside_a_pid_namespace_stay)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
 	item = use();
-	path = notice_path(NULL, getpid());
+	path = rendezvous_path(NULL, getpid());
 	ck_assert(is_named_in(path, item));
 	run_child(publish_in_pid_namespace, NULL);
 	ck_assert(is_named_in(path, item));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -318,10 +318,10 @@ static int publish_and_wait(void *context)
 	char byte = 0;
 
 	STEP(getpid() == insider->process);
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	STEP(write(insider->is_ready[1], &byte, 1) == 1);
 	STEP(read(insider->is_done[0], &byte, 1) == 0);
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	return 0;
 }
 
@@ -375,7 +375,7 @@ START_TEST(files_of_the_living_in_another_pid_namespace_stay)
 	close(insider.is_ready[1]);
 	ck_assert_int_eq(read(insider.is_ready[0], &byte, 1), 1);
 	publish_for_long();
-	ck_assert(exists(notice_path(NULL, insider.process)));
+	ck_assert(exists(rendezvous_path(NULL, insider.process)));
 	close(insider.is_done[1]);
 	finish_child(child);
 	assert_nothing_is_left();
@@ -393,10 +393,10 @@ enum { STARTS = 30 };
 
 static void make_stale_files(void)
 {
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	for (int i = 0; i < (int)STALE; i++)
-		if (!exists(notice_path(NULL, NO_PROCESS + i)))
-			write_old_file(notice_path(NULL, NO_PROCESS + i));
+		if (!exists(rendezvous_path(NULL, NO_PROCESS + i)))
+			write_old_file(rendezvous_path(NULL, NO_PROCESS + i));
 }
 
 START_TEST(start_removes_some_of_5000_stale_files_and_repeated_ones_all)
@@ -407,7 +407,7 @@ START_TEST(start_removes_some_of_5000_stale_files_and_repeated_ones_all)
 	make_stale_files();
 	for (before = STALE; before > 0; before = after) {
 		run_child(publish, NULL);
-		after = count_files(PLACE_SHARED);
+		after = count_files(SHARED_DIR);
 		ck_assert_uint_lt(after, before);
 		ck_assert_uint_le(before - after, 16);
 	}
@@ -421,16 +421,16 @@ START_TEST(files_behind_many_that_stay_are_removed_in_time)
 	unsigned starts = 0;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	for (unsigned i = 0; i < MANY; i++)
-		write_old_file(path_of("x%s%u", NOTICE_NAME, i));
+		write_old_file(path_of("x%s%u", RENDEZVOUS_NAME, i));
 	for (int i = 0; i < FEW; i++)
-		write_old_file(notice_path(NULL, NO_PROCESS + i));
+		write_old_file(rendezvous_path(NULL, NO_PROCESS + i));
 	for (unsigned i = MANY; i < 2 * MANY; i++)
-		write_old_file(path_of("x%s%u", NOTICE_NAME, i));
-	while (count_files(PLACE_SHARED) > 2 * MANY && starts++ < 300)
+		write_old_file(path_of("x%s%u", RENDEZVOUS_NAME, i));
+	while (count_files(SHARED_DIR) > 2 * MANY && starts++ < 300)
 		run_child(publish, NULL);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 2 * MANY);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 2 * MANY);
 	printf("%d stale files among %d others: gone after %u starts\n", FEW, 2 * MANY, starts);
 }
 END_TEST
@@ -444,7 +444,7 @@ static int measure_first_get(int output)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	item = buffers_get(&request);
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	STEP(is_named_in(notice_path(NULL, getpid()), item));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	microseconds = (double)(end.tv_sec - start.tv_sec) * 1e6 +
 		       (double)(end.tv_nsec - start.tv_nsec) / 1e3;
 	STEP(write(output, &microseconds, sizeof(microseconds)) == sizeof(microseconds));
@@ -503,7 +503,7 @@ int main(int argc, char **argv)
 	Suite *suite;
 	int status;
 
-	if (play_role(roles, argc, argv, &status))
+	if (run_own_role(roles, argc, argv, &status))
 		return status;
 	suite = suite_create("api-tidy");
 	tcase_set_tags(all, "fork");

@@ -167,8 +167,8 @@ START_TEST(one_file_names_the_one_locator)
 		address = named_address();
 	}
 	ck_assert_uint_eq(*(const uintptr_t *)address, address);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 
@@ -181,11 +181,11 @@ enum { KINDS = 3, KIND_CASES = KINDS * CASES };
 static const struct {
 	unsigned flags;
 	const char *notice;
-} kinds[KINDS] = { { 0, "" }, { BUFFERS_NOEXEC, ".NX" }, { BUFFERS_WX, ".WX" } };
+} kinds[KINDS] = { { 0, "" }, { BUFFERS_RW, ".RW" }, { BUFFERS_RX, ".RX" } };
 
 START_TEST(each_kind_is_shared_by_all_copies)
 {
-	const char *notice = notice_path_of(NULL, kinds[_i / CASES].notice, getpid());
+	const char *notice = rendezvous_path_of(NULL, kinds[_i / CASES].notice, getpid());
 	struct buffers_request of_kind = { .size = 64, .flags = kinds[_i / CASES].flags };
 	struct copy copies[COPIES];
 	struct buffers_item *item = NULL;
@@ -210,7 +210,7 @@ START_TEST(each_kind_is_shared_by_all_copies)
 		item = got;
 		next = start + 13;
 	}
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -236,7 +236,7 @@ START_TEST(copies_list_the_same_buffers_of_all_kinds)
 		other = list_buffers(&copies[i]);
 		ck_assert(is_same_listing(&first, &other));
 	}
-	ck_assert_uint_eq(count_files(PLACE_SHARED), KINDS);
+	ck_assert_uint_eq(count_files(SHARED_DIR), KINDS);
 }
 END_TEST
 
@@ -246,7 +246,7 @@ static int share_anew(void *context)
 	const struct copy *copies = context;
 	struct buffers_item *item;
 	struct listing listing;
-	uintptr_t parents = (uintptr_t)read_address(notice_path(NULL, getppid()));
+	uintptr_t parents = (uintptr_t)read_address(rendezvous_path(NULL, getppid()));
 
 	for (unsigned i = 0; i < COPIES; i++) {
 		listing = list_buffers(&copies[i]);
@@ -281,7 +281,7 @@ START_TEST(copies_in_a_forked_child_share_anew)
 	after = list_buffers(&copies[0]);
 	ck_assert(is_same_listing(&before, &after));
 	ck_assert_uint_eq(named_address(), address);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -299,7 +299,7 @@ static int race(void *context)
 	STEP(!fault);
 	STEP(named_address());
 	STEP(*(const uintptr_t *)named_address() == named_address());
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -307,8 +307,8 @@ static void race_in_fresh_processes(struct copy *copies, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		run_child(race, copies);
-		ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
-		ck_assert_uint_eq(count_files(place_of_own()), 0);
+		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
+		ck_assert_uint_eq(count_files(own_dir()), 0);
 	}
 }
 

@@ -57,7 +57,7 @@ START_TEST(closed_between_calls)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(close_between_calls, NULL);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -175,7 +175,7 @@ START_TEST(standard_files_stay_closed)
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (unsigned closed = 1; closed < 8; closed++)
 		run_child(use_without_standard_files, &closed);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -218,7 +218,7 @@ START_TEST(output_does_not_land_in_files_of_the_library)
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (unsigned i = 0; i < count; i++)
 		run_child(print_without_standard_files, NULL);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -239,7 +239,7 @@ static bool left_nothing(mode_t mask)
 	struct stat status;
 
 	return (mask & 0700) && lstat("/tmp/.reloaded", &status) != 0 &&
-	       lstat(notice_path(place_of_own(), getpid()), &status) != 0;
+	       lstat(rendezvous_path(own_dir(), getpid()), &status) != 0;
 }
 
 static int publish_masked(void *mask)
@@ -256,7 +256,7 @@ static int publish_masked(void *mask)
 	}
 	STEP(is_published_in(NULL, item));
 	STEP(has_mode("/tmp/.reloaded", S_IFDIR | 0700));
-	STEP(has_mode(PLACE_SHARED, S_IFDIR | 0700));
+	STEP(has_mode(SHARED_DIR, S_IFDIR | 0700));
 	run_child(publish_normally, NULL);
 	return 0;
 }
@@ -273,9 +273,9 @@ static int publish_masked_elsewhere(void *mask)
 	snprintf(parent, sizeof(parent), "/tmp/.reloaded-%u", geteuid());
 	if ((*(mode_t *)mask & 0700) && access(parent, F_OK) != 0)
 		return 0;
-	STEP(is_published_in(place_of_own(), item));
+	STEP(is_published_in(own_dir(), item));
 	STEP(has_mode(parent, S_IFDIR | 0700));
-	STEP(has_mode(place_of_own(), S_IFDIR | 0700));
+	STEP(has_mode(own_dir(), S_IFDIR | 0700));
 	return 0;
 }
 
@@ -300,10 +300,10 @@ END_TEST
 /* A file of this process's name, of somebody else's, in what now is the place. */
 static void plant_others(void)
 {
-	make_place(PLACE_SHARED);
-	make_place(place_of_own());
-	write_notice(notice_path(NULL, getpid()), 12345);
-	write_notice(notice_path(place_of_own(), getpid()), 12345);
+	make_dir(SHARED_DIR);
+	make_dir(own_dir());
+	write_rendezvous_file(rendezvous_path(NULL, getpid()), 12345);
+	write_rendezvous_file(rendezvous_path(own_dir(), getpid()), 12345);
 }
 
 static int use_on(struct buffers_item *item)
@@ -343,7 +343,7 @@ static int outlive_replacement(void *context)
 
 	(void)context;
 	STEP(item && is_published_in(NULL, item));
-	STEP(unlink(notice_path(NULL, getpid())) == 0);
+	STEP(unlink(rendezvous_path(NULL, getpid())) == 0);
 	plant_others();
 	return use_on(item);
 }
@@ -362,8 +362,8 @@ static int outlive_unmounting(void *context)
 /* The file is gone and so is the process: what others planted is still there. */
 static void check_others(bool are_there)
 {
-	ck_assert_uint_eq(count_files(PLACE_SHARED), are_there);
-	ck_assert_uint_eq(count_files(place_of_own()), are_there);
+	ck_assert_uint_eq(count_files(SHARED_DIR), are_there);
+	ck_assert_uint_eq(count_files(own_dir()), are_there);
 	clear_directory("/tmp");
 }
 
@@ -407,9 +407,9 @@ START_TEST(root_is_changed_after_first_use)
 	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
 		"the kernel lets this user mount nothing");
 	run_child(outlive_chroot, NULL);
-	ck_assert_uint_eq(count_files("/tmp/root" PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files("/tmp/root" SHARED_DIR), 1);
 	run_child(publish_normally, NULL);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 

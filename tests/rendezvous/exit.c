@@ -200,7 +200,7 @@ START_TEST(normal_exit_leaves_no_file)
 		"the emulator does not tell that the main thread has ended");
 	for (unsigned i = 0; i < times; i++)
 		ck_assert_msg(run_role(roles[_i].name, 0), "%s", roles[_i].name);
-	ck_assert(exists(PLACE_SHARED));
+	ck_assert(exists(SHARED_DIR));
 	assert_nothing_is_left();
 }
 END_TEST
@@ -230,7 +230,7 @@ START_TEST(exit_of_a_child_leaves_the_file_of_its_parent)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	item = use();
-	path = notice_path(NULL, getpid());
+	path = rendezvous_path(NULL, getpid());
 	ck_assert(is_named_in(path, item));
 	for (size_t i = 0; i < 3; i++) {
 		run_child(bodies[i], NULL);
@@ -241,7 +241,7 @@ START_TEST(exit_of_a_child_leaves_the_file_of_its_parent)
 		exit(0);
 	ck_assert(exits_well((pid_t)child));
 	ck_assert(is_named_in(path, item));
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -277,7 +277,7 @@ static int publish_and_replace(void *replacement)
 	int line = publish(NULL);
 
 	STEP(line == 0);
-	replace(notice_path(NULL, getpid()), *(enum replacement *)replacement);
+	replace(rendezvous_path(NULL, getpid()), *(enum replacement *)replacement);
 	return 0;
 }
 
@@ -290,7 +290,7 @@ START_TEST(file_that_another_one_replaced_stays)
 	SKIP_IF(_i == OTHER_USERS && geteuid() != 0, NOT_ROOT);
 	child = start_child(publish_and_replace, &replacement);
 	finish_child(child);
-	ck_assert_int_eq(exists(notice_path(NULL, child.process)), _i < NO_FILE);
+	ck_assert_int_eq(exists(rendezvous_path(NULL, child.process)), _i < NO_FILE);
 	ck_assert_int_eq(exists("/tmp/moved"), _i != ANOTHER_FILE && _i != OTHER_BYTES &&
 					       _i != OTHER_USERS);
 }
@@ -302,7 +302,7 @@ int main(int argc, char **argv)
 	Suite *suite;
 	int status;
 
-	if (play_role(roles, argc, argv, &status))
+	if (run_own_role(roles, argc, argv, &status))
 		return status;
 	suite = suite_create("api-exit");
 	tcase_set_tags(all, "fork");

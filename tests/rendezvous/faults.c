@@ -200,8 +200,8 @@ static int get_without_faults(void *context)
 {
 	(void)context;
 	STEP(buffers_get(&(struct buffers_request){ .size = 64 }));
-	STEP(read_address(notice_path(NULL, getpid())) ||
-	     read_address(notice_path(place_of_own(), getpid())));
+	STEP(read_address(rendezvous_path(NULL, getpid())) ||
+	     read_address(rendezvous_path(own_dir(), getpid())));
 	return 0;
 }
 
@@ -219,8 +219,8 @@ static void leave_stale_file(void)
 {
 	size_t nowhere[512] = { 0x1000 };
 
-	make_place(PLACE_SHARED);
-	write_file(notice_path(NULL, getpid()), nowhere, sizeof(nowhere));
+	make_dir(SHARED_DIR);
+	write_file(rendezvous_path(NULL, getpid()), nowhere, sizeof(nowhere));
 }
 
 static void publish_as_another(void)
@@ -228,15 +228,15 @@ static void publish_as_another(void)
 	size_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	page[0] = (size_t)page;
-	make_place(PLACE_SHARED);
-	write_file(notice_path(NULL, getpid()), page, 4096);
+	make_dir(SHARED_DIR);
+	write_file(rendezvous_path(NULL, getpid()), page, 4096);
 }
 
 static void leave_dead_files(void)
 {
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	for (pid_t process = 0x7ffffff0; process < 0x7ffffff4; process++)
-		write_file(notice_path(NULL, process), "", 1);
+		write_file(rendezvous_path(NULL, process), "", 1);
 }
 
 static int play(void *context)

@@ -117,7 +117,7 @@ static void make_file(const char *path, const struct component *component)
 {
 	const char *target = make_target(path, component);
 
-	write_notice(target, (uintptr_t)fake.page);
+	write_rendezvous_file(target, (uintptr_t)fake.page);
 	give(target, component->owner);
 	ck_assert_int_eq(chmod(target, component->kind == REAL ? component->mode : 0600), 0);
 	make_old(target);
@@ -126,9 +126,9 @@ static void make_file(const char *path, const struct component *component)
 /* A file that would be cleaned up if it stood in a place that is trusted. */
 static void make_bait(const char *place)
 {
-	const char *path = notice_path(place, 4194304);
+	const char *path = rendezvous_path(place, 4194304);
 
-	write_notice(path, 8);
+	write_rendezvous_file(path, 8);
 	give(path, VICTIM);
 	make_old(path);
 }
@@ -143,7 +143,7 @@ static void arrange(const struct hostility *hostility, const char *outer, pid_t 
 	snprintf(inner, sizeof(inner), "%s/memory.buffers", outer);
 	make_directory(outer, &hostility->outer);
 	make_directory(inner, &hostility->inner);
-	make_file(notice_path(inner, process), &hostility->file);
+	make_file(rendezvous_path(inner, process), &hostility->file);
 	if (has_bait)
 		make_bait(inner);
 }
@@ -186,8 +186,8 @@ static int be_victim(void *context)
 	STEP(locator_of(item) != (uintptr_t)fake.page);
 	STEP(is_untouched(&fake));
 	if (!victim->own)
-		STEP(is_published_in(place_of_own(), item));
-	place = victim->own ? PLACE_SHARED : "";
+		STEP(is_published_in(own_dir(), item));
+	place = victim->own ? SHARED_DIR : "";
 	STEP(!*place || !is_published_in(place, item));
 	STEP(use_library() == item);
 	STEP(is_untouched(&fake));
@@ -281,14 +281,14 @@ static int act_as(uid_t user, const char *place)
 
 	STEP(setresuid(user, user, user) == 0);
 	item = use_library();
-	STEP(item && is_published_in(place ? place : place_of_own(), item));
+	STEP(item && is_published_in(place ? place : own_dir(), item));
 	return 0;
 }
 
 static int act_as_first(void *context)
 {
 	(void)context;
-	return act_as(1000, PLACE_SHARED);
+	return act_as(1000, SHARED_DIR);
 }
 
 static int act_as_second(void *context)
@@ -304,7 +304,7 @@ START_TEST(second_user_of_a_machine_has_a_place_of_its_own)
 	run_child(act_as_first, NULL);
 	run_child(act_as_second, NULL);
 	run_child(act_as_first, NULL);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
@@ -317,13 +317,13 @@ static int act_for_a_user(void *context)
 	(void)context;
 	forge_locator(&forgery, new_page());
 	STEP(seteuid(1000) == 0);
-	make_place(PLACE_SHARED);
-	write_notice(notice_path(NULL, getpid()), (uintptr_t)forgery.page);
+	make_dir(SHARED_DIR);
+	write_rendezvous_file(rendezvous_path(NULL, getpid()), (uintptr_t)forgery.page);
 	item = use_library();
 	STEP(item && item != (void *)(forgery.page + AT_ITEMS));
 	STEP(is_untouched(&forgery));
-	STEP(read_address(notice_path(NULL, getpid())) == (uintptr_t)forgery.page);
-	STEP(!published_place(item));
+	STEP(read_address(rendezvous_path(NULL, getpid())) == (uintptr_t)forgery.page);
+	STEP(!published_dir(item));
 	return 0;
 }
 
@@ -344,7 +344,7 @@ static int find_files_for_directories(void *context)
 	write_file("/tmp/.reloaded", "x", 1);
 	if (has_inner) {
 		mkdir(outer_of_victim(), 0700);
-		write_file(place_of_own(), "x", 1);
+		write_file(own_dir(), "x", 1);
 	} else {
 		write_file(outer_of_victim(), "x", 1);
 	}

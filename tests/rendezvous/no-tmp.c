@@ -38,11 +38,11 @@ static void prepare(void)
 {
 	if (state == NOTHING)
 		return;
-	make_place(PLACE_SHARED);
-	make_place(place_of_own());
+	make_dir(SHARED_DIR);
+	make_dir(own_dir());
 	if (state == STALE_FILE) {
-		write_notice(notice_path(NULL, getpid()), STALE);
-		make_old(notice_path(NULL, getpid()));
+		write_rendezvous_file(rendezvous_path(NULL, getpid()), STALE);
+		make_old(rendezvous_path(NULL, getpid()));
 	}
 }
 
@@ -50,14 +50,14 @@ static void prepare(void)
 static int check_files(const struct trouble *trouble, const struct buffers_item *item)
 {
 	bool is_published = is_published_in(NULL, item);
-	bool is_in_second = is_published_in(place_of_own(), item);
+	bool is_in_second = is_published_in(own_dir(), item);
 	bool has_stale = state == STALE_FILE &&
-			 read_address(notice_path(NULL, getpid())) == STALE;
+			 read_address(rendezvous_path(NULL, getpid())) == STALE;
 
 	STEP(trouble->is_published != NEVER || !(is_published || is_in_second));
 	STEP(trouble->is_published != ALWAYS || is_published);
-	STEP(count_files(PLACE_SHARED) == (is_published || has_stale));
-	STEP(count_files(place_of_own()) == is_in_second);
+	STEP(count_files(SHARED_DIR) == (is_published || has_stale));
+	STEP(count_files(own_dir()) == is_in_second);
 	return 0;
 }
 
@@ -88,7 +88,7 @@ static int publish_normally(void *context)
 	(void)context;
 	STEP(item);
 	STEP(is_published_in(NULL, item));
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -113,9 +113,9 @@ static void live_through_all(const struct trouble *trouble)
 	for (state = NOTHING; state < STATES; state++) {
 		printf("%s, state %d\n", trouble->name, (int)state);
 		run_child(live_through, (void *)(uintptr_t)trouble);
-		age_all(PLACE_SHARED);
+		age_all(SHARED_DIR);
 		run_child(publish_normally, NULL);
-		ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 		clear_directory("/tmp");
 	}
 }

@@ -110,7 +110,7 @@ static int leave_a_file(void)
 	STEP(child.process == REUSED);
 	STEP(waitpid(child.process, &status, 0) == child.process);
 	STEP(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	STEP(read_address(notice_path(NULL, REUSED)) == scene->locator);
+	STEP(read_address(rendezvous_path(NULL, REUSED)) == scene->locator);
 	return 0;
 }
 
@@ -146,7 +146,7 @@ static int reuse_plainly(void *context)
 	STEP(leave_a_file() == 0);
 	STEP(choose_next(REUSED));
 	run_child(come_round, NULL);
-	STEP(count_files(PLACE_SHARED) == 0);
+	STEP(count_files(SHARED_DIR) == 0);
 	return 0;
 }
 
@@ -170,7 +170,7 @@ static int reuse_with_a_forgery(void *context)
 	STEP(choose_next(REUSED));
 	run_child(come_round_elsewhere, NULL);
 	STEP(is_untouched(&fake));
-	STEP(count_files(PLACE_SHARED) == 0);
+	STEP(count_files(SHARED_DIR) == 0);
 	return 0;
 }
 
@@ -195,10 +195,10 @@ static int reuse_with_an_inherited_locator(void *context)
 	(void)context;
 	STEP(leave_a_file() == 0);
 	/* out of the way: the parent's first use would clean it up */
-	STEP(rename(notice_path(NULL, REUSED), "/tmp/kept") == 0);
+	STEP(rename(rendezvous_path(NULL, REUSED), "/tmp/kept") == 0);
 	item = use_library();
 	STEP(item);
-	STEP(rename("/tmp/kept", notice_path(NULL, REUSED)) == 0);
+	STEP(rename("/tmp/kept", rendezvous_path(NULL, REUSED)) == 0);
 	if (locator_of(item) != scene->locator) {
 		printf("skipped: %s: the kernel chose another address\n", __func__);
 		return 0;
@@ -207,7 +207,7 @@ static int reuse_with_an_inherited_locator(void *context)
 	STEP(choose_next(REUSED));
 	run_child(come_round_elsewhere, NULL);
 	STEP(buffers_next(item) == next);
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -261,7 +261,7 @@ static int reuse_by_a_grandchild(void *context)
 	if (scene->line)
 		fprintf(stderr, "step in line %d failed\n", scene->line);
 	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0 && scene->line == 0);
-	STEP(count_files(PLACE_SHARED) == 0);
+	STEP(count_files(SHARED_DIR) == 0);
 	return 0;
 }
 
@@ -308,7 +308,7 @@ struct twin {
 /* In which of the places is the library's choice. */
 static bool is_published(const struct buffers_item *item)
 {
-	const char *place = published_place(item);
+	const char *place = published_dir(item);
 
 	return place && *place;
 }
@@ -369,8 +369,8 @@ static void be_twins(bool first_leaves_first)
 	finish_child(children[leaving]);
 	ck_assert(meet_at(OTHER_IS_GONE));
 	finish_child(children[1 - leaving]);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 
 static int probe_pids(void *context)
@@ -439,8 +439,8 @@ START_TEST(number_that_was_killed_in_other_namespaces_still_publishes)
 	SKIP_IF(!*has_pids, WHY_NO_PIDS);
 	for (unsigned i = 0; i < 5; i++)
 		run_child(enter_and_start, &i);
-	ck_assert_uint_le(count_files(PLACE_SHARED), 1);
-	ck_assert_uint_le(count_files(place_of_own()), 1);
+	ck_assert_uint_le(count_files(SHARED_DIR), 1);
+	ck_assert_uint_le(count_files(own_dir()), 1);
 }
 END_TEST
 

@@ -41,8 +41,8 @@ static bool plant(void)
 
 	fill_page();
 	mkdir("/tmp/.reloaded", 0700);
-	mkdir(PLACE_SHARED, 0700);
-	file = open(notice_path(NULL, getpid()), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	mkdir(SHARED_DIR, 0700);
+	file = open(rendezvous_path(NULL, getpid()), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	is_whole = file >= 0 && write(file, page, sizeof(page)) == (ssize_t)sizeof(page);
 	if (file >= 0)
 		close(file);
@@ -64,6 +64,6 @@ int main(int argc, char **argv)
 		return status | HELPER_FAILED;
 	if (has_planted)
 		return status | (locator_of(item) == (uintptr_t)page ? HELPER_FOLLOWED : 0);
-	place = published_place(item);
+	place = published_dir(item);
 	return status | (!place ? HELPER_FAILED : *place ? HELPER_PUBLISHED : 0);
 }

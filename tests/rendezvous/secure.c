@@ -103,7 +103,7 @@ START_TEST(plain_program_publishes_and_follows)
 	if (!begin(OWNER, 0755))
 		return;
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_PUBLISHED);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert_uint_eq(count_files("/tmp/elsewhere"), 0);
 	ck_assert_int_eq(run_helper(CALLER, "plant"), HELPER_FOLLOWED);
 }
@@ -148,16 +148,16 @@ START_TEST(set_uid_program_opens_nothing)
 
 	if (!begin(0, 04755))
 		return;
-	make_place(PLACE_SHARED);
-	make_place(place_of_own());
-	write_notice(notice_path(NULL, 4194304), 8);
-	write_notice(notice_path(place_of_own(), 4194304), 8);
+	make_dir(SHARED_DIR);
+	make_dir(own_dir());
+	write_rendezvous_file(rendezvous_path(NULL, 4194304), 8);
+	write_rendezvous_file(rendezvous_path(own_dir(), 4194304), 8);
 	before = list_tree("/tmp", NULL);
 	watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	ck_assert_int_ge(watch, 0);
 	ck_assert_int_ge(inotify_add_watch(watch, "/tmp/.reloaded", IN_ALL_EVENTS), 0);
-	ck_assert_int_ge(inotify_add_watch(watch, PLACE_SHARED, IN_ALL_EVENTS), 0);
-	ck_assert_int_ge(inotify_add_watch(watch, place_of_own(), IN_ALL_EVENTS), 0);
+	ck_assert_int_ge(inotify_add_watch(watch, SHARED_DIR, IN_ALL_EVENTS), 0);
+	ck_assert_int_ge(inotify_add_watch(watch, own_dir(), IN_ALL_EVENTS), 0);
 	/* the helper itself looks only with lstat(), which is no event */
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_IS_SECURE);
 	ck_assert_int_le(read(watch, events, sizeof(events)), 0);

@@ -24,11 +24,11 @@
 
 static int follow(void *links)
 {
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	struct buffers_item *item;
 
-	make_places();
-	write_notice(path, (uintptr_t)fake.page);
+	make_dirs();
+	write_rendezvous_file(path, (uintptr_t)fake.page);
 	for (int i = 1; i < *(int *)links; i++)
 		STEP(link(path, i == 1 ? "/tmp/second" : "/tmp/third") == 0);
 	item = use_library();
@@ -36,7 +36,7 @@ static int follow(void *links)
 	if (*(int *)links <= 2)
 		STEP(item == (void *)(fake.page + AT_ITEMS));
 	else
-		STEP(is_untouched(&fake) && is_published_in(place_of_own(), item));
+		STEP(is_untouched(&fake) && is_published_in(own_dir(), item));
 	return 0;
 }
 
@@ -60,14 +60,14 @@ static void no_memory(const char *path)
 	void *page = new_page();
 
 	munmap(page, 4096);
-	write_notice(path, (uintptr_t)page);
+	write_rendezvous_file(path, (uintptr_t)page);
 }
 
 static void protected_memory(const char *path, int protection)
 {
 	forge_locator(&fake, new_page());
 	ck_assert_int_eq(mprotect(fake.page, 4096, protection), 0);
-	write_notice(path, (uintptr_t)fake.page);
+	write_rendezvous_file(path, (uintptr_t)fake.page);
 }
 
 static void closed_memory(const char *path)
@@ -86,7 +86,7 @@ static void guarded_memory(const char *path)
 	void *page = new_page();
 
 	if (madvise(page, 4096, MADV_GUARD_INSTALL) == 0)
-		write_notice(path, (uintptr_t)page);
+		write_rendezvous_file(path, (uintptr_t)page);
 }
 
 static void make_half(const char *path, bool is_first)
@@ -100,7 +100,7 @@ static void make_half(const char *path, bool is_first)
 	ck_assert_ptr_ne(pages, MAP_FAILED);
 	forge_locator(&fake, start);
 	munmap(is_first ? pages + size : pages, (size_t)size);
-	write_notice(path, (uintptr_t)start);
+	write_rendezvous_file(path, (uintptr_t)start);
 }
 
 static void first_half_mapped(const char *path)
@@ -120,7 +120,7 @@ static void unaligned(const char *path, size_t by)
 
 	ck_assert_ptr_ne(pages, MAP_FAILED);
 	forge_locator(&fake, pages + by);
-	write_notice(path, (uintptr_t)pages + by);
+	write_rendezvous_file(path, (uintptr_t)pages + by);
 }
 
 static void unaligned_by_1(const char *path)
@@ -144,82 +144,82 @@ static void beyond_the_end_of_a_file(const char *path)
 	pages = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	ck_assert_ptr_ne(pages, MAP_FAILED);
 	close(file);
-	write_notice(path, (uintptr_t)(pages + size));
+	write_rendezvous_file(path, (uintptr_t)(pages + size));
 }
 
 static void page_of_zeros(const char *path)
 {
-	write_notice(path, (uintptr_t)new_page());
+	write_rendezvous_file(path, (uintptr_t)new_page());
 }
 
 static void code(const char *path)
 {
-	write_notice(path, (uintptr_t)getenv & ~(uintptr_t)4095);
+	write_rendezvous_file(path, (uintptr_t)getenv & ~(uintptr_t)4095);
 }
 
 static void stack(const char *path)
 {
-	write_notice(path, (uintptr_t)&path & ~(uintptr_t)4095);
+	write_rendezvous_file(path, (uintptr_t)&path & ~(uintptr_t)4095);
 }
 
 static void top_of_stack(const char *path)
 {
-	write_notice(path, (uintptr_t)getauxval(AT_EXECFN));
+	write_rendezvous_file(path, (uintptr_t)getauxval(AT_EXECFN));
 }
 
 static void data_of_the_program(const char *path)
 {
-	write_notice(path, (uintptr_t)&fake);
+	write_rendezvous_file(path, (uintptr_t)&fake);
 }
 
 static void kernels_page(const char *path)
 {
-	write_notice(path, (uintptr_t)getauxval(AT_SYSINFO_EHDR));
+	write_rendezvous_file(path, (uintptr_t)getauxval(AT_SYSINFO_EHDR));
 }
 
 static void address_1(const char *path)
 {
-	write_notice(path, 1);
+	write_rendezvous_file(path, 1);
 }
 
 static void null_page(const char *path)
 {
-	write_notice(path, 8);
+	write_rendezvous_file(path, 8);
 }
 
 static void last_byte(const char *path)
 {
-	write_notice(path, UINTPTR_MAX);
+	write_rendezvous_file(path, UINTPTR_MAX);
 }
 
 static void last_word(const char *path)
 {
-	write_notice(path, UINTPTR_MAX - sizeof(void *) + 1);
+	write_rendezvous_file(path, UINTPTR_MAX - sizeof(void *) + 1);
 }
 
 static void last_page(const char *path)
 {
-	write_notice(path, UINTPTR_MAX - 4095);
+	write_rendezvous_file(path, UINTPTR_MAX - 4095);
 }
 
 static void kernels_half(const char *path)
 {
-	write_notice(path, UINTPTR_MAX / 2 + 1);
+	write_rendezvous_file(path, UINTPTR_MAX / 2 + 1);
 }
 
 static void beyond_canonical(const char *path)
 {
-	write_notice(path, (uintptr_t)(UINT64_C(0x7fffffffffff) & UINTPTR_MAX) - 4094);
+	write_rendezvous_file(path, (uintptr_t)(UINT64_C(0x7fffffffffff) & UINTPTR_MAX) - 4094);
 }
 
 static void end_of_user_memory(const char *path)
 {
-	write_notice(path, (uintptr_t)(UINT64_C(0x7ffffffff000) & UINTPTR_MAX));
+	write_rendezvous_file(path, (uintptr_t)(UINT64_C(0x7ffffffff000) & UINTPTR_MAX));
 }
 
 static void vsyscall_page(const char *path)
 {
-	write_notice(path, (uintptr_t)(UINT64_C(0xffffffffff600000) & UINTPTR_MAX));
+	write_rendezvous_file(path, (uintptr_t)(UINT64_C(0xffffffffff600000) & UINTPTR_MAX));
 }
 
 START_TEST(address_that_leads_nowhere_is_replaced)
@@ -289,7 +289,7 @@ static const struct alteration {
 static int meet_altered(void *context)
 {
 	const struct alteration *altered = context;
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	int line;
 
 	/* so that these bits of the address are not 0 anyway */
@@ -297,8 +297,8 @@ static int meet_altered(void *context)
 		forge_locator(&fake, new_page());
 	while (((uintptr_t)fake.page >> 16 & 0xffff) == 0);
 	alter_forgery(&fake, altered->at, altered->bytes, altered->size);
-	make_places();
-	write_notice(path, (uintptr_t)fake.page);
+	make_dirs();
+	write_rendezvous_file(path, (uintptr_t)fake.page);
 	make_old(path);
 	line = meet(altered->outcome);
 	if (line == 0 && !is_untouched(&fake))
@@ -348,12 +348,12 @@ static int count(const struct buffers_info *info, void *context)
 static int lead_into_the_readers_frames(void *context)
 {
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	unsigned visited = 0;
 
 	(void)context;
 	for (uintptr_t below = 0; below < 8192; below += sizeof(void *)) {
-		write_notice(path, (here - below) & ~(sizeof(void *) - 1));
+		write_rendezvous_file(path, (here - below) & ~(sizeof(void *) - 1));
 		STEP(buffers_walk(count, &visited) == 0);
 		STEP(visited == 0);
 	}
@@ -365,7 +365,7 @@ static int lead_into_the_readers_frames(void *context)
 START_TEST(address_in_the_readers_own_frames_is_replaced)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	run_child(lead_into_the_readers_frames, NULL);
 }
 END_TEST
@@ -396,7 +396,7 @@ static int meet_random(void *context)
 {
 	static unsigned char bytes[8192], before[NOISE];
 	uint64_t state = *(uint64_t *)context;
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	uintptr_t address = random_address(&state);
 	struct buffers_item *item;
 
@@ -407,9 +407,9 @@ static int meet_random(void *context)
 	make_old(path);
 	item = use_library();
 	STEP(item);
-	STEP(published_place(item) && published_place(item)[0]);
+	STEP(published_dir(item) && published_dir(item)[0]);
 	STEP(memcmp(before, noise, NOISE) == 0);
-	unlink(notice_path(NULL, getpid()));	/* where it was left alone */
+	unlink(rendezvous_path(NULL, getpid()));	/* where it was left alone */
 	return 0;
 }
 
@@ -422,12 +422,12 @@ START_TEST(files_of_random_bytes_do_no_harm)
 	noise = mmap(NULL, NOISE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(noise, MAP_FAILED);
 	fill(noise, NOISE, &state);
-	make_place(PLACE_SHARED);
+	make_dir(SHARED_DIR);
 	for (unsigned i = 0; i < count; i++) {
 		next_random(&state);
 		run_child(meet_random, &state);
 	}
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 

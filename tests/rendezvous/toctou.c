@@ -77,13 +77,13 @@ static void make_evil_directory(const char *path)
 
 static void plant(struct swap *swap, const char *place)
 {
-	const char *path = notice_path(place, swap->process);
+	const char *path = rendezvous_path(place, swap->process);
 
-	write_notice(path, (uintptr_t)fake.page);
+	write_rendezvous_file(path, (uintptr_t)fake.page);
 	give(path, victim);
 	make_old(path);
-	path = notice_path(place, 4194304);
-	write_notice(path, 8);
+	path = rendezvous_path(place, 4194304);
+	write_rendezvous_file(path, 8);
 	give(path, victim);
 	make_old(path);
 	swap->evil = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -93,7 +93,7 @@ static void plant(struct swap *swap, const char *place)
 static void make_good(void)
 {
 	make_directory("/tmp/.reloaded", victim, 0700);
-	make_directory(PLACE_SHARED, victim, 0700);
+	make_directory(SHARED_DIR, victim, 0700);
 }
 
 static void set_names(struct swap *swap, const char *good, const char *bad)
@@ -116,7 +116,7 @@ static void swap_inner(struct swap *swap)
 	make_good();
 	make_evil_directory("/tmp/.reloaded/evil");
 	plant(swap, "/tmp/.reloaded/evil");
-	set_names(swap, PLACE_SHARED, "/tmp/.reloaded/evil");
+	set_names(swap, SHARED_DIR, "/tmp/.reloaded/evil");
 }
 
 static void swap_outer_for_a_link(struct swap *swap)
@@ -135,12 +135,12 @@ static void swap_inner_for_a_link(struct swap *swap)
 	make_evil_directory("/tmp/evil");
 	plant(swap, "/tmp/evil");
 	ck_assert_int_eq(symlink("/tmp/evil", "/tmp/.reloaded/link"), 0);
-	set_names(swap, PLACE_SHARED, "/tmp/.reloaded/link");
+	set_names(swap, SHARED_DIR, "/tmp/.reloaded/link");
 }
 
 static void make_stale(const char *path)
 {
-	write_notice(path, 8);
+	write_rendezvous_file(path, 8);
 	give(path, victim);
 	make_old(path);
 }
@@ -148,13 +148,13 @@ static void make_stale(const char *path)
 /* The file itself: a stale one of the victim's, and one that leads to evil. */
 static void swap_file(struct swap *swap)
 {
-	const char *path = notice_path(NULL, swap->process);
+	const char *path = rendezvous_path(NULL, swap->process);
 
 	make_good();
 	make_evil_directory("/tmp/evil");
 	plant(swap, "/tmp/evil");
 	make_stale(path);
-	write_notice("/tmp/.reloaded/bad", (uintptr_t)fake.page);
+	write_rendezvous_file("/tmp/.reloaded/bad", (uintptr_t)fake.page);
 	give("/tmp/.reloaded/bad", ATTACKER);
 	if (!is_root)
 		ck_assert_int_eq(chmod("/tmp/.reloaded/bad", 0666), 0);
@@ -163,13 +163,13 @@ static void swap_file(struct swap *swap)
 
 static void swap_file_for_a_link(struct swap *swap)
 {
-	const char *path = notice_path(NULL, swap->process);
+	const char *path = rendezvous_path(NULL, swap->process);
 
 	make_good();
 	make_evil_directory("/tmp/evil");
 	plant(swap, "/tmp/evil");
 	make_stale(path);
-	ck_assert_int_eq(symlink(notice_path("/tmp/evil", swap->process), "/tmp/.reloaded/bad"), 0);
+	ck_assert_int_eq(symlink(rendezvous_path("/tmp/evil", swap->process), "/tmp/.reloaded/bad"), 0);
 	set_names(swap, path, "/tmp/.reloaded/bad");
 }
 

@@ -56,7 +56,7 @@ START_TEST(others_go_on_when_the_publisher_is_closed)
 	ck_assert_ptr_eq(write_text(&publisher, "publisher again"), text + 18);
 	ck_assert_str_eq(text, "publisher, other, publisher again");
 	ck_assert_uint_eq(named_address(), address);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -82,7 +82,7 @@ START_TEST(others_go_on_when_the_publishers_namespace_is_closed)
 	run_child(use_nothing, NULL);
 	ck_assert(load_copy(&publisher, PLUGIN, true));
 	ck_assert_ptr_eq(write_text(&publisher, ""), text + 16);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -133,7 +133,7 @@ START_TEST(threads_load_and_close_a_plugin_while_others_work)
 	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
 	fault = write_at_once(NULL, files, 2, how_many(100, 2000));
 	ck_assert_msg(!fault, "%s", fault);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 1);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
@@ -184,7 +184,7 @@ static int unload_and_exit(void *context)
 	if (other)
 		write_text(other, "y");
 	STEP(close_copy(&plugin, PLUGIN));
-	STEP(count_files(PLACE_SHARED) == 1);
+	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -201,7 +201,7 @@ START_TEST(copies_that_are_left_remove_the_file_at_exit)
 
 	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
 	run_child(unload_and_exit, &other);
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 

@@ -556,11 +556,10 @@ static int use_memory(const struct scene *scene)
 {
 	struct scene plain = as_if_nothing_lacked(scene);
 
-	STEP(use_buffers(scene, BUFFERS_WX, "r-xp") == 0);
-	STEP(use_allocated(scene, BUFFERS_WX, "r-xp") == 0);
-	STEP(use_buffers(&plain, BUFFERS_NOEXEC, "rw-p") == 0);
-	STEP(use_allocated(&plain, BUFFERS_NOEXEC, "rw-p") == 0);
-	STEP(use_buffers(&plain, BUFFERS_NOEXEC | BUFFERS_WX, "rw-p") == 0);
+	STEP(use_buffers(scene, BUFFERS_RX, "r-xp") == 0);
+	STEP(use_allocated(scene, BUFFERS_RX, "r-xp") == 0);
+	STEP(use_buffers(&plain, BUFFERS_RW, "rw-p") == 0);
+	STEP(use_allocated(&plain, BUFFERS_RW, "rw-p") == 0);
 	return 0;
 }
 
@@ -571,10 +570,10 @@ static int use_arenas(const struct scene *scene)
 
 	if (shared.outcome == IS_CLOSED)	/* to private memory only */
 		shared.outcome = WORKS;
-	STEP(use_arena(scene, BUFFERS_WX, "r-xp") == 0);
-	STEP(use_arena(&shared, BUFFERS_WX | BUFFERS_ARENA_FORK_SHARED, "r-xs") == 0);
-	STEP(use_arena(&plain, BUFFERS_NOEXEC, "rw-p") == 0);
-	STEP(use_arena(&plain, BUFFERS_NOEXEC | BUFFERS_ARENA_FORK_SHARED, "rw-s") == 0);
+	STEP(use_arena(scene, BUFFERS_RX, "r-xp") == 0);
+	STEP(use_arena(&shared, BUFFERS_RX | BUFFERS_ARENA_FORK_SHARED, "r-xs") == 0);
+	STEP(use_arena(&plain, BUFFERS_RW, "rw-p") == 0);
+	STEP(use_arena(&plain, BUFFERS_RW | BUFFERS_ARENA_FORK_SHARED, "rw-s") == 0);
 	return 0;
 }
 
@@ -655,7 +654,7 @@ static int play(void *number)
 	return line;
 }
 
-START_TEST(wx_and_noexec_memory_is_had_and_written_and_the_default_is_eacces)
+START_TEST(rx_and_rw_memory_can_be_written_and_rwx_is_eacces)
 {
 	SKIP_IF_NO_SCENE(_i);
 	run_child(play, &_i);
@@ -739,11 +738,11 @@ int main(void)
 	TCase *scenes = tcase_create("scenes");
 	TCase *threads = tcase_create("threads");
 
-	can_share = can_tell_the_dead();
+	can_share = has_robust_locks();
 	tcase_set_tags(scenes, "fork");
 	tcase_set_timeout(scenes, 60);
 	tcase_add_loop_test(scenes,
-			    wx_and_noexec_memory_is_had_and_written_and_the_default_is_eacces,
+			    rx_and_rw_memory_can_be_written_and_rwx_is_eacces,
 			    0, SCENES);
 	tcase_add_loop_test(scenes, lack_that_ends_is_forgotten, 0, 4 * POLICIES);
 	suite_add_tcase(suite, scenes);

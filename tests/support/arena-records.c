@@ -390,17 +390,16 @@ bool can_share_arenas(void)
 {
 	static int answer = -1;
 
-	return CAN_FORK && is_had(can_tell_the_dead, &answer, NO_DEAD);
+	return CAN_FORK && is_had(has_robust_locks, &answer, NO_ROBUST_LOCKS);
 }
 
-/* Memory of BUFFERS_WX that is shared can be written by a second mapping only. */
-static bool can_write(int number)
+/* Memory of BUFFERS_RX that is shared can be written by a second mapping only. */
+static bool can_write_shared_rx(void)
 {
 	static int answer = -1;
 
-	return (number & 5) != 5 || (number & 2) ||
-	       is_had(can_map_twice, &answer,
-		      "shared arenas of BUFFERS_WX: no second mapping here");
+	return is_had(can_map_twice, &answer,
+		      "shared arenas of BUFFERS_RX: no second mapping here");
 }
 
 int arena_kinds(void)
@@ -410,17 +409,22 @@ int arena_kinds(void)
 
 unsigned arena_flags(int number)
 {
+	static const unsigned kinds[ARENA_SHARED] = { 0, BUFFERS_RX, BUFFERS_RW };
+	unsigned flags = kinds[number % ARENA_SHARED];
+
 	if (number >= ARENA_SHARED && !can_share_arenas())
-		number -= ARENA_SHARED;
-	return ((number & 1) && can_write(number) ? BUFFERS_WX : 0) |
-	       (number & 2 ? BUFFERS_NOEXEC : 0) |
-	       (number & 4 ? BUFFERS_ARENA_FORK_SHARED : 0);
+		return flags;
+	if (number >= ARENA_SHARED)
+		flags |= BUFFERS_ARENA_FORK_SHARED;
+	if (flags == (BUFFERS_RX | BUFFERS_ARENA_FORK_SHARED) && !can_write_shared_rx())
+		flags &= ~BUFFERS_RX;
+	return flags;
 }
 
 struct buffers_request exact_window(size_t size)
 {
 	size_t pages = (size + granularity() - 1) & ~(granularity() - 1);
-	void *place = reserve(secluded_place(), pages);
+	void *place = reserve(secluded_address(), pages);
 
 	unreserve(place, pages);
 	return (struct buffers_request){
@@ -432,7 +436,7 @@ struct buffers_request exact_window(size_t size)
 
 bool is_free(const struct buffers_request *window)
 {
-	return is_free_place(window->min_address, window->max_address - window->min_address);
+	return is_free_candidate(window->min_address, window->max_address - window->min_address);
 }
 
 #if CAN_FORK

@@ -78,7 +78,7 @@ const char *record_check_all(const struct record_log *log, const struct buffers_
  * The flags that an arena can have, by number; those below 4 without FORK_SHARED, which
  * is left out where the system cannot do it.  How many numbers there are then.
  */
-enum { ARENA_KINDS = 8, ARENA_SHARED = 4 };
+enum { ARENA_KINDS = 6, ARENA_SHARED = 3 };
 unsigned arena_flags(int number);
 int arena_kinds(void);
 bool can_share_arenas(void);

@@ -45,5 +45,5 @@ bool close_copy(struct copy *copy, const char *file)
 
 uintptr_t named_address(void)
 {
-	return (uintptr_t)read_address(notice_path(NULL, getpid()));
+	return (uintptr_t)read_address(rendezvous_path(NULL, getpid()));
 }

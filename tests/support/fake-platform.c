@@ -55,7 +55,7 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 	size_t first = address / FAKE_PAGE;
 	size_t end = first + size / FAKE_PAGE;
 
-	ck_assert_uint_eq(kind, BUFFERS_CODE);
+	ck_assert_uint_eq(kind, BUFFERS_KIND_RWX);
 	ck_assert_uint_eq(address % FAKE_PAGE, 0);
 	ck_assert_uint_eq(size % FAKE_PAGE, 0);
 	ck_assert_uint_gt(size, 0);

@@ -39,7 +39,7 @@ static int open_file(int flags)
 {
 	char path[160];
 
-	snprintf(path, sizeof(path), "%s/%s%d", PLACE_SHARED, NOTICE_NAME, (int)getpid());
+	snprintf(path, sizeof(path), "%s/%s%d", SHARED_DIR, RENDEZVOUS_NAME, (int)getpid());
 	return open(path, O_RDWR | O_CLOEXEC | flags, 0700);
 }
 
@@ -49,7 +49,7 @@ int foreign_create(void)
 	int file;
 
 	make_directory("/tmp/.reloaded");
-	make_directory(PLACE_SHARED);
+	make_directory(SHARED_DIR);
 	file = open_file(O_CREAT | O_EXCL);
 	ck_assert(file >= 0 || errno == EEXIST);
 	if (file >= 0)

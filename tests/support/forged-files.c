@@ -19,43 +19,43 @@ static void make_neighbours(const char *place)
 {
 	char path[160];
 
-	make_place(place);
+	make_dir(place);
 	snprintf(path, sizeof(path), "%s/README", place);
 	write_file(path, "text", 4);
-	snprintf(path, sizeof(path), "%s/Reloaded.Memory.Buffers.MemoryBuffer.NX, PID %d", place,
+	snprintf(path, sizeof(path), "%s/Reloaded.Memory.Buffers.MemoryBuffer.RW, PID %d", place,
 		 (int)getpid());
-	write_notice(path, 4096);
-	write_notice(notice_path(place, 1), 4096);
+	write_rendezvous_file(path, 4096);
+	write_rendezvous_file(rendezvous_path(place, 1), 4096);
 }
 
-void make_places(void)
+void make_dirs(void)
 {
-	make_neighbours(PLACE_SHARED);
-	make_neighbours(place_of_own());
+	make_neighbours(SHARED_DIR);
+	make_neighbours(own_dir());
 }
 
 static bool is_as_expected(const char *place, enum outcome outcome)
 {
-	bool is_shared = strcmp(place, PLACE_SHARED) == 0;
+	bool is_shared = strcmp(place, SHARED_DIR) == 0;
 
-	return outcome == EITHER ? is_shared || strcmp(place, place_of_own()) == 0 :
-	       outcome == REPLACED ? is_shared : strcmp(place, place_of_own()) == 0;
+	return outcome == EITHER ? is_shared || strcmp(place, own_dir()) == 0 :
+	       outcome == REPLACED ? is_shared : strcmp(place, own_dir()) == 0;
 }
 
 int meet(enum outcome outcome)
 {
-	char *around_shared = list_tree("/tmp", notice_path(PLACE_SHARED, getpid()));
-	char *around_own = list_tree("/tmp", notice_path(place_of_own(), getpid()));
+	char *around_shared = list_tree("/tmp", rendezvous_path(SHARED_DIR, getpid()));
+	char *around_own = list_tree("/tmp", rendezvous_path(own_dir(), getpid()));
 	struct buffers_item *item = use_library();
 	const char *place;
 	bool is_shared;
 
 	STEP(item);
-	place = published_place(item);
+	place = published_dir(item);
 	STEP(place && is_as_expected(place, outcome));
-	is_shared = strcmp(place, PLACE_SHARED) == 0;
+	is_shared = strcmp(place, SHARED_DIR) == 0;
 	STEP(are_same(is_shared ? around_shared : around_own,
-		      list_tree("/tmp", notice_path(place, getpid()))));
+		      list_tree("/tmp", rendezvous_path(place, getpid()))));
 	free(is_shared ? around_own : around_shared);
 	STEP(!fake.page || locator_of(item) != ((uintptr_t)fake.page & ~(uintptr_t)4095));
 	STEP(use_library() == item);
@@ -65,11 +65,11 @@ int meet(enum outcome outcome)
 static int meet_plant(void *context)
 {
 	const struct plant *plant = context;
-	const char *path = notice_path(NULL, getpid());
+	const char *path = rendezvous_path(NULL, getpid());
 	struct stat status;
 	int line;
 
-	make_places();
+	make_dirs();
 	plant->make(path);
 	if (lstat(path, &status) != 0) {
 		printf("skipped: %s: %s\n", plant->name, strerror(errno));
@@ -82,7 +82,7 @@ static int meet_plant(void *context)
 	return line;
 }
 
-void meet_plants(const struct plant *plants, size_t count)
+void check_forged_files(const struct plant *plants, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		run_child(meet_plant, (void *)(uintptr_t)&plants[i]);

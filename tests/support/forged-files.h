@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* planted.h: files that stand where the library looks for that of this process */
-#ifndef TESTS_PLANTED_H
-#define TESTS_PLANTED_H
+#ifndef TESTS_FORGED_FILES_H
+#define TESTS_FORGED_FILES_H
 
 #include "support/inspect.h"
 
@@ -20,7 +20,7 @@ enum outcome {
 extern struct forgery fake;
 
 /* Makes both places, each with files that are none of the library's business. */
-void make_places(void);
+void make_dirs(void);
 
 /*
  * Uses the library, with a file planted in the shared place.  Nothing but that
@@ -34,9 +34,9 @@ struct plant {
 	void (*make)(const char *path);
 	enum outcome outcome;
 };
-void meet_plants(const struct plant *plants, size_t count);
+void check_forged_files(const struct plant *plants, size_t count);
 
 #define NAMED(function, outcome) { #function, function, outcome }
-#define MEET_ALL(plants) meet_plants(plants, sizeof(plants) / sizeof((plants)[0]))
+#define MEET_ALL(plants) check_forged_files(plants, sizeof(plants) / sizeof((plants)[0]))
 
 #endif

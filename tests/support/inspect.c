@@ -57,7 +57,7 @@ uintptr_t locator_of(const struct buffers_item *item)
 
 bool is_published_in(const char *place, const struct buffers_item *item)
 {
-	const char *path = notice_path(place, getpid());
+	const char *path = rendezvous_path(place, getpid());
 	off_t size = getpagesize() > 4096 ? getpagesize() : 4096;
 	struct stat status;
 
@@ -66,18 +66,18 @@ bool is_published_in(const char *place, const struct buffers_item *item)
 	       read_address(path) == locator_of(item);
 }
 
-const char *published_place(const struct buffers_item *item)
+const char *published_dir(const struct buffers_item *item)
 {
 	struct stat status;
-	bool is_shared = is_published_in(PLACE_SHARED, item);
-	bool is_own = is_published_in(place_of_own(), item);
+	bool is_shared = is_published_in(SHARED_DIR, item);
+	bool is_own = is_published_in(own_dir(), item);
 
 	if (is_shared && is_own)
 		return complain("published twice");
 	if (is_shared || is_own)
-		return is_shared ? PLACE_SHARED : place_of_own();
-	if (lstat(notice_path(PLACE_SHARED, getpid()), &status) == 0 ||
-	    lstat(notice_path(place_of_own(), getpid()), &status) == 0)
+		return is_shared ? SHARED_DIR : own_dir();
+	if (lstat(rendezvous_path(SHARED_DIR, getpid()), &status) == 0 ||
+	    lstat(rendezvous_path(own_dir(), getpid()), &status) == 0)
 		return complain("the file of this process is no good");
 	return "";
 }
@@ -232,7 +232,7 @@ bool is_untouched(const struct forgery *forgery)
 	       memcmp(forgery->room, zeros, ROOM) == 0;
 }
 
-void write_notice(const char *path, uintptr_t address)
+void write_rendezvous_file(const char *path, uintptr_t address)
 {
 	unsigned char bytes[4096] = { 0 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* witness.h: what a use of the library leaves behind, and forgeries that it may meet */
-#ifndef TESTS_WITNESS_H
-#define TESTS_WITNESS_H
+#ifndef TESTS_INSPECT_H
+#define TESTS_INSPECT_H
 
 #include "reloaded/buffers.h"
 
@@ -24,7 +24,7 @@ uintptr_t locator_of(const struct buffers_item *item);
  * regular file of 4096 bytes, or a page where that is larger, mode 0600, one link.  "" when no place has a file
  * of this process, NULL when what is there is no good.
  */
-const char *published_place(const struct buffers_item *item);
+const char *published_dir(const struct buffers_item *item);
 bool is_published_in(const char *place, const struct buffers_item *item);
 
 /*
@@ -75,7 +75,7 @@ void alter_forgery(struct forgery *forgery, size_t at, const void *bytes, size_t
 bool is_untouched(const struct forgery *forgery);
 
 /* A file of 4096 bytes that names the address, as another implementation leaves it. */
-void write_notice(const char *path, uintptr_t address);
+void write_rendezvous_file(const char *path, uintptr_t address);
 
 /* A page of zeros that can be read and written. */
 void *new_page(void);

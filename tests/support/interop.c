@@ -49,5 +49,5 @@ bool is_one_chain(struct foreign_locator *first)
 
 bool is_named(const struct foreign_locator *first)
 {
-	return read_address(notice_path(NULL, getpid())) == (uintptr_t)first;
+	return read_address(rendezvous_path(NULL, getpid())) == (uintptr_t)first;
 }

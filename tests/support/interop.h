@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* beside.h: the library and another implementation in one process */
-#ifndef TESTS_BESIDE_H
-#define TESTS_BESIDE_H
+#ifndef TESTS_INTEROP_H
+#define TESTS_INTEROP_H
 
 #include "support/foreign.h"
 

@@ -9,14 +9,13 @@
 
 const struct kind kinds[KINDS] = {
 	{ 0, 0, "rwxp", "" },
-	{ BUFFERS_NOEXEC, BUFFERS_NOEXEC, "rw-p", ".NX" },
-	{ BUFFERS_WX, BUFFERS_WX, "r-xp", ".WX" },
-	{ BUFFERS_NOEXEC | BUFFERS_WX, BUFFERS_NOEXEC, "rw-p", ".NX" },
+	{ BUFFERS_RW, BUFFERS_RW, "rw-p", ".RW" },
+	{ BUFFERS_RX, BUFFERS_RX, "r-xp", ".RX" },
 };
 
 const struct kind *kind_of(int view)
 {
-	return &kinds[view % KINDS_APART];
+	return &kinds[view % KINDS];
 }
 
 struct buffers_item *get_kind(const struct kind *kind, size_t size)

@@ -22,19 +22,19 @@ struct kind {
 	const char *permissions;	/* as /proc/self/maps has them */
 	const char *notice;		/* between stem and number of the file's name */
 };
-enum { KINDS = 4, KINDS_APART = 3 };
-extern const struct kind kinds[KINDS];	/* the last is as the second */
+enum { KINDS = 3 };
+extern const struct kind kinds[KINDS];
 
 /* Loop tests: each kind that there is, first with /proc and then, where it is, without. */
-enum { VIEWS = (1 + CAN_FORK) * KINDS_APART };
+enum { VIEWS = (1 + CAN_FORK) * KINDS };
 const struct kind *kind_of(int view);
 
 #if CAN_FORK
 #define SKIP_IF_NO_VIEW(view)							\
 	do {									\
-		SKIP_IF((view) >= KINDS_APART && (is_asan() || is_tsan()),	\
+		SKIP_IF((view) >= KINDS && (is_asan() || is_tsan()),	\
 			"the sanitizer's runtime reads /proc itself");		\
-		SKIP_IF((view) >= KINDS_APART && !hide_proc(),			\
+		SKIP_IF((view) >= KINDS && !hide_proc(),			\
 			"no mount namespace for this user");			\
 		SKIP_IF((view) == VIEWS - 1 && !can_map_twice(),		\
 			"shared memory looks as private does here");		\

@@ -8,8 +8,8 @@
  *
  * On Windows the first four functions are there, and nothing is opened.
  */
-#ifndef TESTS_WATCH_H
-#define TESTS_WATCH_H
+#ifndef TESTS_MAPS_WATCH_H
+#define TESTS_MAPS_WATCH_H
 
 #include <pthread.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* record.h: who was given which bytes, kept apart from the library */
-#ifndef TESTS_RECORD_H
-#define TESTS_RECORD_H
+#ifndef TESTS_OWNERSHIP_H
+#define TESTS_OWNERSHIP_H
 
 #include <stddef.h>
 

@@ -25,7 +25,7 @@ struct buffers_item *use(void)
 int publish(void *context)
 {
 	(void)context;
-	STEP(is_named_in(notice_path(NULL, getpid()), use()));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), use()));
 	return 0;
 }
 
@@ -46,6 +46,6 @@ void write_old_file(const char *path)
 
 void assert_nothing_is_left(void)
 {
-	ck_assert_uint_eq(count_files(PLACE_SHARED), 0);
-	ck_assert_uint_eq(count_files(place_of_own()), 0);
+	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
 }

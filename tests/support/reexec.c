@@ -41,7 +41,7 @@ static void keep_library(void)
 	setenv("LD_LIBRARY_PATH", path, 1);
 }
 
-bool play_role(const struct role *roles, int argc, char **argv, int *status)
+bool run_own_role(const struct role *roles, int argc, char **argv, int *status)
 {
 	int line = -1;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* program.h: test programs that execute themselves */
-#ifndef TESTS_PROGRAM_H
-#define TESTS_PROGRAM_H
+#ifndef TESTS_REEXEC_H
+#define TESTS_REEXEC_H
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -21,7 +21,7 @@ struct role {
  * returns *status.  If not, the shared library is kept within reach of the roles,
  * though a sandbox may hide the directory where it lies.
  */
-bool play_role(const struct role *roles, int argc, char **argv, int *status);
+bool run_own_role(const struct role *roles, int argc, char **argv, int *status);
 
 /* argv for the role, and the program that it is for.  Static memory. */
 #define PROGRAM "/proc/self/exe"

@@ -165,21 +165,21 @@ static uintptr_t find_place(uintptr_t start, uintptr_t end, size_t size, size_t 
 	return found;
 }
 
-uintptr_t lowest_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
+uintptr_t lowest_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
 {
 	return find_place(start, end, size, alignment, false);
 }
 
-uintptr_t highest_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
+uintptr_t highest_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
 {
 	return find_place(start, end, size, alignment, true);
 }
 
 /* The system takes the lowest, or the highest; the middle of a large one stays. */
-uintptr_t quiet_place(size_t size)
+uintptr_t unused_address(size_t size)
 {
 	size_t around = size + 64 * MIB;
-	uintptr_t place = lowest_place(16 * MIB, limit_of_addresses(), 2 * around, BLOCK);
+	uintptr_t place = lowest_candidate(16 * MIB, limit_of_addresses(), 2 * around, BLOCK);
 
 	ck_assert_uint_ne(place, 0);
 	return round_up(place + around / 2, BLOCK);

@@ -46,11 +46,11 @@ bool is_there_as(uintptr_t start, uintptr_t end, DWORD protection);
  * The lowest and the highest free place of whole blocks in a range, at multiples of
  * `alignment`; 0: there is none.
  */
-uintptr_t lowest_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment);
-uintptr_t highest_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment);
+uintptr_t lowest_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment);
+uintptr_t highest_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment);
 
 /* A free place that nothing else is about to take, in the middle of much that is free. */
-uintptr_t quiet_place(size_t size);
+uintptr_t unused_address(size_t size);
 
 /* Takes address space at an address, where it must be free; and gives it back. */
 void *reserve_at(uintptr_t address, size_t size);
@@ -70,7 +70,7 @@ unsigned count_handles(void);
 /* Allocations of this type: views of sections are MEM_MAPPED. */
 size_t count_allocations(DWORD type);
 
-/* The name of a kind's section (".NX", ".WX" or ""), in its first and second place. */
+/* The name of a kind's section (".RW", ".RX" or ""), in its first and second place. */
 void section_name(char name[128], const char *kind, bool is_second);
 
 #endif

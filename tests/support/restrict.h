@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* policy.h: systems that forbid or hide what the library would use */
-#ifndef TESTS_POLICY_H
-#define TESTS_POLICY_H
+#ifndef TESTS_RESTRICT_H
+#define TESTS_RESTRICT_H
 
 #include <stdbool.h>
 

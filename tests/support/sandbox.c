@@ -68,23 +68,23 @@ bool sandbox_tmp(const char *options)
 	       mount_tmpfs("/tmp", options) && drop_capabilities();
 }
 
-const char *notice_path_of(const char *place, const char *kind, pid_t process)
+const char *rendezvous_path_of(const char *place, const char *kind, pid_t process)
 {
 	static char paths[4][160];
 	static unsigned next;
 	char *path = paths[next++ % 4];
 
-	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %d", place ? place : PLACE_SHARED,
-		 NOTICE_STEM, kind, (int)process);
+	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %d", place ? place : SHARED_DIR,
+		 RENDEZVOUS_STEM, kind, (int)process);
 	return path;
 }
 
-const char *notice_path(const char *place, pid_t process)
+const char *rendezvous_path(const char *place, pid_t process)
 {
-	return notice_path_of(place, "", process);
+	return rendezvous_path_of(place, "", process);
 }
 
-const char *place_of_own(void)
+const char *own_dir(void)
 {
 	static char path[80];
 
@@ -92,7 +92,7 @@ const char *place_of_own(void)
 	return path;
 }
 
-void make_place(const char *place)
+void make_dir(const char *place)
 {
 	char parent[80];
 

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define PLACE_SHARED	"/tmp/.reloaded/memory.buffers"
-#define NOTICE_STEM	"Reloaded.Memory.Buffers.MemoryBuffer"
-#define NOTICE_NAME	NOTICE_STEM ", PID "
+#define SHARED_DIR	"/tmp/.reloaded/memory.buffers"
+#define RENDEZVOUS_STEM	"Reloaded.Memory.Buffers.MemoryBuffer"
+#define RENDEZVOUS_NAME	RENDEZVOUS_STEM ", PID "
 
 /*
  * Gives this process, and the children it makes later, an empty tmpfs on /tmp
@@ -28,16 +28,16 @@ bool sandbox_tmp(const char *options);
 bool mount_tmpfs(const char *directory, const char *options);
 
 /* "PLACE/Reloaded..., PID n"; `place` NULL means the shared one.  Static memory of 4 strings. */
-const char *notice_path(const char *place, pid_t process);
+const char *rendezvous_path(const char *place, pid_t process);
 
-/* The same of another kind of memory: ".NX" or ".WX". */
-const char *notice_path_of(const char *place, const char *kind, pid_t process);
+/* The same of another kind of memory: ".RW" or ".RX". */
+const char *rendezvous_path_of(const char *place, const char *kind, pid_t process);
 
 /* "/tmp/.reloaded-<effective uid>/memory.buffers" */
-const char *place_of_own(void);
+const char *own_dir(void);
 
 /* Makes the directories of a place as the library would. */
-void make_place(const char *place);
+void make_dir(const char *place);
 
 /* Writes a file whole, made anew with mode 0600. */
 void write_file(const char *path, const void *bytes, size_t size);

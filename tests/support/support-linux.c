@@ -246,7 +246,7 @@ static bool is_lock_taken(void)
 	return pthread_mutex_lock(deadly) == 0;
 }
 
-bool can_tell_the_dead(void)
+bool has_robust_locks(void)
 {
 	pthread_mutexattr_t attributes;
 	bool can;
@@ -369,7 +369,7 @@ void unmap_part(void *start, size_t size)
 	unreserve(start, size);
 }
 
-bool is_free_place(uintptr_t start, size_t size)
+bool is_free_candidate(uintptr_t start, size_t size)
 {
 	void *place = (void *)start;
 	void *mapped = mmap(place, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
@@ -381,7 +381,7 @@ bool is_free_place(uintptr_t start, size_t size)
 }
 
 /* Far below where the kernel puts what has no address. */
-uintptr_t secluded_place(void)
+uintptr_t secluded_address(void)
 {
 	void *usual = reserve(0, granularity());
 

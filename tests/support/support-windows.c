@@ -398,7 +398,7 @@ void unmap_part(void *start, size_t size)
 		protect(start, size, "---p");
 }
 
-bool is_free_place(uintptr_t start, size_t size)
+bool is_free_candidate(uintptr_t start, size_t size)
 {
 	void *place = reserve_exactly(start, size);
 
@@ -408,7 +408,7 @@ bool is_free_place(uintptr_t start, size_t size)
 }
 
 /* Far above where the system puts what has no address. */
-uintptr_t secluded_place(void)
+uintptr_t secluded_address(void)
 {
 	void *usual = reserve(0, granularity());
 
@@ -571,7 +571,7 @@ bool can_replace_code(void)
 	return true;
 }
 
-bool can_tell_the_dead(void)
+bool has_robust_locks(void)
 {
 	return false;
 }

@@ -137,7 +137,7 @@ static bool has_place(uintptr_t start, uintptr_t end, size_t size, size_t alignm
 	return start <= place && place < end && end - place >= size;
 }
 
-bool is_place_left(size_t size, size_t alignment)
+bool is_any_candidate_left(size_t size, size_t alignment)
 {
 	uintptr_t start = 0x10000;
 	bool is_left = false;

@@ -130,8 +130,8 @@ size_t random_below(uint64_t *state, size_t bound);
  * unreserve(): gives back a part of it, or all.
  * unmap_part(): the same of memory that is mapped; where that goes as a whole only, nobody
  * can read the part.
- * is_free_place(): whether nothing is mapped there, found by trying.
- * secluded_place(): an address that is far from where the system puts what has none.
+ * is_free_candidate(): whether nothing is mapped there, found by trying.
+ * secluded_address(): an address that is far from where the system puts what has none.
  * protect(): permissions as a list of mappings has them.
  */
 size_t granularity(void);
@@ -141,8 +141,8 @@ void free_pages(void *pages);
 void *reserve(uintptr_t wish, size_t size);
 void unreserve(void *start, size_t size);
 void unmap_part(void *start, size_t size);
-bool is_free_place(uintptr_t start, size_t size);
-uintptr_t secluded_place(void);
+bool is_free_candidate(uintptr_t start, size_t size);
+uintptr_t secluded_address(void);
 void protect(void *start, size_t size, const char *permissions);
 
 /*
@@ -177,8 +177,8 @@ bool is_list_true(void);
 uintptr_t end_of_addresses(void);
 
 /* Whether that list leaves a place of this size and alignment. */
-#define NO_PLACE_LEFT "the system leaves no place for the largest"
-bool is_place_left(size_t size, size_t alignment);
+#define NO_CANDIDATE_LEFT "the system leaves no place for the largest"
+bool is_any_candidate_left(size_t size, size_t alignment);
 
 /* Whether all of [start, end) is mapped, with these permissions or any (NULL). */
 bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions);
@@ -206,8 +206,8 @@ bool can_replace_code(void);
  * Whether a robust mutex tells of a process that ended with it, shared memory can be
  * mapped a second time by mremap(2), and msync(2) tells what is not mapped.
  */
-#define NO_DEAD "robust mutexes tell of no dead here, so nothing is shared with children"
-bool can_tell_the_dead(void);
+#define NO_ROBUST_LOCKS "robust mutexes tell of no dead here, so nothing is shared with children"
+bool has_robust_locks(void);
 bool can_map_twice(void);
 #define NO_PROBES "msync() does not tell what is mapped here"
 bool can_probe(void);

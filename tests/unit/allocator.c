@@ -109,7 +109,7 @@ static size_t nearest_of_all(const struct buffers_window *window, bool may_keep)
 
 /* Maps, and holds the result against the rule.  Returns whether there was a place. */
 static bool map_and_check(const struct buffers_window *window, size_t preferred_pages,
-			  struct buffers_hindsight *hindsight, struct buffers_span *mapped)
+			  struct buffers_search_cache *hindsight, struct buffers_span *mapped)
 {
 	size_t least = nearest_of_all(window, false);
 	size_t least_kept = nearest_of_all(window, true);
@@ -170,10 +170,10 @@ START_TEST(nearest_place_is_taken_in_random_spaces)
 }
 END_TEST
 
-static struct buffers_hindsight remembering(uintptr_t start, uintptr_t end, size_t size,
+static struct buffers_search_cache remembering(uintptr_t start, uintptr_t end, size_t size,
 					    size_t alignment)
 {
-	return (struct buffers_hindsight){
+	return (struct buffers_search_cache){
 		.memories = { { { start, end }, size, alignment, true, true } },
 	};
 }
@@ -183,7 +183,7 @@ START_TEST(hindsight_changes_no_result)
 	uint64_t seed = seed_random();
 
 	for (unsigned round = 0; round < how_many(300, 300); round++) {
-		struct buffers_hindsight hindsight = { 0 };
+		struct buffers_search_cache hindsight = { 0 };
 		struct buffers_span mine[600];
 		size_t count = 0;
 
@@ -219,7 +219,7 @@ END_TEST
 
 START_TEST(hindsight_saves_questions)
 {
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_window wanted = window(16, 512, 256, 1);
 	struct buffers_span mapped;
 
@@ -245,7 +245,7 @@ END_TEST
 
 START_TEST(freed_place_is_the_nearest_again)
 {
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_window wanted = window(16, 512, 256, 3);
 	struct buffers_span mapped[20];
 
@@ -266,7 +266,7 @@ END_TEST
 /* An empty span is full as well: nothing of that size lies across its ends. */
 START_TEST(freed_place_across_an_empty_span_is_found)
 {
-	struct buffers_hindsight hindsight = remembering(PAGES(256), PAGES(256), PAGES(3), FAKE_PAGE);
+	struct buffers_search_cache hindsight = remembering(PAGES(256), PAGES(256), PAGES(3), FAKE_PAGE);
 	struct buffers_window wanted = window(16, 512, 256, 3);
 	struct buffers_span freed = { PAGES(255), PAGES(258) };
 	struct buffers_span mapped;
@@ -283,7 +283,7 @@ END_TEST
 /* The place that was sought is longer, and reaches into what was full. */
 START_TEST(longer_place_may_reach_into_what_is_full)
 {
-	struct buffers_hindsight hindsight = remembering(PAGES(250), PAGES(260), PAGES(2), PAGES(4));
+	struct buffers_search_cache hindsight = remembering(PAGES(250), PAGES(260), PAGES(2), PAGES(4));
 	struct buffers_window wanted = window(16, 512, 255, 5);
 	struct buffers_span mapped;
 
@@ -304,7 +304,7 @@ END_TEST
 /* What a narrow range forbade to try is not known to be full. */
 START_TEST(narrow_range_hides_no_place_from_a_wide_one)
 {
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_window wanted = window(255, 512, 256, 16);
 	struct buffers_span mapped;
 
@@ -324,7 +324,7 @@ END_TEST
 /* Somebody else gave memory back where hindsight says that all is full. */
 START_TEST(stale_hindsight_hides_no_place)
 {
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_window wanted = window(200, 300, 250, 1);
 	struct buffers_span mapped;
 
@@ -442,7 +442,7 @@ END_TEST
 
 /* Maps, and says how many attempts that took; questions are asked never. */
 static unsigned attempts_without_question(const struct buffers_window *wanted, size_t preferred,
-					  struct buffers_hindsight *hindsight,
+					  struct buffers_search_cache *hindsight,
 					  struct buffers_span *mapped)
 {
 	fake.questions = 0;
@@ -456,7 +456,7 @@ static unsigned attempts_without_question(const struct buffers_window *wanted, s
 START_TEST(last_place_is_extended_by_one_mapping)
 {
 	struct buffers_window wanted = window(16, 512, 252, 1);
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_span mapped;
 
 	reset(_i);
@@ -503,7 +503,7 @@ START_TEST(random_place_is_extended_by_one_mapping)
 	struct buffers_window aimed = window(16, 512, 256, 1);
 
 	for (unsigned i = 0; i < 100; i++) {
-		struct buffers_hindsight hindsight = { 0 };
+		struct buffers_search_cache hindsight = { 0 };
 		struct buffers_span mapped, all, other;
 
 		reset(_i);
@@ -533,7 +533,7 @@ END_TEST
 START_TEST(few_occupied_pages_are_passed_without_a_question)
 {
 	struct buffers_window wanted = window(16, 512, 256, 1);
-	struct buffers_hindsight hindsight = remembering(PAGES(100), PAGES(260), PAGES(1),
+	struct buffers_search_cache hindsight = remembering(PAGES(100), PAGES(260), PAGES(1),
 							 FAKE_PAGE);
 	struct buffers_span mapped;
 
@@ -553,7 +553,7 @@ END_TEST
 START_TEST(nothing_is_extended_into_the_room_of_the_heap)
 {
 	struct buffers_window wanted = window(200, 300, 250, 1);
-	struct buffers_hindsight hindsight = remembering(PAGES(240), PAGES(260), PAGES(1),
+	struct buffers_search_cache hindsight = remembering(PAGES(240), PAGES(260), PAGES(1),
 							 FAKE_PAGE);
 	struct buffers_span mapped;
 
@@ -575,7 +575,7 @@ START_TEST(sizes_by_turns_are_both_remembered)
 {
 	struct buffers_window small = window(16, 512, 256, 1);
 	struct buffers_window large = window(16, 512, 256, 2);
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_span mapped;
 
 	reset(_i);
@@ -591,7 +591,7 @@ END_TEST
 /* Others went on meanwhile, so that nobody knows what came of it. */
 START_TEST(place_freed_while_others_were_busy_is_the_nearest_again)
 {
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_window wanted = window(16, 512, 256, 1);
 	struct buffers_span first, mapped;
 
@@ -615,7 +615,7 @@ START_TEST(memory_without_a_target_is_not_beside_what_was_aimed_at)
 	unsigned beside = 0;
 
 	for (unsigned i = 0; i < 200; i++) {
-		struct buffers_hindsight hindsight = { 0 };
+		struct buffers_search_cache hindsight = { 0 };
 		struct buffers_span other, mapped;
 
 		reset(_i);
@@ -631,12 +631,12 @@ END_TEST
 /* Many users at different targets: what is known of each stays known. */
 START_TEST(several_targets_are_remembered)
 {
-	struct buffers_hindsight hindsight = { 0 };
+	struct buffers_search_cache hindsight = { 0 };
 	struct buffers_span mapped;
 
 	reset(_i);
 	for (unsigned round = 0; round < 5; round++) {
-		for (size_t i = 0; i < BUFFERS_MEMORIES; i++) {
+		for (size_t i = 0; i < BUFFERS_SEARCH_ENTRIES; i++) {
 			struct buffers_window wanted = window(16, 512, 50 + i * 50, 1);
 
 			if (round == 0)
@@ -735,7 +735,7 @@ END_TEST
 START_TEST(errors_end_the_search)
 {
 	struct buffers_window wanted = window(100, 120, 110, 1);
-	struct buffers_hindsight hindsight = remembering(PAGES(110), PAGES(111), PAGES(1),
+	struct buffers_search_cache hindsight = remembering(PAGES(110), PAGES(111), PAGES(1),
 							 FAKE_PAGE);
 	struct buffers_span mapped;
 	static const int errors[] = { ENOMEM, EACCES };

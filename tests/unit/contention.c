@@ -40,20 +40,20 @@ static struct buffers_item *far_item(unsigned number)
 }
 
 /* Changes to this item from another that it leaves to others. */
-static void sit_twice(struct buffers_crowd *crowd, unsigned seat, struct buffers_item *at)
+static void sit_twice(struct buffers_contention *crowd, unsigned seat, struct buffers_item *at)
 {
-	buffers_crowd_sit(crowd, seat, far_item(seat));
-	buffers_crowd_sit(crowd, seat, at);
+	buffers_contention_claim(crowd, seat, far_item(seat));
+	buffers_contention_claim(crowd, seat, at);
 }
 
-static bool is_avoided(const struct buffers_crowd *crowd, unsigned seat,
+static bool is_avoided(const struct buffers_contention *crowd, unsigned seat,
 		       const struct buffers_item *at)
 {
 	struct buffers_busy busy;
 
-	buffers_crowd_look(crowd, seat, &busy);
-	ck_assert_uint_lt(busy.count, BUFFERS_CROWD_SEATS);
-	return buffers_crowd_is_near(&busy, at);
+	buffers_contention_list(crowd, seat, &busy);
+	ck_assert_uint_lt(busy.count, BUFFERS_CONTENTION_SLOTS);
+	return buffers_contention_is_near(&busy, at);
 }
 
 /* Byte by byte. */
@@ -68,7 +68,7 @@ static bool share_a_line(const struct buffers_item *a, const struct buffers_item
 
 START_TEST(nobody_is_avoided_at_first)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
 	for (unsigned i = 0; i < count_items(); i++)
 		ck_assert(!is_avoided(&crowd, i, item(i)));
@@ -77,36 +77,36 @@ END_TEST
 
 START_TEST(who_sat_once_is_not_avoided)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
-	ck_assert(buffers_crowd_sit(&crowd, OTHER, item(5)));
+	ck_assert(buffers_contention_claim(&crowd, OTHER, item(5)));
 	ck_assert(!is_avoided(&crowd, OWN, item(5)));
-	ck_assert(buffers_crowd_sit(&crowd, OWN, item(5)));
+	ck_assert(buffers_contention_claim(&crowd, OWN, item(5)));
 }
 END_TEST
 
 /* It leaves nothing to others, so it uses none again and again. */
 START_TEST(who_keeps_its_item_is_not_avoided)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
 	far_item(1)->is_taken = 1;
-	buffers_crowd_sit(&crowd, OTHER, far_item(1));
-	buffers_crowd_sit(&crowd, OTHER, item(5));
+	buffers_contention_claim(&crowd, OTHER, far_item(1));
+	buffers_contention_claim(&crowd, OTHER, item(5));
 	ck_assert(!is_avoided(&crowd, OWN, item(5)));
-	ck_assert(buffers_crowd_sit(&crowd, OWN, item(5)));
+	ck_assert(buffers_contention_claim(&crowd, OWN, item(5)));
 	far_item(1)->is_taken = 0;
 }
 END_TEST
 
 START_TEST(who_comes_back_to_its_item_is_not_avoided)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
 	for (unsigned i = 0; i < 3; i++)
-		buffers_crowd_sit(&crowd, OTHER, item(5));
+		buffers_contention_claim(&crowd, OTHER, item(5));
 	ck_assert(!is_avoided(&crowd, OWN, item(5)));
-	ck_assert(buffers_crowd_sit(&crowd, OWN, item(5)));
+	ck_assert(buffers_contention_claim(&crowd, OWN, item(5)));
 }
 END_TEST
 
@@ -116,15 +116,15 @@ START_TEST(who_sat_twice_is_avoided_on_its_cache_lines_and_only_there)
 	unsigned straddling = 0;
 
 	for (unsigned i = 0; i < count_items(); i++) {
-		struct buffers_crowd crowd = { .time = 0 };
+		struct buffers_contention crowd = { .time = 0 };
 		struct buffers_busy busy;
 
-		buffers_crowd_sit(&crowd, OTHER, item((i + 200) % count_items()));
-		buffers_crowd_sit(&crowd, OTHER, item(i));
-		buffers_crowd_look(&crowd, OWN, &busy);
+		buffers_contention_claim(&crowd, OTHER, item((i + 200) % count_items()));
+		buffers_contention_claim(&crowd, OTHER, item(i));
+		buffers_contention_list(&crowd, OWN, &busy);
 		ck_assert_uint_eq(busy.count, 1);
 		for (unsigned j = 0; j < count_items(); j++)
-			if (buffers_crowd_is_near(&busy, item(j)) != share_a_line(item(i), item(j)))
+			if (buffers_contention_is_near(&busy, item(j)) != share_a_line(item(i), item(j)))
 				ck_abort_msg("items %u and %u", i, j);
 		straddling += (uintptr_t)item(i) / CACHE_LINE !=
 			      ((uintptr_t)(item(i) + 1) - 1) / CACHE_LINE;
@@ -138,10 +138,10 @@ START_TEST(who_sits_down_is_told_on_the_same_cache_lines_and_only_there)
 	unsigned first = 20 + (unsigned)_i;
 
 	for (unsigned j = 0; j < 60; j++) {
-		struct buffers_crowd crowd = { .time = times[_i % TIMES] };
+		struct buffers_contention crowd = { .time = times[_i % TIMES] };
 
 		sit_twice(&crowd, OTHER, item(first));
-		ck_assert_int_eq(buffers_crowd_sit(&crowd, OWN, item(j)),
+		ck_assert_int_eq(buffers_contention_claim(&crowd, OWN, item(j)),
 				 !share_a_line(item(first), item(j)));
 	}
 }
@@ -149,13 +149,13 @@ END_TEST
 
 START_TEST(own_seat_is_never_avoided)
 {
-	for (unsigned seat = 0; seat < 3 * BUFFERS_CROWD_SEATS; seat++) {
-		struct buffers_crowd crowd = { .time = times[_i] };
+	for (unsigned seat = 0; seat < 3 * BUFFERS_CONTENTION_SLOTS; seat++) {
+		struct buffers_contention crowd = { .time = times[_i] };
 
 		sit_twice(&crowd, seat, item(5));
 		ck_assert(is_avoided(&crowd, seat + 1, item(5)));
 		ck_assert(!is_avoided(&crowd, seat, item(5)));
-		ck_assert(buffers_crowd_sit(&crowd, seat, item(6)));
+		ck_assert(buffers_contention_claim(&crowd, seat, item(6)));
 	}
 }
 END_TEST
@@ -163,14 +163,14 @@ END_TEST
 /* Each finds a line of its own, and all the others are avoided by it. */
 START_TEST(all_seats_are_seen)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
-	for (unsigned seat = 0; seat < BUFFERS_CROWD_SEATS; seat++)
-		buffers_crowd_sit(&crowd, seat, far_item(seat));
-	for (unsigned seat = 0; seat < BUFFERS_CROWD_SEATS; seat++)
-		ck_assert(buffers_crowd_sit(&crowd, seat, item(10 * seat)));
-	for (unsigned seat = 0; seat < BUFFERS_CROWD_SEATS; seat++)
-		for (unsigned other = 0; other < BUFFERS_CROWD_SEATS; other++)
+	for (unsigned seat = 0; seat < BUFFERS_CONTENTION_SLOTS; seat++)
+		buffers_contention_claim(&crowd, seat, far_item(seat));
+	for (unsigned seat = 0; seat < BUFFERS_CONTENTION_SLOTS; seat++)
+		ck_assert(buffers_contention_claim(&crowd, seat, item(10 * seat)));
+	for (unsigned seat = 0; seat < BUFFERS_CONTENTION_SLOTS; seat++)
+		for (unsigned other = 0; other < BUFFERS_CONTENTION_SLOTS; other++)
 			ck_assert_int_eq(is_avoided(&crowd, seat, item(10 * other)),
 					 seat != other);
 }
@@ -178,37 +178,37 @@ END_TEST
 
 START_TEST(of_two_the_later_one_is_told)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
-	buffers_crowd_sit(&crowd, OWN, far_item(1));
-	buffers_crowd_sit(&crowd, OTHER, far_item(2));
-	ck_assert(buffers_crowd_sit(&crowd, OWN, item(5)));
-	ck_assert(!buffers_crowd_sit(&crowd, OTHER, item(5)));
-	ck_assert(buffers_crowd_sit(&crowd, OTHER, item(25)));
-	ck_assert(!buffers_crowd_sit(&crowd, OWN, item(25)));
-	ck_assert(!buffers_crowd_sit(&crowd, THIRD, item(25)));
+	buffers_contention_claim(&crowd, OWN, far_item(1));
+	buffers_contention_claim(&crowd, OTHER, far_item(2));
+	ck_assert(buffers_contention_claim(&crowd, OWN, item(5)));
+	ck_assert(!buffers_contention_claim(&crowd, OTHER, item(5)));
+	ck_assert(buffers_contention_claim(&crowd, OTHER, item(25)));
+	ck_assert(!buffers_contention_claim(&crowd, OWN, item(25)));
+	ck_assert(!buffers_contention_claim(&crowd, THIRD, item(25)));
 }
 END_TEST
 
-static void others_sit_down(struct buffers_crowd *crowd, unsigned often)
+static void others_sit_down(struct buffers_contention *crowd, unsigned often)
 {
 	for (unsigned i = 0; i < often; i++)
-		ck_assert(buffers_crowd_sit(crowd, THIRD, far_item(4 + i % 2)));
+		ck_assert(buffers_contention_claim(crowd, THIRD, far_item(4 + i % 2)));
 }
 
 /* Each other one once is not often. */
 START_TEST(busy_one_is_forgotten_when_others_have_sat_down_often)
 {
-	struct buffers_crowd crowd = { .time = times[_i] };
+	struct buffers_contention crowd = { .time = times[_i] };
 
 	sit_twice(&crowd, OTHER, item(5));
-	others_sit_down(&crowd, BUFFERS_CROWD_SEATS - 1);
+	others_sit_down(&crowd, BUFFERS_CONTENTION_SLOTS - 1);
 	ck_assert(is_avoided(&crowd, OWN, item(5)));
-	ck_assert(!buffers_crowd_sit(&crowd, OWN, item(5)));
-	others_sit_down(&crowd, 3 * BUFFERS_CROWD_SEATS);
+	ck_assert(!buffers_contention_claim(&crowd, OWN, item(5)));
+	others_sit_down(&crowd, 3 * BUFFERS_CONTENTION_SLOTS);
 	ck_assert(!is_avoided(&crowd, OWN, item(5)));
 	ck_assert(!is_avoided(&crowd, OWN, far_item(OTHER)));
-	ck_assert(buffers_crowd_sit(&crowd, OWN, item(6)));
+	ck_assert(buffers_contention_claim(&crowd, OWN, item(6)));
 
 	sit_twice(&crowd, OTHER, item(55));
 	ck_assert(is_avoided(&crowd, OWN, item(55)));
@@ -219,9 +219,9 @@ END_TEST
  * More threads than seats
  */
 
-enum { THREADS = 2 * BUFFERS_CROWD_SEATS + 1 };
+enum { THREADS = 2 * BUFFERS_CONTENTION_SLOTS + 1 };
 
-static struct buffers_crowd shared;
+static struct buffers_contention shared;
 
 struct guest {
 	pthread_t thread;
@@ -240,13 +240,13 @@ static const char *change(struct guest *guest)
 	struct buffers_item *own = item((unsigned)random_below(&guest->seed, count_items()));
 	struct buffers_busy busy;
 
-	buffers_crowd_look(&shared, guest->seat, &busy);
-	if (busy.count >= BUFFERS_CROWD_SEATS)
+	buffers_contention_list(&shared, guest->seat, &busy);
+	if (busy.count >= BUFFERS_CONTENTION_SLOTS)
 		return "more are busy than there are others";
 	for (unsigned i = 0; i < busy.count; i++)
-		if (!is_ours(busy.items[i]) || !buffers_crowd_is_near(&busy, busy.items[i]))
+		if (!is_ours(busy.items[i]) || !buffers_contention_is_near(&busy, busy.items[i]))
 			return "someone is busy with what is no item";
-	buffers_crowd_sit(&shared, guest->seat, own);
+	buffers_contention_claim(&shared, guest->seat, own);
 	return NULL;
 }
 
@@ -274,8 +274,8 @@ START_TEST(more_threads_than_seats_do_no_harm)
 	for (unsigned i = 0; i < THREADS; i++)
 		ck_assert_msg(!guests[i].fault, "%s", guests[i].fault);
 	ck_assert_uint_eq(shared.time, THREADS * how_many(5000, 500000));
-	for (unsigned i = 0; i < 2 * BUFFERS_CROWD_SEATS; i++)	/* until the guests are forgotten */
-		buffers_crowd_sit(&shared, OTHER, item(0));
+	for (unsigned i = 0; i < 2 * BUFFERS_CONTENTION_SLOTS; i++)	/* until the guests are forgotten */
+		buffers_contention_claim(&shared, OTHER, item(0));
 	sit_twice(&shared, OTHER, item(5));
 	ck_assert(is_avoided(&shared, OWN, item(5)));
 	ck_assert(!is_avoided(&shared, OTHER + THREADS - 1, item(5)));

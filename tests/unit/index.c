@@ -15,7 +15,7 @@
 #define WORD_BITS (8 * (unsigned)sizeof(uintptr_t))
 
 static const struct buffers_busy nobody;
-static const struct buffers_choice any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
+static const struct buffers_item_filter any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
 
 /* How many times the system still has memory. */
 static unsigned mappings_left = UINT32_MAX;
@@ -56,7 +56,7 @@ static void *new_memory(size_t size)
 	size_t page = buffers_platform_granularity();
 	uintptr_t address;
 
-	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_DATA, &address),
+	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_KIND_RW, &address),
 			 0);
 	protect((void *)(address + page), page, "---p");
 	return (void *)(address + page - size);
@@ -293,7 +293,7 @@ static void change_some(uint64_t *seed)
 static bool suits(const struct buffers_item *item, const struct buffers_window *wanted,
 		  const struct buffers_busy *busy)
 {
-	return !item->is_taken && !buffers_crowd_is_near(busy, item) &&
+	return !item->is_taken && !buffers_contention_is_near(busy, item) &&
 	       buffers_item_fits(item, item->position, wanted);
 }
 
@@ -322,7 +322,7 @@ static struct buffers_item *check_take(const struct buffers_window *wanted,
 				       const struct buffers_busy *busy)
 {
 	static bool may_be[MOST_ITEMS];
-	struct buffers_choice choice = { buffers_item_take, busy, BUFFERS_INDEX_PATIENCE };
+	struct buffers_item_filter choice = { buffers_item_take, busy, BUFFERS_INDEX_PATIENCE };
 	unsigned taken = count_taken();
 	bool is_there = false;
 	struct buffers_item *item;
@@ -443,7 +443,7 @@ static void register_next_page(void)
 	struct buffers_locator *last = buffers_index_last(world.index, world.first);
 	struct buffers_item *item;
 
-	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_CODE, next_page(), &item), 0);
+	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_KIND_RWX, next_page(), &item), 0);
 	buffers_item_release(item);
 	world.items[world.count++] = item;
 	if (buffers_locator_next(world.last))
@@ -838,7 +838,7 @@ static void *add_items(void *context)
 		if (locator->num_items < BUFFERS_LOCATOR_CAPACITY) {
 			add_item(locator);
 			left--;
-		} else if (!next && buffers_locator_create(BUFFERS_CODE, &next) == 0) {
+		} else if (!next && buffers_locator_create(BUFFERS_KIND_RWX, &next) == 0) {
 			__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
 		}
 		buffers_lock_release(&locator->is_locked);
@@ -866,7 +866,7 @@ static const char *add_own(struct taker *taker)
 	uintptr_t start = more_memory();
 	struct buffers_item *item;
 
-	if (buffers_locator_register(buffers_index_last(taker->index, market.first), BUFFERS_CODE,
+	if (buffers_locator_register(buffers_index_last(taker->index, market.first), BUFFERS_KIND_RWX,
 				     (struct buffers_span){ start, start + PAGE }, &item) != 0)
 		return "an item could not be listed";
 	buffers_item_release(item);

@@ -64,7 +64,7 @@ static uintptr_t some_memory(size_t pages)
 {
 	uintptr_t address;
 
-	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_DATA, &address), 0);
+	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_KIND_RW, &address), 0);
 	return address;
 }
 
@@ -108,7 +108,7 @@ START_TEST(top_of_the_limits_can_be_mapped)
 	uintptr_t top = limits().end;
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer keeps it for itself");
-	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_DATA), 0);
+	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_KIND_RW), 0);
 	ck_assert_int_eq(buffers_platform_unmap(top - page(), page()), 0);
 }
 END_TEST
@@ -219,9 +219,9 @@ START_TEST(memory_is_mapped_where_it_was_wanted)
 	uintptr_t address = some_memory(3);
 
 	ck_assert_int_eq(buffers_platform_unmap(address, 3 * page()), 0);
-	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_CODE), 0);
+	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_KIND_RWX), 0);
 	ck_assert(is_mapped_as(address + page(), address + 2 * page(), "rwxp"));
-	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_DATA), 0);
+	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RW), 0);
 	ck_assert(is_mapped_as(address, address + page(), "rw-p"));
 }
 END_TEST
@@ -237,7 +237,7 @@ START_TEST(nothing_is_replaced)
 		size_t before = count_mappings(0, UINTPTR_MAX);
 
 		placing_is_a_hint = hint;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_CODE), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX), EEXIST);
 		ck_assert_int_eq(*(char *)address, 'x');
 		ck_assert_uint_eq(count_mappings(0, UINTPTR_MAX), before);
 	}
@@ -267,7 +267,7 @@ START_TEST(errors_of_the_kernel_are_told_apart)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		placed_error = cases[i].placed;
 		any_error = cases[i].any;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_CODE),
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX),
 				 cases[i].expected);
 	}
 	ck_assert_uint_eq(count_mappings(address, address + page()), 0);
@@ -279,9 +279,9 @@ START_TEST(mapping_anywhere_says_what_was_refused)
 	uintptr_t address;
 
 	any_error = ENOMEM;
-	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_CODE, &address), ENOMEM);
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, &address), ENOMEM);
 	any_error = EPERM;
-	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_CODE, &address), EACCES);
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, &address), EACCES);
 }
 END_TEST
 
@@ -593,7 +593,7 @@ static bool is_writable(uintptr_t address, size_t size)
 static bool is_readable(uintptr_t address, size_t size)
 {
 	char *copy = malloc(size);
-	bool is_copied = buffers_platform_peek(address, copy, size) == 0;
+	bool is_copied = buffers_platform_try_read(address, copy, size) == 0;
 
 	ck_assert(!is_copied || memcmp(copy, (void *)address, size) == 0);
 	free(copy);
@@ -773,7 +773,7 @@ END_TEST
 
 START_TEST(test_program_stays_loaded)
 {
-	ck_assert(buffers_platform_stays_loaded());
+	ck_assert(buffers_platform_is_nodelete());
 }
 END_TEST
 
@@ -785,7 +785,7 @@ START_TEST(space_of_processes_is_that_of_proc)
 
 	ck_assert_int_gt(readlink(path, name, sizeof(name) - 1), 0);
 	ck_assert_int_eq(sscanf(name, "pid:[%llu]", &number), 1);
-	ck_assert_uint_eq(buffers_platform_process_space(), number);
+	ck_assert_uint_eq(buffers_platform_pid_namespace(), number);
 }
 END_TEST
 
@@ -804,14 +804,14 @@ END_TEST
 START_TEST(relaxing_comes_back)
 {
 	for (unsigned attempt = 0; attempt < 1100; attempt++)
-		buffers_platform_relax(attempt);
+		buffers_platform_backoff(attempt);
 }
 END_TEST
 
 static void *relax_while_cancelled(void *came_back)
 {
 	pthread_cancel(pthread_self());
-	buffers_platform_relax(5000);
+	buffers_platform_backoff(5000);
 	*(bool *)came_back = true;
 	pthread_testcancel();
 	return came_back;

@@ -114,7 +114,7 @@ START_TEST(bytes_of_an_item_are_where_they_should_be)
 	uint32_t number;
 
 	ck_assert_int_eq(buffers_locator_register(
-		locator, BUFFERS_CODE, (struct buffers_span){ 0x10000, 0x30000 }, &item), 0);
+		locator, BUFFERS_KIND_RWX, (struct buffers_span){ 0x10000, 0x30000 }, &item), 0);
 	ck_assert_int_eq(buffers_item_reserve(item, 0x1234, 1, &address), 0);
 	memcpy(&address, bytes, word);
 	ck_assert_uint_eq(address, (uintptr_t)locator);
@@ -159,7 +159,7 @@ START_TEST(bytes_that_make_no_sense_are_not_a_locator)
 	struct buffers_item *item;
 
 	ck_assert_int_eq(buffers_locator_register(
-		locator, BUFFERS_CODE, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
+		locator, BUFFERS_KIND_RWX, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
 	good = *locator;
 	ck_assert(buffers_locator_is_valid(locator));
 #define BREAKS(change)						\
@@ -203,7 +203,7 @@ static struct buffers_item *take(struct buffers_locator *locator, uintptr_t star
 	struct buffers_window wanted = window(start, end, size, alignment);
 	struct buffers_index *index = new_index();
 	struct buffers_busy nobody = { .count = 0 };
-	struct buffers_choice any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
+	struct buffers_item_filter any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
 	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &any);
 
 	free_pages(index);
@@ -216,7 +216,7 @@ static struct buffers_item *register_free(struct buffers_locator *locator, uintp
 	struct buffers_item *item;
 
 	ck_assert_int_eq(buffers_locator_register(
-		locator, BUFFERS_CODE, (struct buffers_span){ start, end }, &item), 0);
+		locator, BUFFERS_KIND_RWX, (struct buffers_span){ start, end }, &item), 0);
 	buffers_item_release(item);
 	return item;
 }
@@ -344,7 +344,7 @@ static void *find_first(void *context)
 	unsigned me = __atomic_fetch_add(&crowd->number, 1, __ATOMIC_RELAXED);
 
 	pthread_barrier_wait(&crowd->start);
-	buffers_locator_first(&crowd->roots[me % 2], BUFFERS_CODE, &crowd->seen[me]);
+	buffers_rendezvous_first(&crowd->roots[me % 2], BUFFERS_KIND_RWX, &crowd->seen[me]);
 	return NULL;
 }
 
@@ -367,7 +367,7 @@ static void offer_a_locator(void)
 {
 	published = new_locator();
 	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
-					   buffers_platform_process(), published };
+					   buffers_platform_pid(), published };
 }
 
 static struct signed_notice write_signed_notice(void)
@@ -376,7 +376,7 @@ static struct signed_notice write_signed_notice(void)
 		.signature = "reloaded-buffers",
 		.root = (uintptr_t)&publisher,
 		.token = 4711,
-		.space = buffers_platform_process_space(),
+		.space = buffers_platform_pid_namespace(),
 		.address = (uintptr_t)published,
 	};
 
@@ -391,14 +391,14 @@ static bool is_followed(const struct signed_notice *notice, bool *is_replaced)
 	struct buffers_locator *found;
 	unsigned long long before;
 
-	make_place(PLACE_SHARED);
-	write_file(notice_path(NULL, getpid()), notice, sizeof(*notice));
-	make_old(notice_path(NULL, getpid()));
-	before = read_address(notice_path(NULL, getpid()));
-	ck_assert_int_eq(buffers_locator_first(&root, BUFFERS_CODE, &found), 0);
-	*is_replaced = read_address(notice_path(NULL, getpid())) != before;
-	unlink(notice_path(NULL, getpid()));
-	unlink(notice_path(place_of_own(), getpid()));
+	make_dir(SHARED_DIR);
+	write_file(rendezvous_path(NULL, getpid()), notice, sizeof(*notice));
+	make_old(rendezvous_path(NULL, getpid()));
+	before = read_address(rendezvous_path(NULL, getpid()));
+	ck_assert_int_eq(buffers_rendezvous_first(&root, BUFFERS_KIND_RWX, &found), 0);
+	*is_replaced = read_address(rendezvous_path(NULL, getpid())) != before;
+	unlink(rendezvous_path(NULL, getpid()));
+	unlink(rendezvous_path(own_dir(), getpid()));
 	return found == published;
 }
 
@@ -482,16 +482,16 @@ static void open_place(void)
 /* As an earlier program of this process leaves it. */
 static void plant_stale_notice(void)
 {
-	const char *place = is_alone ? PLACE_SHARED : place_of_own();
+	const char *place = is_alone ? SHARED_DIR : own_dir();
 	size_t nowhere[512] = { (size_t)1 << 20 };
 
-	make_place(place);
-	write_file(notice_path(place, getpid()), nowhere, sizeof(nowhere));
+	make_dir(place);
+	write_file(rendezvous_path(place, getpid()), nowhere, sizeof(nowhere));
 }
 
 static void check_notices(unsigned count)
 {
-	ck_assert(!is_alone || count_files(PLACE_SHARED) == count);
+	ck_assert(!is_alone || count_files(SHARED_DIR) == count);
 }
 #else
 static void open_place(void)
@@ -528,7 +528,7 @@ START_TEST(all_who_race_get_the_same_first_locator)
 		for (unsigned i = 0; i < 2; i++)
 			ck_assert_ptr_eq(crowd.roots[i].first, crowd.seen[0]);
 		check_notices(1);
-		buffers_locator_leave(&crowd.roots[round % 2], BUFFERS_CODE);
+		buffers_rendezvous_withdraw(&crowd.roots[round % 2], BUFFERS_KIND_RWX);
 		check_notices(0);
 		for (unsigned i = 0; i < 2; i++)
 			offered += crowd.roots[i].offered != 0;
@@ -550,7 +550,7 @@ static void *register_many(void *context)
 		uintptr_t start = crowd->memory + (me * PER_THREAD + i) * 0x1000;
 		struct buffers_item *item = NULL;
 
-		buffers_locator_register(crowd->first, BUFFERS_CODE,
+		buffers_locator_register(crowd->first, BUFFERS_KIND_RWX,
 					 (struct buffers_span){ start, start + 0x1000 }, &item);
 		if (item && item->base_address == start)
 			buffers_item_release(item);
@@ -641,9 +641,9 @@ START_TEST(walk_ends_where_the_visitor_says)
 
 	for (uintptr_t i = 1; i < 10; i++)
 		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
-	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_CODE, stop_at_third, &count), 42);
+	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_KIND_RWX, stop_at_third, &count), 42);
 	ck_assert_uint_eq(count, 3);
-	ck_assert_int_eq(buffers_locator_walk(NULL, BUFFERS_CODE, stop_at_third, &count), 0);
+	ck_assert_int_eq(buffers_locator_walk(NULL, BUFFERS_KIND_RWX, stop_at_third, &count), 0);
 	ck_assert_uint_eq(count, 3);
 }
 END_TEST

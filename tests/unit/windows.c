@@ -12,9 +12,9 @@
 #include <string.h>
 
 static const DWORD protections[BUFFERS_KINDS] = {
-	[BUFFERS_CODE] = PAGE_EXECUTE_READWRITE,
-	[BUFFERS_DATA] = PAGE_READWRITE,
-	[BUFFERS_TEXT] = PAGE_EXECUTE_READ,
+	[BUFFERS_KIND_RWX] = PAGE_EXECUTE_READWRITE,
+	[BUFFERS_KIND_RW] = PAGE_READWRITE,
+	[BUFFERS_KIND_RX] = PAGE_EXECUTE_READ,
 };
 
 static bool is_zero(uintptr_t start, size_t size)
@@ -27,7 +27,7 @@ static bool is_zero(uintptr_t start, size_t size)
 
 static uintptr_t map(size_t size, unsigned kind)
 {
-	uintptr_t place = quiet_place(size);
+	uintptr_t place = unused_address(size);
 
 	ck_assert_int_eq(buffers_platform_map(place, size, kind), 0);
 	return place;
@@ -41,7 +41,7 @@ static void unmap(uintptr_t address, size_t size)
 
 static int write_there(uintptr_t address, const void *bytes, size_t size)
 {
-	return buffers_platform_write(address, bytes, size, BUFFERS_IN_USE);
+	return buffers_platform_write(address, bytes, size, BUFFERS_WRITE_IN_USE);
 }
 
 /* A view of a section of our own, which is not the library's. */
@@ -133,12 +133,12 @@ END_TEST
 /* What may be at an address, or in a part of it. */
 static uintptr_t occupy_private(void)
 {
-	return (uintptr_t)commit_at(quiet_place(BLOCK), BLOCK, PAGE_READWRITE);
+	return (uintptr_t)commit_at(unused_address(BLOCK), BLOCK, PAGE_READWRITE);
 }
 
 static uintptr_t occupy_reserved(void)
 {
-	return (uintptr_t)reserve_at(quiet_place(BLOCK), BLOCK);
+	return (uintptr_t)reserve_at(unused_address(BLOCK), BLOCK);
 }
 
 static uintptr_t occupy_view(void)
@@ -153,12 +153,12 @@ static uintptr_t occupy_image(void)
 
 static uintptr_t occupy_part(void)
 {
-	return (uintptr_t)commit_at(quiet_place(BLOCK), PAGE, PAGE_READWRITE);
+	return (uintptr_t)commit_at(unused_address(BLOCK), PAGE, PAGE_READWRITE);
 }
 
 static uintptr_t occupy_next(void)
 {
-	uintptr_t place = quiet_place(2 * BLOCK);
+	uintptr_t place = unused_address(2 * BLOCK);
 
 	reserve_at(place + BLOCK, PAGE);
 	return place;
@@ -195,7 +195,7 @@ END_TEST
 START_TEST(place_inside_of_a_block_is_eexist_and_leaves_nothing)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = quiet_place(4 * BLOCK);
+		uintptr_t place = unused_address(4 * BLOCK);
 		void *part = commit_at(place, PAGE, PAGE_READWRITE);
 
 		ck_assert_int_eq(buffers_platform_map(place + PAGE, BLOCK, kind), EEXIST);
@@ -210,7 +210,7 @@ END_TEST
 START_TEST(lost_race_is_eexist_and_leaves_the_winner_alone)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = quiet_place(BLOCK);
+		uintptr_t place = unused_address(BLOCK);
 		struct buffers_maps maps;
 		struct buffers_span span = { place, place + BLOCK }, mapping;
 		char *winner;
@@ -260,7 +260,7 @@ static void race_for_a_place(unsigned kind)
 	struct race all = {
 		.start = CreateSemaphoreA(NULL, 0, RACERS, NULL),
 		.end = CreateSemaphoreA(NULL, 0, RACERS, NULL),
-		.place = quiet_place(BLOCK),
+		.place = unused_address(BLOCK),
 		.kind = kind,
 	};
 	HANDLE threads[RACERS];
@@ -303,7 +303,7 @@ START_TEST(more_than_all_memory_is_enomem_at_an_address_too)
 	SKIP_IF(is_wine(), "Wine commits what there is not");
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		size_t size = (size_t)1 << (sizeof(void *) == 8 ? 46 : 31);
-		uintptr_t place = sizeof(void *) == 8 ? lowest_place(0, UINTPTR_MAX, size, BLOCK) : 0;
+		uintptr_t place = sizeof(void *) == 8 ? lowest_candidate(0, UINTPTR_MAX, size, BLOCK) : 0;
 		void *possible;
 
 		SKIP_IF(!place, "no gap is larger than memory");
@@ -334,12 +334,12 @@ END_TEST
 START_TEST(sparse_memory_is_there_once_committed)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(4 * BLOCK, kind | BUFFERS_SPARSE);
+		uintptr_t place = map(4 * BLOCK, kind | BUFFERS_MAP_RESERVED);
 		uintptr_t odd = place + BLOCK + 100;
 
 		ck_assert_uint_eq(region_at(place).state, MEM_RESERVE);
 		ck_assert_uint_eq(end_of_allocation(place), place + 4 * BLOCK);
-		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE, kind | BUFFERS_SPARSE), 0);
+		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE, kind | BUFFERS_MAP_RESERVED), 0);
 		ck_assert(is_there_as(place + BLOCK, place + BLOCK + 3 * PAGE, protections[kind]));
 		ck_assert_uint_eq(region_at(place + BLOCK - 1).state, MEM_RESERVE);
 		ck_assert_uint_eq(region_at(place + BLOCK + 3 * PAGE).state, MEM_RESERVE);
@@ -352,14 +352,14 @@ END_TEST
 START_TEST(committing_again_changes_nothing)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(2 * BLOCK, kind | BUFFERS_SPARSE);
+		uintptr_t place = map(2 * BLOCK, kind | BUFFERS_MAP_RESERVED);
 
-		ck_assert_int_eq(buffers_platform_commit(place, PAGE, kind | BUFFERS_SPARSE), 0);
-		if (kind == BUFFERS_TEXT)
+		ck_assert_int_eq(buffers_platform_commit(place, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
+		if (kind == BUFFERS_KIND_RX)
 			ck_assert_int_eq(write_there(place, "kept", 5), 0);
 		else
 			memcpy((void *)place, "kept", 5);
-		ck_assert_int_eq(buffers_platform_commit(place, 2 * PAGE, kind | BUFFERS_SPARSE), 0);
+		ck_assert_int_eq(buffers_platform_commit(place, 2 * PAGE, kind | BUFFERS_MAP_RESERVED), 0);
 		ck_assert_str_eq((const char *)place, "kept");
 		ck_assert(is_there_as(place, place + 2 * PAGE, protections[kind]));
 		unmap(place, 2 * BLOCK);
@@ -373,10 +373,10 @@ START_TEST(sparse_memory_of_64_gib_takes_none)
 		size_t size = sizeof(void *) == 8 ? GIB << (sizeof(void *) == 8 ? 6 : 0) : GIB / 2;
 		uintptr_t place = 0;
 
-		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind | BUFFERS_SPARSE, &place), 0);
-		ck_assert_int_eq(buffers_platform_commit(place + size - PAGE, PAGE, kind | BUFFERS_SPARSE), 0);
+		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind | BUFFERS_MAP_RESERVED, &place), 0);
+		ck_assert_int_eq(buffers_platform_commit(place + size - PAGE, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
 		ck_assert(is_there_as(place + size - PAGE, place + size, protections[kind]));
-		if (kind == BUFFERS_TEXT)
+		if (kind == BUFFERS_KIND_RX)
 			ck_assert_int_eq(write_there(place + size - 4, "end", 4), 0);
 		unmap(place, size);
 	}
@@ -385,9 +385,9 @@ END_TEST
 
 START_TEST(sparse_text_that_is_not_there_is_not_written)
 {
-	uintptr_t place = map(2 * BLOCK, BUFFERS_TEXT | BUFFERS_SPARSE);
+	uintptr_t place = map(2 * BLOCK, BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED);
 
-	ck_assert_int_eq(buffers_platform_commit(place, PAGE, BUFFERS_TEXT | BUFFERS_SPARSE), 0);
+	ck_assert_int_eq(buffers_platform_commit(place, PAGE, BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED), 0);
 	ck_assert(!buffers_platform_is_readable(place, PAGE + 1));
 	ck_assert(buffers_platform_is_readable(place, PAGE));
 	unmap(place, 2 * BLOCK);
@@ -417,7 +417,7 @@ END_TEST
 START_TEST(two_that_touch_are_not_unmapped_as_one)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = quiet_place(2 * BLOCK);
+		uintptr_t place = unused_address(2 * BLOCK);
 
 		ck_assert_int_eq(buffers_platform_map(place, BLOCK, kind), 0);
 		ck_assert_int_eq(buffers_platform_map(place + BLOCK, BLOCK, kind), 0);
@@ -514,7 +514,7 @@ END_TEST
 
 START_TEST(the_lowest_of_several_is_found)
 {
-	uintptr_t place = quiet_place(16 * BLOCK);
+	uintptr_t place = unused_address(16 * BLOCK);
 	struct buffers_span mapping;
 
 	ck_assert_int_eq(find(place, place + 16 * BLOCK, &mapping), ENOENT);
@@ -566,7 +566,7 @@ enum { BORDERS = sizeof(borders) / sizeof(borders[0]) };
 
 static uintptr_t make_border(const struct border *border)
 {
-	uintptr_t place = quiet_place(BLOCK);
+	uintptr_t place = unused_address(BLOCK);
 
 	reserve_at(place, BLOCK);
 	ck_assert_ptr_nonnull(VirtualAlloc((void *)place, 2 * PAGE, MEM_COMMIT, PAGE_READWRITE));
@@ -585,12 +585,12 @@ START_TEST(memory_is_read_up_to_what_cannot_be)
 		struct region before = region_at(edge);
 		unsigned char copy[64];
 
-		ck_assert_int_eq(buffers_platform_peek(edge - 64, copy, 64), 0);
+		ck_assert_int_eq(buffers_platform_try_read(edge - 64, copy, 64), 0);
 		ck_assert_uint_eq(copy[0], 0x5a);
 		ck_assert_uint_eq(copy[63], 0x5a);
-		ck_assert_msg(buffers_platform_peek(edge - 56, copy, 64) ==
+		ck_assert_msg(buffers_platform_try_read(edge - 56, copy, 64) ==
 			      (border->is_readable ? 0 : EFAULT), "%s", border->what);
-		ck_assert_int_eq(buffers_platform_peek(edge, copy, 64), border->is_readable ? 0 : EFAULT);
+		ck_assert_int_eq(buffers_platform_try_read(edge, copy, 64), border->is_readable ? 0 : EFAULT);
 		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->what);
 	}
 }
@@ -636,17 +636,17 @@ START_TEST(nothing_is_read_where_nothing_is)
 {
 	static const uintptr_t tops[] = { 0, 4096, UINTPTR_MAX - 63, UINTPTR_MAX - 7 };
 	uintptr_t limit = limit_of_addresses();
-	uintptr_t place = quiet_place(BLOCK);
+	uintptr_t place = unused_address(BLOCK);
 	char copy[64];
 
 	for (unsigned i = 0; i < 4; i++) {
-		ck_assert_int_eq(buffers_platform_peek(tops[i], copy, 64), EFAULT);
+		ck_assert_int_eq(buffers_platform_try_read(tops[i], copy, 64), EFAULT);
 		ck_assert(!buffers_platform_is_readable(tops[i], 64));
 		ck_assert(!buffers_platform_is_writable(tops[i] & ~(uintptr_t)3, 64));
 	}
-	ck_assert_int_eq(buffers_platform_peek(limit, copy, 64), EFAULT);
+	ck_assert_int_eq(buffers_platform_try_read(limit, copy, 64), EFAULT);
 	ck_assert(!buffers_platform_is_readable(limit, 1));
-	ck_assert_int_eq(buffers_platform_peek(place, copy, 64), EFAULT);
+	ck_assert_int_eq(buffers_platform_try_read(place, copy, 64), EFAULT);
 	ck_assert(!buffers_platform_is_writable(place, 4));
 }
 END_TEST
@@ -664,7 +664,7 @@ START_TEST(guard_page_of_a_stack_still_grows_it)
 			guard = region.start;
 	}
 	SKIP_IF(!guard, "this system's stacks have no guard page");
-	ck_assert_int_eq(buffers_platform_peek(guard, copy, 8), EFAULT);
+	ck_assert_int_eq(buffers_platform_try_read(guard, copy, 8), EFAULT);
 	ck_assert(!buffers_platform_is_readable(guard, 8));
 	ck_assert(!buffers_platform_is_writable(guard, 8));
 	ck_assert_uint_ne(region_at(guard).protection & PAGE_GUARD, 0);
@@ -677,7 +677,7 @@ END_TEST
 
 START_TEST(text_is_written_and_not_by_its_address)
 {
-	uintptr_t place = map(BLOCK, BUFFERS_TEXT);
+	uintptr_t place = map(BLOCK, BUFFERS_KIND_RX);
 
 	ck_assert(!buffers_platform_is_writable(place, 4));
 	ck_assert_int_eq(write_there(place + 7, "bytes", 6), 0);
@@ -706,7 +706,7 @@ START_TEST(text_is_written_across_blocks)
 	for (unsigned i = 0; i < LENGTHS; i++) {
 		size_t size = lengths[i];
 		unsigned char *bytes = numbered(size);
-		uintptr_t place = map(4 * BLOCK, BUFFERS_TEXT);
+		uintptr_t place = map(4 * BLOCK, BUFFERS_KIND_RX);
 		uintptr_t start = place + BLOCK - size / 2 % BLOCK;
 
 		ck_assert_int_eq(write_there(start, bytes, size), 0);
@@ -723,7 +723,7 @@ START_TEST(text_is_written_at_its_very_end)
 	for (unsigned i = 0; i < LENGTHS; i++) {
 		size_t size = lengths[i];
 		unsigned char *bytes = numbered(size);
-		uintptr_t place = map(4 * BLOCK, BUFFERS_TEXT);
+		uintptr_t place = map(4 * BLOCK, BUFFERS_KIND_RX);
 		uintptr_t start = place + 4 * BLOCK - size;
 
 		ck_assert_int_eq(write_there(start, bytes, size), 0);
@@ -742,7 +742,7 @@ START_TEST(bytes_may_overlap_the_text)
 	static const int shifts[] = { -5000, -4096, -8, -4, -1, 0, 1, 4, 8, 4096, 5000 };
 	size_t size = 20000;
 	unsigned char *bytes = numbered(2 * BLOCK);
-	uintptr_t place = map(2 * BLOCK, BUFFERS_TEXT);
+	uintptr_t place = map(2 * BLOCK, BUFFERS_KIND_RX);
 	uintptr_t from = place + BLOCK - 10000;
 
 	for (unsigned i = 0; i < sizeof(shifts) / sizeof(shifts[0]); i++) {
@@ -786,7 +786,7 @@ static DWORD WINAPI read_words(void *context)
 START_TEST(four_and_eight_bytes_change_as_a_whole)
 {
 	static const uint64_t values[] = { 0, UINT64_MAX };
-	struct words words = { .place = map(BLOCK, BUFFERS_TEXT), .size = (size_t)_i };
+	struct words words = { .place = map(BLOCK, BUFFERS_KIND_RX), .size = (size_t)_i };
 	HANDLE reader = CreateThread(NULL, 0, read_words, &words, 0, NULL);
 
 	while (!words.is_reading)
@@ -803,7 +803,7 @@ END_TEST
 
 START_TEST(writing_what_is_not_ours_is_eacces)
 {
-	uintptr_t private = (uintptr_t)commit_at(quiet_place(BLOCK), BLOCK, PAGE_EXECUTE_READ);
+	uintptr_t private = (uintptr_t)commit_at(unused_address(BLOCK), BLOCK, PAGE_EXECUTE_READ);
 	uintptr_t view = map_view(0, BLOCK, PAGE_EXECUTE_READWRITE,
 				  FILE_MAP_READ | FILE_MAP_EXECUTE);
 	uintptr_t image = (uintptr_t)GetModuleHandleA("kernel32.dll");
@@ -815,7 +815,7 @@ START_TEST(writing_what_is_not_ours_is_eacces)
 	ck_assert(is_zero(view, BLOCK));
 	ck_assert_int_eq(write_there(image, "bytes", 5), EACCES);
 	ck_assert_uint_eq(*(const uint32_t *)image, before);
-	ck_assert_int_eq(write_there(quiet_place(BLOCK), "bytes", 5), EACCES);
+	ck_assert_int_eq(write_there(unused_address(BLOCK), "bytes", 5), EACCES);
 }
 END_TEST
 
@@ -836,16 +836,16 @@ static HANDLE make_section(const char *name, size_t size)
 
 START_TEST(place_whose_name_is_taken_is_eexist)
 {
-	uintptr_t place = quiet_place(BLOCK);
+	uintptr_t place = unused_address(BLOCK);
 	char name[128];
 	HANDLE section;
 
 	text_name(name, place);
 	section = make_section(name, BLOCK);
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_TEXT), EEXIST);
+	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX), EEXIST);
 	ck_assert(is_free(place, place + BLOCK));
 	CloseHandle(section);
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_TEXT), 0);
+	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX), 0);
 	unmap(place, BLOCK);
 }
 END_TEST
@@ -874,10 +874,10 @@ static void use_memory(unsigned kind)
 	uintptr_t place = map(2 * BLOCK, kind), other;
 
 	ck_assert_int_eq(buffers_platform_map(place, BLOCK, kind), EEXIST);
-	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind | BUFFERS_SPARSE, &other), 0);
-	ck_assert_int_eq(buffers_platform_commit(other, PAGE, kind | BUFFERS_SPARSE), 0);
+	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind | BUFFERS_MAP_RESERVED, &other), 0);
+	ck_assert_int_eq(buffers_platform_commit(other, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
 	ck_assert_int_eq(buffers_platform_unmap(place, BLOCK), EINVAL);
-	if (kind == BUFFERS_TEXT)
+	if (kind == BUFFERS_KIND_RX)
 		ck_assert_int_eq(write_there(place + BLOCK - 2, "over", 5), 0);
 	ck_assert_int_eq(write_there(place, "bytes", 3 * BLOCK), EACCES);
 	unmap(place, 2 * BLOCK);
@@ -905,12 +905,12 @@ END_TEST
 
 START_TEST(text_takes_one_handle)
 {
-	uintptr_t place = map(BLOCK, BUFFERS_TEXT);
+	uintptr_t place = map(BLOCK, BUFFERS_KIND_RX);
 	unsigned handles;
 
 	unmap(place, BLOCK);	/* the first name of all takes a handle of the place of names */
 	handles = count_handles();
-	place = map(BLOCK, BUFFERS_TEXT);
+	place = map(BLOCK, BUFFERS_KIND_RX);
 	ck_assert_uint_eq(count_handles(), handles + 1);
 	unmap(place, BLOCK);
 	ck_assert_uint_eq(count_handles(), handles);
@@ -924,38 +924,38 @@ END_TEST
 START_TEST(notice_is_memory_that_is_found_by_its_name)
 {
 	uint64_t start[10];
-	struct buffers_board board;
-	struct buffers_notice_id id;
+	struct buffers_rendezvous_dirs board;
+	struct buffers_rendezvous_id id;
 	uintptr_t address = 0;
 	bool is_fresh;
 	unsigned place = (unsigned)_i;
 
-	buffers_platform_board_open(&board);
-	ck_assert_int_eq(buffers_platform_notice_read(&board, place, "of a test", start, 80, &id,
+	buffers_platform_rendezvous_open(&board);
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, place, "of a test", start, 80, &id,
 						      &is_fresh), ENOENT);
-	ck_assert_int_eq(buffers_platform_notice_map(&board, place, "of a test", BLOCK, BUFFERS_CODE,
+	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, place, "of a test", BLOCK, BUFFERS_KIND_RWX,
 						     &address), 0);
 	ck_assert(is_there_as(address, address + BLOCK, PAGE_EXECUTE_READWRITE));
 	ck_assert(is_zero(address, BLOCK));
 	*(uint64_t *)address = 0x1234567890;
-	ck_assert_int_eq(buffers_platform_notice_read(&board, place, "of a test", start, 80, &id,
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, place, "of a test", start, 80, &id,
 						      &is_fresh), 0);
 	ck_assert_uint_eq(start[0], 0x1234567890);
-	ck_assert_int_eq(buffers_platform_notice_map(&board, place, "of a test", BLOCK, BUFFERS_CODE,
+	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, place, "of a test", BLOCK, BUFFERS_KIND_RWX,
 						     &address), EAGAIN);
-	ck_assert_int_eq(buffers_platform_notice_read(&board, !place, "of a test", start, 80, &id,
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, !place, "of a test", start, 80, &id,
 						      &is_fresh), ENOENT);
-	ck_assert_int_eq(buffers_platform_notice_post(&board, place, "of a test", start, 80, NULL),
+	ck_assert_int_eq(buffers_platform_rendezvous_create(&board, place, "of a test", start, 80, NULL),
 			 EACCES);
-	buffers_platform_notice_remove(&board, place, "of a test", &id);
-	buffers_platform_board_close(&board);
+	buffers_platform_rendezvous_remove(&board, place, "of a test", &id);
+	buffers_platform_rendezvous_close(&board);
 }
 END_TEST
 
 START_TEST(notice_is_never_another_object_of_that_name)
 {
-	struct buffers_board board;
-	struct buffers_notice_id id;
+	struct buffers_rendezvous_dirs board;
+	struct buffers_rendezvous_id id;
 	uint64_t start[10];
 	uintptr_t address = 0;
 	char name[128];
@@ -965,12 +965,12 @@ START_TEST(notice_is_never_another_object_of_that_name)
 	snprintf(name, sizeof(name), "/of a test, PID %lu", GetCurrentProcessId());
 	event = CreateEventA(NULL, FALSE, FALSE, name);
 	ck_assert_ptr_nonnull(event);
-	buffers_platform_board_open(&board);
-	ck_assert_int_eq(buffers_platform_notice_read(&board, 0, "of a test", start, 80, &id,
+	buffers_platform_rendezvous_open(&board);
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, 0, "of a test", start, 80, &id,
 						      &is_fresh), EACCES);
-	ck_assert_int_eq(buffers_platform_notice_map(&board, 0, "of a test", BLOCK, BUFFERS_CODE,
+	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, 0, "of a test", BLOCK, BUFFERS_KIND_RWX,
 						     &address), EACCES);
-	buffers_platform_board_close(&board);
+	buffers_platform_rendezvous_close(&board);
 	CloseHandle(event);
 }
 END_TEST
@@ -981,9 +981,9 @@ END_TEST
 
 START_TEST(numbers_are_the_system_s)
 {
-	ck_assert_uint_eq(buffers_platform_process(), GetCurrentProcessId());
-	ck_assert(!buffers_platform_tells_the_dead());
-	ck_assert(!buffers_platform_stays_loaded());
+	ck_assert_uint_eq(buffers_platform_pid(), GetCurrentProcessId());
+	ck_assert(!buffers_platform_has_robust_locks());
+	ck_assert(!buffers_platform_is_nodelete());
 }
 END_TEST
 
@@ -1030,8 +1030,8 @@ START_TEST(random_numbers_of_processes_differ)
 }
 END_TEST
 
-static BUFFERS_THREAD struct { uintptr_t words[4]; } mine;
-static BUFFERS_THREAD int mine_too;
+static BUFFERS_TLS struct { uintptr_t words[4]; } mine;
+static BUFFERS_TLS int mine_too;
 
 enum { THREADS = 16 };
 static HANDLE all_wrote;
@@ -1042,17 +1042,17 @@ static DWORD WINAPI use_own(void *context)
 	uintptr_t number = (uintptr_t)context;
 
 	for (unsigned i = 0; i < 4; i++)
-		if (BUFFERS_MINE(mine)->words[i] != 0)
+		if (BUFFERS_TLS_ADDRESS(mine)->words[i] != 0)
 			InterlockedIncrement(&faults_seen);
-	if (*BUFFERS_MINE(mine_too) != 0)
+	if (*BUFFERS_TLS_ADDRESS(mine_too) != 0)
 		InterlockedIncrement(&faults_seen);
-	BUFFERS_MINE(mine)->words[number % 4] = number;
-	*BUFFERS_MINE(mine_too) = (int)number;
+	BUFFERS_TLS_ADDRESS(mine)->words[number % 4] = number;
+	*BUFFERS_TLS_ADDRESS(mine_too) = (int)number;
 	if (InterlockedIncrement(&wrote) == THREADS)
 		SetEvent(all_wrote);
 	WaitForSingleObject(all_wrote, INFINITE);
-	if (BUFFERS_MINE(mine)->words[number % 4] != number ||
-	    *BUFFERS_MINE(mine_too) != (int)number)
+	if (BUFFERS_TLS_ADDRESS(mine)->words[number % 4] != number ||
+	    *BUFFERS_TLS_ADDRESS(mine_too) != (int)number)
 		InterlockedIncrement(&faults_seen);
 	return 0;
 }
@@ -1063,14 +1063,14 @@ START_TEST(thread_variables_are_zero_at_first_and_each_thread_s_own)
 
 	all_wrote = CreateEventA(NULL, TRUE, FALSE, NULL);
 	for (unsigned i = 0; i < 4; i++)
-		ck_assert_uint_eq(BUFFERS_MINE(mine)->words[i], 0);
-	BUFFERS_MINE(mine)->words[0] = 4711;
+		ck_assert_uint_eq(BUFFERS_TLS_ADDRESS(mine)->words[i], 0);
+	BUFFERS_TLS_ADDRESS(mine)->words[0] = 4711;
 	for (uintptr_t i = 0; i < THREADS; i++)
 		threads[i] = CreateThread(NULL, 0, use_own, (void *)(i + 1), 0, NULL);
 	WaitForMultipleObjects(THREADS, threads, TRUE, INFINITE);
 	ck_assert_int_eq(faults_seen, 0);
-	ck_assert_uint_eq(BUFFERS_MINE(mine)->words[0], 4711);
-	ck_assert_int_eq(*BUFFERS_MINE(mine_too), 0);
+	ck_assert_uint_eq(BUFFERS_TLS_ADDRESS(mine)->words[0], 4711);
+	ck_assert_int_eq(*BUFFERS_TLS_ADDRESS(mine_too), 0);
 }
 END_TEST
 
@@ -1112,9 +1112,9 @@ START_TEST(memory_of_another_process_is_mapped_and_unmapped)
 		;
 	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ place, place +
 						    2 * BLOCK }, &mapping), ENOENT);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, place, 2 * BLOCK, BUFFERS_CODE), 0);
+	ck_assert_int_eq(buffers_platform_map_in(&maps, place, 2 * BLOCK, BUFFERS_KIND_RWX), 0);
 	ck_assert_uint_eq(region_in(process, place).protection, PAGE_EXECUTE_READWRITE);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, place, 2 * BLOCK, BUFFERS_CODE), EEXIST);
+	ck_assert_int_eq(buffers_platform_map_in(&maps, place, 2 * BLOCK, BUFFERS_KIND_RWX), EEXIST);
 	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ place, place +
 						    2 * BLOCK }, &mapping), 0);
 	ck_assert_int_eq(buffers_platform_unmap_in(&maps, place, BLOCK), EINVAL);
@@ -1133,9 +1133,9 @@ START_TEST(process_that_ends_meanwhile_is_einval)
 	DWORD number = start_process(&process);
 
 	ck_assert_int_eq(buffers_platform_maps_open_in(number, &maps, &usable), 0);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB, BLOCK, BUFFERS_CODE), 0);
+	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB, BLOCK, BUFFERS_KIND_RWX), 0);
 	end_process(process);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB + BLOCK, BLOCK, BUFFERS_CODE), EINVAL);
+	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB + BLOCK, BLOCK, BUFFERS_KIND_RWX), EINVAL);
 	ck_assert_int_eq(buffers_platform_unmap_in(&maps, GIB, BLOCK), EINVAL);
 	buffers_platform_maps_close(&maps);
 	ck_assert_int_eq(buffers_platform_maps_open_in(number, &maps, &usable), EINVAL);

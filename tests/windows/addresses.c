@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-static const unsigned kinds[] = { 0, BUFFERS_NOEXEC, BUFFERS_WX };
+static const unsigned kinds[] = { 0, BUFFERS_RW, BUFFERS_RX };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 static struct buffers_request range(uintptr_t start, uintptr_t end, size_t size)
@@ -79,7 +79,7 @@ static void use_item(const struct buffers_request *request, uint32_t number)
 	ck_assert(is_in(request, buffers_next(item), buffers_remaining(item)));
 	there = buffers_append_code(item, &code, sizeof(code));
 	ck_assert_ptr_nonnull(there);
-	if (request->flags != BUFFERS_NOEXEC)
+	if (request->flags != BUFFERS_RW)
 		ck_assert_uint_eq(call_code(there), number);
 	ck_assert_int_eq(buffers_overwrite(there, &code, sizeof(code)), 0);
 	buffers_release(item);
@@ -388,7 +388,7 @@ END_TEST
 START_TEST(hole_of_one_block_is_used_exactly)
 {
 	for (unsigned i = 0; i < KINDS; i++) {
-		uintptr_t place = quiet_place(9 * BLOCK);
+		uintptr_t place = unused_address(9 * BLOCK);
 		struct buffers_request request = range(place, place + 9 * BLOCK, BLOCK);
 
 		request.flags = kinds[i];
@@ -407,7 +407,7 @@ END_TEST
 
 START_TEST(hole_that_is_too_small_is_not_used)
 {
-	uintptr_t place = quiet_place(16 * BLOCK);
+	uintptr_t place = unused_address(16 * BLOCK);
 	struct buffers_request request = range(place, place + 16 * BLOCK, BLOCK + 1);
 
 	for (unsigned i = 0; i < 16; i += 2)
@@ -459,7 +459,7 @@ enum { HOWS = 7 };
 
 START_TEST(nothing_is_overwritten)
 {
-	uintptr_t place = quiet_place(2 * HOWS * BLOCK);
+	uintptr_t place = unused_address(2 * HOWS * BLOCK);
 	struct buffers_request request = range(place, place + 2 * HOWS * BLOCK, 100);
 	struct region before[HOWS];
 
@@ -491,7 +491,7 @@ END_TEST
 START_TEST(target_in_a_block_that_is_used_in_part_is_beside_it)
 {
 	for (unsigned i = 0; i < KINDS; i++) {
-		uintptr_t place = quiet_place(3 * BLOCK) + BLOCK;
+		uintptr_t place = unused_address(3 * BLOCK) + BLOCK;
 		struct buffers_request request = range(place - BLOCK, place + 2 * BLOCK, BLOCK);
 		uintptr_t first, second;
 

@@ -234,17 +234,13 @@ END_TEST
 
 START_TEST(memory_that_is_not_executed_is_not)
 {
-	static const unsigned flags[] = { BUFFERS_NOEXEC, BUFFERS_NOEXEC | BUFFERS_WX };
-	struct buffers_request request = { .size = BLOCK };
+	struct buffers_request request = { .size = BLOCK, .flags = BUFFERS_RW };
 	struct child child;
 
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
-	for (unsigned i = 0; i < 2; i++) {
-		request.flags = flags[i];
-		ck_assert_uint_eq(region_in(child.process, alloc_in(child.number, &request)).protection,
-				  PAGE_READWRITE);
-	}
+	ck_assert_uint_eq(region_in(child.process, alloc_in(child.number, &request)).protection,
+			  PAGE_READWRITE);
 	end_child(&child);
 }
 END_TEST
@@ -440,6 +436,7 @@ START_TEST(request_that_contradicts_itself_is_einval)
 		{ .size = 1, .alignment = 3 },
 		{ .size = 1, .min_address = 2 * 65536, .max_address = 65536 },
 		{ .size = 1, .min_address = 65536, .max_address = 65536 },
+		{ .size = 1, .flags = BUFFERS_RW | BUFFERS_RX },
 		{ .size = 1, .flags = 4 },
 		{ .size = 1, .flags = BUFFERS_ARENA_FORK_SHARED },
 		{ .size = 1, .reserved = { 1, 0 } },
@@ -459,7 +456,7 @@ END_TEST
 
 START_TEST(memory_that_nothing_would_write_is_enosys)
 {
-	struct buffers_request request = { .size = 1, .flags = BUFFERS_WX };
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
 	struct child child = start_child(0);
 
 	refuse(child.number, &request, ENOSYS);
@@ -541,7 +538,7 @@ START_TEST(process_that_ends_meanwhile_is_einval)
 		HANDLE threads[2];
 		DWORD ended;
 
-		all = (struct attempt){ .child = start_child(0), .flags = _i ? BUFFERS_NOEXEC : 0 };
+		all = (struct attempt){ .child = start_child(0), .flags = _i ? BUFFERS_RW : 0 };
 		threads[0] = CreateThread(NULL, 0, attempt, &all, 0, NULL);
 		threads[1] = CreateThread(NULL, 0, kill_soon, &all.child, 0, NULL);
 		ended = WaitForMultipleObjects(2, threads, TRUE, 10000);

@@ -14,7 +14,7 @@
 static const char *const files[] = { COPY_ONE, COPY_TWO, PLUGIN };
 enum { COPIES = sizeof(files) / sizeof(files[0]) };
 
-static const unsigned kinds[] = { 0, BUFFERS_NOEXEC, BUFFERS_WX };
+static const unsigned kinds[] = { 0, BUFFERS_RW, BUFFERS_RX };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 static struct copy load(const char *file)
@@ -116,7 +116,7 @@ START_TEST(code_of_one_is_overwritten_by_another)
 
 	load_all(copies);
 	for (unsigned i = 0; i < COPIES; i++) {
-		there = append(&copies[i], BUFFERS_WX, &code, sizeof(code));
+		there = append(&copies[i], BUFFERS_RX, &code, sizeof(code));
 		ck_assert_uint_eq(call_code(there), 42);
 		for (unsigned j = 0; j < COPIES; j++) {
 			struct code other = code_of(1000 + j);
@@ -134,7 +134,7 @@ START_TEST(copy_that_comes_later_overwrites_what_was_there)
 {
 	struct copy first = load(files[0]), later;
 	struct code code = code_of(42), other = code_of(43);
-	void *there = append(&first, BUFFERS_WX, &code, sizeof(code));
+	void *there = append(&first, BUFFERS_RX, &code, sizeof(code));
 
 	later = load(files[2]);
 	ck_assert_int_eq(later.calls.overwrite(there, &other, sizeof(other)), 0);
@@ -193,7 +193,7 @@ END_TEST
 START_TEST(what_one_allocates_another_frees_and_its_place_is_free)
 {
 	struct copy copies[COPIES];
-	uintptr_t place = quiet_place(4 * BLOCK);
+	uintptr_t place = unused_address(4 * BLOCK);
 	struct buffers_request request = {
 		.min_address = place, .max_address = place + 2 * BLOCK, .size = 2 * BLOCK,
 		.flags = kinds[_i],

@@ -178,8 +178,8 @@ static const struct {
 	bool has_rest;
 } kinds[] = {
 	{ "", 0, PAGE_EXECUTE_READWRITE, true },
-	{ ".NX", BUFFERS_NOEXEC, PAGE_READWRITE, true },
-	{ ".WX", BUFFERS_WX, PAGE_READWRITE, false },
+	{ ".RW", BUFFERS_RW, PAGE_READWRITE, true },
+	{ ".RX", BUFFERS_RX, PAGE_READWRITE, false },
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
@@ -256,8 +256,8 @@ START_TEST(other_kinds_have_sections_of_their_own)
 	struct foreign_locator *first = foreign_arrive();
 	char name[128];
 
-	buffers_release(get(BUFFERS_NOEXEC));
-	buffers_release(get(BUFFERS_WX));
+	buffers_release(get(BUFFERS_RW));
+	buffers_release(get(BUFFERS_RX));
 	ck_assert_uint_eq(first->num_items, 4);
 	for (unsigned i = 0; i < first->num_items; i++)
 		ck_assert_uint_eq(first->items[i].position, 0);
@@ -424,7 +424,7 @@ static void write_odd_address(struct foreign_locator *view)
 
 static void write_free_address(struct foreign_locator *view)
 {
-	view->this_address = quiet_place(BLOCK);
+	view->this_address = unused_address(BLOCK);
 }
 
 static void write_high_address(struct foreign_locator *view)
@@ -440,7 +440,7 @@ static void write_stack_address(struct foreign_locator *view)
 /* Memory with a locator in it that then cannot be used. */
 static uintptr_t locator_in(DWORD protection)
 {
-	uintptr_t place = quiet_place(BLOCK);
+	uintptr_t place = unused_address(BLOCK);
 	DWORD before;
 
 	write_locator(commit_at(place, BLOCK, PAGE_READWRITE));
@@ -465,7 +465,7 @@ static void write_read_only(struct foreign_locator *view)
 
 static void write_reserved_address(struct foreign_locator *view)
 {
-	view->this_address = (uintptr_t)reserve_at(quiet_place(BLOCK), BLOCK);
+	view->this_address = (uintptr_t)reserve_at(unused_address(BLOCK), BLOCK);
 }
 
 static void write_image(struct foreign_locator *view)
@@ -475,7 +475,7 @@ static void write_image(struct foreign_locator *view)
 
 static void write_edge(struct foreign_locator *view)
 {
-	uintptr_t place = quiet_place(BLOCK);
+	uintptr_t place = unused_address(BLOCK);
 
 	reserve_at(place, BLOCK);
 	ck_assert_ptr_nonnull(VirtualAlloc((void *)place, PAGE, MEM_COMMIT, PAGE_READWRITE));

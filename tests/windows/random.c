@@ -29,7 +29,7 @@ static struct held held[MOST_HELD];
 static unsigned held_count;
 static bool is_used[BLOCKS];
 
-static const unsigned kinds[] = { 0, BUFFERS_NOEXEC, BUFFERS_WX };
+static const unsigned kinds[] = { 0, BUFFERS_RW, BUFFERS_RX };
 
 static void mark(uintptr_t start, size_t size, bool is)
 {
@@ -222,7 +222,7 @@ START_TEST(answers_are_in_the_range_free_and_nearest)
 	uint64_t random = seed_random();
 	unsigned requests = how_many(10000, 100000), answers = 0;
 
-	arena = quiet_place(BLOCKS * BLOCK);
+	arena = unused_address(BLOCKS * BLOCK);
 	for (unsigned i = 0; i < 40; i++)
 		obstruct(&random);
 	for (unsigned i = 0; i < requests; i++) {
@@ -294,7 +294,7 @@ START_TEST(bytes_are_handed_out_once_and_never_change)
 	uint64_t random = seed_random();
 	unsigned requests = how_many(PIECES, PIECES), count = 0;
 
-	arena = quiet_place(BLOCKS * BLOCK);
+	arena = unused_address(BLOCKS * BLOCK);
 	for (unsigned i = 0; i < requests; i++) {
 		pieces[count] = append_some(&random);
 		count += pieces[count].start != NULL;

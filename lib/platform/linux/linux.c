@@ -246,18 +246,18 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
 static int protection_of(unsigned kind)
 {
 	static const int protections[BUFFERS_KINDS] = {
-		[BUFFERS_CODE] = PROT_READ | PROT_WRITE | PROT_EXEC,
-		[BUFFERS_DATA] = PROT_READ | PROT_WRITE,
-		[BUFFERS_TEXT] = PROT_READ | PROT_EXEC,
+		[BUFFERS_KIND_RWX] = PROT_READ | PROT_WRITE | PROT_EXEC,
+		[BUFFERS_KIND_RW] = PROT_READ | PROT_WRITE,
+		[BUFFERS_KIND_RX] = PROT_READ | PROT_EXEC,
 	};
 
-	return protections[kind & ~(unsigned)(BUFFERS_SHARED | BUFFERS_SPARSE)];
+	return protections[kind & ~(unsigned)(BUFFERS_MAP_SHARED | BUFFERS_MAP_RESERVED)];
 }
 
 static int flags_of(unsigned kind)
 {
-	return MAP_ANONYMOUS | (kind & BUFFERS_SHARED ? MAP_SHARED : MAP_PRIVATE) |
-	       (kind & BUFFERS_SPARSE ? MAP_NORESERVE : 0);
+	return MAP_ANONYMOUS | (kind & BUFFERS_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE) |
+	       (kind & BUFFERS_MAP_RESERVED ? MAP_NORESERVE : 0);
 }
 
 /* EINVAL: a kernel that knows no names (CONFIG_ANON_VMA_NAME), now and later. */
@@ -274,7 +274,7 @@ static void name_mapping(void *address, size_t size)
 int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
 {
 	/* Our own data is written at once. */
-	int populate = kind == BUFFERS_DATA && size <= buffers_platform_granularity() ?
+	int populate = kind == BUFFERS_KIND_RW && size <= buffers_platform_granularity() ?
 		       MAP_POPULATE : 0;
 	void *got = mmap(NULL, size, protection_of(kind), flags_of(kind) | populate, -1, 0);
 
@@ -664,11 +664,11 @@ static int peek_page_by_page(uintptr_t address, void *copy, size_t size)
 	return 0;
 }
 
-int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
+int buffers_platform_try_read(uintptr_t address, void *copy, size_t size)
 {
 	struct iovec here = { copy, size };
 	struct iovec there = { (void *)address, size };
-	long got = syscall(SYS_process_vm_readv, buffers_platform_process(), &here, 1L,
+	long got = syscall(SYS_process_vm_readv, buffers_platform_pid(), &here, 1L,
 			   &there, 1L, 0L);
 
 	if (got == (long)size)
@@ -687,7 +687,7 @@ bool buffers_platform_is_readable(uintptr_t address, size_t size)
 	if (address > UINTPTR_MAX - size)
 		return false;
 	for (uintptr_t at = buffers_page_down(address); at < address + size; at += page)
-		if (buffers_platform_peek(at, &word, sizeof(word)) != 0)
+		if (buffers_platform_try_read(at, &word, sizeof(word)) != 0)
 			return false;
 	return true;
 }
@@ -734,7 +734,7 @@ int buffers_platform_map_state(void **page)
 {
 	size_t size = buffers_platform_granularity();
 	uintptr_t address;
-	int error = buffers_platform_map_anywhere(size, BUFFERS_DATA, &address);
+	int error = buffers_platform_map_anywhere(size, BUFFERS_KIND_RW, &address);
 
 	if (error)
 		return error;
@@ -747,7 +747,7 @@ static void (*call_in_child)(void);
 
 static void go_on_in_child(void)
 {
-	buffers_platform_write_restart();
+	buffers_platform_write_after_fork();
 	call_in_child();
 }
 
@@ -757,12 +757,12 @@ void buffers_platform_at_fork(void (*child)(void))
 	pthread_atfork(NULL, NULL, go_on_in_child);
 }
 
-uint32_t buffers_platform_process(void)
+uint32_t buffers_platform_pid(void)
 {
 	return (uint32_t)syscall(SYS_getpid);
 }
 
-uint64_t buffers_platform_process_space(void)
+uint64_t buffers_platform_pid_namespace(void)
 {
 	struct statx status;
 
@@ -788,7 +788,7 @@ static bool is_in_program(void)
 	return false;
 }
 
-bool buffers_platform_stays_loaded(void)
+bool buffers_platform_is_nodelete(void)
 {
 	if (!dynamic_section || is_in_program())
 		return true;
@@ -802,7 +802,7 @@ bool buffers_platform_stays_loaded(void)
  * The kernel reads a thread's list of robust mutexes when it ends: set_robust_list(2).
  * Emulators have no such call, which not all C libraries mind.
  */
-bool buffers_platform_tells_the_dead(void)
+bool buffers_platform_has_robust_locks(void)
 {
 	void *list;
 	size_t size;
@@ -857,13 +857,13 @@ uint64_t buffers_platform_random(void)
 		return number;
 	/* Early at boot, or refused: stretch what the kernel gave at exec, and parents share. */
 	memcpy(&number, (const void *)stack_top(), sizeof(number));
-	number ^= (uint64_t)buffers_platform_process() << 32;
+	number ^= (uint64_t)buffers_platform_pid() << 32;
 	number += 0x9e3779b97f4a7c15u * (1 + __atomic_fetch_add(&drawn, 1, __ATOMIC_RELAXED));
 	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
 	return number ^ number >> 32;
 }
 
-void buffers_platform_relax(unsigned attempt)
+void buffers_platform_backoff(unsigned attempt)
 {
 	int state;
 

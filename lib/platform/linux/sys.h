@@ -9,8 +9,8 @@
  *
  * Results are -1 with errno set, as the C library's.
  */
-#ifndef BUFFERS_PLATFORM_LINUX_H
-#define BUFFERS_PLATFORM_LINUX_H
+#ifndef BUFFERS_LINUX_SYS_H
+#define BUFFERS_LINUX_SYS_H
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,7 +87,7 @@ __attribute__((visibility("hidden")))
 bool buffers_platform_permissions(uintptr_t address, unsigned *permissions);
 
 /* In a forked child: closes what its parent was just writing memory with. */
-__attribute__((visibility("hidden"))) void buffers_platform_write_restart(void);
+__attribute__((visibility("hidden"))) void buffers_platform_write_after_fork(void);
 
 /* Of an open file, with the name "". */
 static inline bool sys_stat(int file, const char *name, int flags, struct statx *status)

@@ -126,7 +126,7 @@ static bool write_pieces_from_end(int file, const struct place *place)
 
 static bool write_in_place(int file, const struct place *place)
 {
-	if (buffers_is_from_end(place->address, place->bytes, place->size))
+	if (buffers_must_copy_backward(place->address, place->bytes, place->size))
 		return write_pieces_from_end(file, place);
 	return write_part(file, place->address, place->bytes, place->size);
 }
@@ -248,7 +248,7 @@ static void close_if_ours(int file)
 		sys_close(file);
 }
 
-void buffers_platform_write_restart(void)
+void buffers_platform_write_after_fork(void)
 {
 	for (unsigned i = 0; i < noted.count && i < MOST_NOTED; i++)
 		close_if_ours(noted.files[i]);
@@ -311,7 +311,7 @@ static int write_by_view(const struct place *place)
 	if (syscall(SYS_mprotect, view, place->length, PROT_READ | PROT_WRITE) != 0)
 		return unmap_after(failure(), view, place->length);
 	to = view + (place->address - place->start);
-	buffers_store_beside(to, place->address, place->bytes, place->size);
+	buffers_copy_through_alias(to, place->address, place->bytes, place->size);
 	return unmap_after(has_arrived(place, to) ? 0 : EACCES, view, place->length);
 }
 
@@ -379,30 +379,30 @@ static bool is_private(uintptr_t address)
 }
 
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_target target)
+			   enum buffers_write_mode target)
 {
 	uintptr_t start = buffers_page_down(address);
 	struct place place = {
 		.address = address, .bytes = bytes, .size = size,
-		.is_whole = target == BUFFERS_IN_USE && buffers_is_whole(address, size),
+		.is_whole = target == BUFFERS_WRITE_IN_USE && buffers_is_atomic_size(address, size),
 		.start = start, .length = buffers_page_up(address + size) - start,
 	};
 	int error = EINVAL;
 	int lacking = 0;
 
-	if (target != BUFFERS_FREE_SHARED) {
+	if (target != BUFFERS_WRITE_FREE_SHARED) {
 		error = write_by_proc(&place);
 		if (!error)
 			return 0;
 		lacking = error == ENOMEM ? ENOMEM : 0;
 	}
 	/* Harmless for private memory, but the kernel remarks on it in its log, once. */
-	if (target != BUFFERS_FREE_PRIVATE) {
+	if (target != BUFFERS_WRITE_FREE_PRIVATE) {
 		error = write_by_view(&place);
-		if (error && target == BUFFERS_IN_USE && is_private(address))
+		if (error && target == BUFFERS_WRITE_IN_USE && is_private(address))
 			error = EINVAL;
 	}
-	if (target == BUFFERS_FREE_PRIVATE || error == EINVAL)
+	if (target == BUFFERS_WRITE_FREE_PRIVATE || error == EINVAL)
 		error = write_by_file(&place);
 	return error == EACCES && lacking ? lacking : error;
 }

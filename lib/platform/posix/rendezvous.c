@@ -33,17 +33,17 @@
 
 static void put_file_name(char *at, const char *name)
 {
-	at = buffers_put_text(at, name);
-	at = buffers_put_text(at, ", PID ");
-	buffers_put_number(at, buffers_platform_process(), 10, 1);
+	at = buffers_format_string(at, name);
+	at = buffers_format_string(at, ", PID ");
+	buffers_format_number(at, buffers_platform_pid(), 10, 1);
 }
 
 /* A file that is not whole yet: ".", and 16 digits behind the name. */
 static void put_draft_name(char *at, const char *file)
 {
-	at = buffers_put_text(at, file);
-	at = buffers_put_text(at, ".");
-	buffers_put_number(at, buffers_platform_random(), 16, 16);
+	at = buffers_format_string(at, file);
+	at = buffers_format_string(at, ".");
+	buffers_format_number(at, buffers_platform_random(), 16, 16);
 }
 
 static const char *skip_text(const char *at, const char *text)
@@ -173,10 +173,10 @@ static int enter(int parent, const char *name, uint32_t user, bool is_to_be_made
 /* The first place is shared with other implementations, and so with other users. */
 static void put_place_name(char *at, unsigned place, uint32_t user)
 {
-	at = buffers_put_text(at, ".reloaded");
+	at = buffers_format_string(at, ".reloaded");
 	if (place > 0) {
-		at = buffers_put_text(at, "-");
-		buffers_put_number(at, user, 10, 1);
+		at = buffers_format_string(at, "-");
+		buffers_format_number(at, user, 10, 1);
 	}
 }
 
@@ -200,7 +200,7 @@ static int open_place(int tmp, unsigned place, uint32_t user, bool is_to_be_made
 	return inner;
 }
 
-static int make_place(unsigned place, uint32_t user)
+static int make_dir(unsigned place, uint32_t user)
 {
 	int tmp = open_tmp();
 	int directory;
@@ -212,20 +212,20 @@ static int make_place(unsigned place, uint32_t user)
 	return directory;
 }
 
-void buffers_platform_board_open(struct buffers_board *board)
+void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *board)
 {
 	int tmp = find_user(&board->user) ? open_tmp() : -1;
 
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
 		board->directories[place] =
 			tmp >= 0 ? open_place(tmp, place, board->user, false) : -EACCES;
 	if (tmp >= 0)
 		sys_close(tmp);
 }
 
-void buffers_platform_board_close(struct buffers_board *board)
+void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *board)
 {
-	for (unsigned place = 0; place < BUFFERS_BOARD_PLACES; place++)
+	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
 		if (board->directories[place] >= 0)
 			sys_close(board->directories[place]);
 }
@@ -234,15 +234,15 @@ void buffers_platform_board_close(struct buffers_board *board)
  * Files
  */
 
-static struct buffers_notice_id id_of(const struct statx *status)
+static struct buffers_rendezvous_id id_of(const struct statx *status)
 {
-	return (struct buffers_notice_id){
+	return (struct buffers_rendezvous_id){
 		.device = (uint64_t)status->stx_dev_major << 32 | status->stx_dev_minor,
 		.file = status->stx_ino,
 	};
 }
 
-static bool is_same(struct buffers_notice_id a, const struct buffers_notice_id *b)
+static bool is_same(struct buffers_rendezvous_id a, const struct buffers_rendezvous_id *b)
 {
 	return a.device == b->device && a.file == b->file;
 }
@@ -308,9 +308,9 @@ static bool read_start(int file, void *bytes, size_t size)
 	return true;
 }
 
-int buffers_platform_notice_read(const struct buffers_board *board, unsigned place,
+int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *board, unsigned place,
 				 const char *name, void *bytes, size_t size,
-				 struct buffers_notice_id *id, bool *fresh)
+				 struct buffers_rendezvous_id *id, bool *fresh)
 {
 	char file_name[NAME_SIZE];
 	struct statx status;
@@ -434,7 +434,7 @@ static int put_up(int directory, const char *draft, const char *name, const void
 /* The name may have come to mean another file than the one that is open. */
 static bool is_still(int directory, const char *name, const struct statx *status)
 {
-	struct buffers_notice_id id = id_of(status);
+	struct buffers_rendezvous_id id = id_of(status);
 	struct statx present;
 
 	return sys_stat(directory, name, AT_SYMLINK_NOFOLLOW, &present) &&
@@ -442,7 +442,7 @@ static bool is_still(int directory, const char *name, const struct statx *status
 }
 
 /* Others write in place, and know nothing of locks. */
-static bool starts_so(int file, const struct buffers_notice_id *id)
+static bool starts_so(int file, const struct buffers_rendezvous_id *id)
 {
 	uint64_t start;
 
@@ -464,7 +464,7 @@ static int wait_for_lock(int file, const struct statx *status)
 	if (!(status->stx_mode & (S_IRWXG | S_IRWXO)))
 		return EAGAIN;
 	for (unsigned attempt = 0; attempt < SOME_TENS_OF_MILLISECONDS; attempt++) {
-		buffers_platform_relax(attempt);
+		buffers_platform_backoff(attempt);
 		if (!is_locked_by_other(file))
 			return 0;
 	}
@@ -475,9 +475,9 @@ static int wait_for_lock(int file, const struct statx *status)
  * All who take a file away or replace it hold its lock: of two who find the same
  * stale file, only the first replaces it.
  */
-static int replace(const struct buffers_board *board, int directory, const char *draft,
+static int replace(const struct buffers_rendezvous_dirs *board, int directory, const char *draft,
 		   const char *name, const void *bytes, size_t size,
-		   const struct buffers_notice_id *old)
+		   const struct buffers_rendezvous_id *old)
 {
 	struct statx status;
 	int file;
@@ -498,7 +498,7 @@ static int replace(const struct buffers_board *board, int directory, const char 
 	return error;
 }
 
-int buffers_platform_notice_map(const struct buffers_board *board, unsigned place,
+int buffers_platform_rendezvous_map(const struct buffers_rendezvous_dirs *board, unsigned place,
 				const char *name, size_t size, unsigned kind,
 				uintptr_t *address)
 {
@@ -511,15 +511,15 @@ int buffers_platform_notice_map(const struct buffers_board *board, unsigned plac
 	return ENOSYS;
 }
 
-int buffers_platform_notice_post(struct buffers_board *board, unsigned place, const char *name,
+int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *board, unsigned place, const char *name,
 				 const void *bytes, size_t size,
-				 const struct buffers_notice_id *old)
+				 const struct buffers_rendezvous_id *old)
 {
 	char file_name[NAME_SIZE], draft_name[NAME_SIZE];
 	int *directory = &board->directories[place];
 
 	if (*directory == -ENOENT)
-		*directory = make_place(place, board->user);
+		*directory = make_dir(place, board->user);
 	if (*directory < 0)
 		return EACCES;
 	put_file_name(file_name, name);
@@ -541,8 +541,8 @@ static void remove_open_file(int directory, const char *name, int file,
 		syscall(SYS_unlinkat, directory, name, 0);
 }
 
-void buffers_platform_notice_remove(const struct buffers_board *board, unsigned place,
-				    const char *name, const struct buffers_notice_id *id)
+void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *board, unsigned place,
+				    const char *name, const struct buffers_rendezvous_id *id)
 {
 	char file_name[NAME_SIZE];
 	struct statx status;
@@ -569,7 +569,7 @@ enum {
 };
 
 struct tidying {
-	const struct buffers_board *board;
+	const struct buffers_rendezvous_dirs *board;
 	int directory;
 	pid_t self;
 	const char *const *wanted;	/* their names, NULL after the last */
@@ -694,7 +694,7 @@ static void tidy_directory(struct tidying *tidying)
 	tidy_names(tidying, 0, first);
 }
 
-void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
+void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *board, unsigned place,
 				  const char *const *names, size_t size,
 				  bool (*may_remove)(const void *bytes, bool is_old,
 						     void *context),
@@ -703,7 +703,7 @@ void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned pl
 	struct tidying tidying = {
 		.board = board,
 		.directory = board->directories[place],
-		.self = (pid_t)buffers_platform_process(),
+		.self = (pid_t)buffers_platform_pid(),
 		.wanted = names,
 		.size = size < TIDY_SIZE ? size : TIDY_SIZE,
 		.may_remove = may_remove,

@@ -47,7 +47,7 @@ static int create_section(const char *name, uint64_t size, DWORD protection, HAN
 				      (DWORD)size, widen(name, wide));
 	error = GetLastError() == ERROR_ALREADY_EXISTS ? EAGAIN : 0;
 	if (!*section)
-		return buffers_platform_failure();
+		return buffers_platform_classify_failure();
 	if (error)
 		CloseHandle(*section);
 	return error;
@@ -80,22 +80,22 @@ static uint64_t start_of_process(void)
 /* The first place is shared with other implementations.  Nobody else means the second. */
 static void put_notice_name(char *at, unsigned place, const char *name)
 {
-	at = buffers_put_text(at, "/");
-	at = buffers_put_text(at, name);
-	at = buffers_put_text(at, ", PID ");
-	at = buffers_put_number(at, buffers_platform_process(), 10, 1);
+	at = buffers_format_string(at, "/");
+	at = buffers_format_string(at, name);
+	at = buffers_format_string(at, ", PID ");
+	at = buffers_format_number(at, buffers_platform_pid(), 10, 1);
 	if (place > 0) {
-		at = buffers_put_text(at, ", started ");
-		buffers_put_number(at, start_of_process(), 16, 1);
+		at = buffers_format_string(at, ", started ");
+		buffers_format_number(at, start_of_process(), 16, 1);
 	}
 }
 
-void buffers_platform_board_open(struct buffers_board *board)
+void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *board)
 {
-	*board = (struct buffers_board){ .user = 0 };
+	*board = (struct buffers_rendezvous_dirs){ .user = 0 };
 }
 
-void buffers_platform_board_close(struct buffers_board *board)
+void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *board)
 {
 	(void)board;
 }
@@ -106,7 +106,7 @@ static int read_start(HANDLE section, void *bytes, size_t size)
 	void *view = map_part(section, FILE_MAP_READ, 0, 0);
 	int error = EACCES;
 
-	if (view && buffers_platform_peek((uintptr_t)view, bytes, size) == 0)
+	if (view && buffers_platform_try_read((uintptr_t)view, bytes, size) == 0)
 		error = 0;
 	if (view)
 		UnmapViewOfFile(view);
@@ -114,15 +114,15 @@ static int read_start(HANDLE section, void *bytes, size_t size)
 }
 
 /* Whoever makes one writes the address next. */
-int buffers_platform_notice_read(const struct buffers_board *board, unsigned place,
+int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *board, unsigned place,
 				 const char *name, void *bytes, size_t size,
-				 struct buffers_notice_id *id, bool *is_fresh)
+				 struct buffers_rendezvous_id *id, bool *is_fresh)
 {
 	char section_name[NAME_SIZE];
 	HANDLE section;
 
 	(void)board;
-	*id = (struct buffers_notice_id){ 0 };
+	*id = (struct buffers_rendezvous_id){ 0 };
 	*is_fresh = true;
 	put_notice_name(section_name, place, name);
 	section = open_section(section_name, FILE_MAP_READ);
@@ -131,11 +131,11 @@ int buffers_platform_notice_read(const struct buffers_board *board, unsigned pla
 	return close_after(read_start(section, bytes, size), section);
 }
 
-int buffers_platform_notice_map(const struct buffers_board *board, unsigned place,
+int buffers_platform_rendezvous_map(const struct buffers_rendezvous_dirs *board, unsigned place,
 				const char *name, size_t size, unsigned kind,
 				uintptr_t *address)
 {
-	bool is_code = kind == BUFFERS_CODE;
+	bool is_code = kind == BUFFERS_KIND_RWX;
 	char section_name[NAME_SIZE];
 	HANDLE section;
 	void *view;
@@ -149,16 +149,16 @@ int buffers_platform_notice_map(const struct buffers_board *board, unsigned plac
 		return error == EEXIST ? EACCES : error;
 	view = map_part(section, FILE_MAP_WRITE | (is_code ? FILE_MAP_EXECUTE : 0), 0, size);
 	if (!view) {
-		error = buffers_platform_failure();
+		error = buffers_platform_classify_failure();
 		return close_after(error == EEXIST ? EACCES : error, section);
 	}
 	*address = (uintptr_t)view;
 	return 0;
 }
 
-int buffers_platform_notice_post(struct buffers_board *board, unsigned place, const char *name,
+int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *board, unsigned place, const char *name,
 				 const void *bytes, size_t size,
-				 const struct buffers_notice_id *old)
+				 const struct buffers_rendezvous_id *old)
 {
 	(void)board;
 	(void)place;
@@ -169,8 +169,8 @@ int buffers_platform_notice_post(struct buffers_board *board, unsigned place, co
 	return EACCES;
 }
 
-void buffers_platform_notice_remove(const struct buffers_board *board, unsigned place,
-				    const char *name, const struct buffers_notice_id *id)
+void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *board, unsigned place,
+				    const char *name, const struct buffers_rendezvous_id *id)
 {
 	(void)board;
 	(void)place;
@@ -178,7 +178,7 @@ void buffers_platform_notice_remove(const struct buffers_board *board, unsigned 
 	(void)id;
 }
 
-void buffers_platform_notice_tidy(const struct buffers_board *board, unsigned place,
+void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *board, unsigned place,
 				  const char *const *names, size_t size,
 				  bool (*may_remove)(const void *bytes, bool is_old,
 						     void *context),
@@ -206,10 +206,10 @@ struct tail {
 
 static void put_text_name(char *at, uintptr_t address)
 {
-	at = buffers_put_text(at, "Reloaded.Memory.Buffers.Text, PID ");
-	at = buffers_put_number(at, buffers_platform_process(), 10, 1);
-	at = buffers_put_text(at, ", ");
-	buffers_put_number(at, address, 16, 1);
+	at = buffers_format_string(at, "Reloaded.Memory.Buffers.Text, PID ");
+	at = buffers_format_number(at, buffers_platform_pid(), 10, 1);
+	at = buffers_format_string(at, ", ");
+	buffers_format_number(at, address, 16, 1);
 }
 
 static HANDLE open_text(uintptr_t address)
@@ -244,16 +244,16 @@ static int map_view_at(HANDLE section, uintptr_t address, size_t size)
 				     (void *)address);
 
 	if (!view)
-		return buffers_platform_failure();
+		return buffers_platform_classify_failure();
 	if ((uintptr_t)view == address)
 		return 0;
 	UnmapViewOfFile(view);
 	return EEXIST;
 }
 
-int buffers_platform_map_text(uintptr_t address, size_t size, unsigned kind)
+int buffers_platform_map_rx(uintptr_t address, size_t size, unsigned kind)
 {
-	bool is_reserved = kind & BUFFERS_SPARSE;
+	bool is_reserved = kind & BUFFERS_MAP_RESERVED;
 	char name[NAME_SIZE];
 	HANDLE section;
 	int error;
@@ -270,7 +270,7 @@ int buffers_platform_map_text(uintptr_t address, size_t size, unsigned kind)
 	return error ? close_after(error, section) : 0;
 }
 
-int buffers_platform_unmap_text(uintptr_t address, size_t size)
+int buffers_platform_unmap_rx(uintptr_t address, size_t size)
 {
 	HANDLE section = open_text(address);
 	struct tail *tail = section ? map_tail(section, size) : NULL;
@@ -302,15 +302,15 @@ static int write_by_view(HANDLE section, uintptr_t base, uintptr_t address, cons
 	int error;
 
 	if (!view)
-		return buffers_platform_failure() == ENOMEM ? ENOMEM : EACCES;
-	buffers_store_beside(view + before, address, bytes, size);
+		return buffers_platform_classify_failure() == ENOMEM ? ENOMEM : EACCES;
+	buffers_copy_through_alias(view + before, address, bytes, size);
 	error = has_arrived(address, view + before, bytes, size) ? 0 : EACCES;
 	UnmapViewOfFile(view);
 	return error;
 }
 
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_target target)
+			   enum buffers_write_mode target)
 {
 	struct buffers_allocation allocation;
 	HANDLE section;
@@ -324,7 +324,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 		return EACCES;
 	section = open_text(allocation.span.start);
 	if (!section)
-		return buffers_platform_failure() == ENOMEM ? ENOMEM : EACCES;
+		return buffers_platform_classify_failure() == ENOMEM ? ENOMEM : EACCES;
 	return close_after(write_by_view(section, allocation.span.start, address, bytes, size),
 			   section);
 }

@@ -96,7 +96,7 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
  * Mapping
  */
 
-int buffers_platform_failure(void)
+int buffers_platform_classify_failure(void)
 {
 	switch (GetLastError()) {
 	case ERROR_NOT_ENOUGH_MEMORY:
@@ -119,15 +119,15 @@ int buffers_platform_failure(void)
 
 static unsigned plain(unsigned kind)
 {
-	return kind & ~(unsigned)(BUFFERS_SHARED | BUFFERS_SPARSE);
+	return kind & ~(unsigned)(BUFFERS_MAP_SHARED | BUFFERS_MAP_RESERVED);
 }
 
 static DWORD protection_of(unsigned kind)
 {
 	static const DWORD protections[BUFFERS_KINDS] = {
-		[BUFFERS_CODE] = PAGE_EXECUTE_READWRITE,
-		[BUFFERS_DATA] = PAGE_READWRITE,
-		[BUFFERS_TEXT] = PAGE_EXECUTE_READ,
+		[BUFFERS_KIND_RWX] = PAGE_EXECUTE_READWRITE,
+		[BUFFERS_KIND_RW] = PAGE_READWRITE,
+		[BUFFERS_KIND_RX] = PAGE_EXECUTE_READ,
 	};
 
 	return protections[plain(kind)];
@@ -137,11 +137,11 @@ static DWORD protection_of(unsigned kind)
 static int map_private(HANDLE process, uintptr_t address, size_t size, unsigned kind,
 		       uintptr_t *mapped)
 {
-	DWORD what = MEM_RESERVE | (kind & BUFFERS_SPARSE ? 0 : MEM_COMMIT);
+	DWORD what = MEM_RESERVE | (kind & BUFFERS_MAP_RESERVED ? 0 : MEM_COMMIT);
 	void *got = VirtualAllocEx(process, (void *)address, size, what, protection_of(kind));
 
 	if (!got)
-		return buffers_platform_failure();
+		return buffers_platform_classify_failure();
 	*mapped = (uintptr_t)got;
 	if (!address || *mapped == address)
 		return 0;
@@ -166,7 +166,7 @@ static int map_text_anywhere(size_t size, unsigned kind, uintptr_t *address)
 
 	do {
 		*address = find_place(size);
-		error = *address ? buffers_platform_map_text(*address, size, kind) : ENOMEM;
+		error = *address ? buffers_platform_map_rx(*address, size, kind) : ENOMEM;
 	} while (error == EEXIST && --attempts);
 	return error;
 }
@@ -175,7 +175,7 @@ int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address
 {
 	int error;
 
-	if (plain(kind) == BUFFERS_TEXT)
+	if (plain(kind) == BUFFERS_KIND_RX)
 		error = map_text_anywhere(size, kind, address);
 	else
 		error = map_private(GetCurrentProcess(), 0, size, kind, address);
@@ -204,8 +204,8 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 	uintptr_t mapped;
 	int error;
 
-	if (plain(kind) == BUFFERS_TEXT)
-		error = buffers_platform_map_text(address, size, kind);
+	if (plain(kind) == BUFFERS_KIND_RX)
+		error = buffers_platform_map_rx(address, size, kind);
 	else
 		error = map_private(GetCurrentProcess(), address, size, kind, &mapped);
 	return refusal(error, size, kind);
@@ -215,7 +215,7 @@ int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind)
 {
 	if (VirtualAlloc((void *)address, size, MEM_COMMIT, protection_of(kind)))
 		return 0;
-	return buffers_platform_failure() == EACCES ? EACCES : ENOMEM;
+	return buffers_platform_classify_failure() == EACCES ? EACCES : ENOMEM;
 }
 
 static bool query(HANDLE process, uintptr_t address, MEMORY_BASIC_INFORMATION *region)
@@ -275,7 +275,7 @@ int buffers_platform_unmap(uintptr_t address, size_t size)
 	case MEM_PRIVATE:
 		return unmap_private(GetCurrentProcess(), address);
 	case MEM_MAPPED:
-		return buffers_platform_unmap_text(address, size);
+		return buffers_platform_unmap_rx(address, size);
 	default:
 		return EINVAL;
 	}
@@ -453,7 +453,7 @@ static int open_process(uint32_t number, HANDLE *process)
 			       FALSE, number);
 	if (*process)
 		return 0;
-	switch (buffers_platform_failure()) {
+	switch (buffers_platform_classify_failure()) {
 	case ENOMEM:
 		return ENOMEM;
 	case EACCES:
@@ -501,7 +501,7 @@ static int refusal_in(HANDLE process, int error, size_t size, unsigned kind)
 		return 0;
 	if (has_ended(process) ||
 	    (error == EACCES && try_any(process, buffers_platform_granularity(),
-					BUFFERS_DATA) == EACCES))
+					BUFFERS_KIND_RW) == EACCES))
 		return EINVAL;
 	if (error == EEXIST)
 		return EEXIST;
@@ -565,7 +565,7 @@ bool buffers_platform_is_readable(uintptr_t address, size_t size)
 }
 
 /* What was readable a moment before may be gone. */
-int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
+int buffers_platform_try_read(uintptr_t address, void *copy, size_t size)
 {
 	if (buffers_platform_is_readable(address, size) &&
 	    read_there(GetCurrentProcess(), address, copy, size))
@@ -580,7 +580,7 @@ int buffers_platform_peek(uintptr_t address, void *copy, size_t size)
 int buffers_platform_map_state(void **page)
 {
 	uintptr_t address = 0;
-	int error = buffers_platform_map_anywhere(buffers_platform_granularity(), BUFFERS_DATA,
+	int error = buffers_platform_map_anywhere(buffers_platform_granularity(), BUFFERS_KIND_RW,
 						  &address);
 
 	if (!error)
@@ -594,24 +594,24 @@ void buffers_platform_at_fork(void (*child)(void))
 	(void)child;
 }
 
-uint32_t buffers_platform_process(void)
+uint32_t buffers_platform_pid(void)
 {
 	return GetCurrentProcessId();
 }
 
-uint64_t buffers_platform_process_space(void)
+uint64_t buffers_platform_pid_namespace(void)
 {
 	return 0;
 }
 
 /* Nothing is to be withdrawn: a section's name goes with its process. */
-bool buffers_platform_stays_loaded(void)
+bool buffers_platform_is_nodelete(void)
 {
 	return false;
 }
 
 /* No lock here is of several processes' memory. */
-bool buffers_platform_tells_the_dead(void)
+bool buffers_platform_has_robust_locks(void)
 {
 	return false;
 }
@@ -687,7 +687,7 @@ uint64_t buffers_platform_random(void)
 }
 
 /* To sleep takes 1 to 16 ms, which those who count attempts do not expect each time. */
-void buffers_platform_relax(unsigned attempt)
+void buffers_platform_backoff(unsigned attempt)
 {
 	if (attempt < 64)
 		YieldProcessor();

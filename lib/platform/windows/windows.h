@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* platform-windows.h: what the files of platform-windows*.c share */
-#ifndef BUFFERS_PLATFORM_WINDOWS_H
-#define BUFFERS_PLATFORM_WINDOWS_H
+#ifndef BUFFERS_WINDOWS_H
+#define BUFFERS_WINDOWS_H
 
 #include "platform/platform.h"
 
@@ -14,7 +14,7 @@
  * Of GetLastError(), after memory was asked for.  ENOMEM and EACCES: the system refuses, if
  * not only at that address; EEXIST: that place is not to be had.
  */
-int buffers_platform_failure(void);
+int buffers_platform_classify_failure(void);
 
 /*
  * What was mapped at once and an address is in, at least as far as `enough`.  False: nothing,
@@ -27,9 +27,9 @@ struct buffers_allocation {
 bool buffers_platform_find_allocation(HANDLE process, uintptr_t address, uintptr_t enough,
 				      struct buffers_allocation *allocation);
 
-/* As buffers_platform_map() and buffers_platform_unmap(), memory of BUFFERS_TEXT. */
-int buffers_platform_map_text(uintptr_t address, size_t size, unsigned kind);
-int buffers_platform_unmap_text(uintptr_t address, size_t size);
+/* As buffers_platform_map() and buffers_platform_unmap(), memory of BUFFERS_KIND_RX. */
+int buffers_platform_map_rx(uintptr_t address, size_t size, unsigned kind);
+int buffers_platform_unmap_rx(uintptr_t address, size_t size);
 
 #pragma GCC visibility pop
 

@@ -797,7 +797,7 @@ const struct row rows[] = {
 	  .per_process = 31, .most = 20 },
 	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns, .per_process = 31 },
 	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
-	{ "rx_append16", "us", NULL, measure_wx_append16, .per_process = 31 },
+	{ "rx_append16", "us", NULL, measure_rx_append16, .per_process = 31 },
 	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },
 	{ "arena_fork8_throughput", "M/s", NULL, measure_arena_fork8, .per_process = 31 },
 	PAGE_NEAR(50),

@@ -2,45 +2,49 @@
 /*
  * buffers.c: the public calls
  *
- * Checks what callers give, leads a request through index and allocator, and is
- * alone in writing errno.
+ * Checks the arguments of the caller, and passes a request through the index and the
+ * allocator.  Only this file writes errno.
  */
 
 #include "config.h"
-#include "arena/arena.h"
-#include "locator/pool.h"
-#include "process/state.h"
 #include "reloaded/buffers.h"
+#include "allocator/allocator.h"
+#include "arena/arena.h"
 #include "base/atomic-store.h"
+#include "locator/pool.h"
 #include "platform/tls.h"
+#include "process/state.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* New buffers are at least this long, so that neighbours share them. */
+/* The size of new buffers, which later requests share; larger for a larger request. */
 #define BUFFER_SIZE ((size_t)64 << 10)
 
 #define KIND_FLAGS (BUFFERS_RW | BUFFERS_RX)
-_Static_assert(BUFFERS_KIND_RWX == 0 && BUFFERS_KIND_RW == BUFFERS_RW && BUFFERS_KIND_RX == BUFFERS_RX,
-	       "a kind is its flag");
+#define PUBLIC_FLAGS (KIND_FLAGS | BUFFERS_ARENA_FORK_SHARED)
+_Static_assert(BUFFERS_KIND_RWX == 0 && BUFFERS_KIND_RW == BUFFERS_RW &&
+	       BUFFERS_KIND_RX == BUFFERS_RX, "a kind is the value of its flag");
+_Static_assert((PUBLIC_FLAGS & BUFFERS_MAP_FLAGS) == 0,
+	       "a modifier of mappings is never a public flag");
 
 /*
- * What the thread used last of each kind, to be tried first.  It counts only as long
- * as the process has the same first locator: a forked child has another.
+ * The item of each kind that the thread used last; a request tries it first.  It is valid
+ * while the process has the same first locator: a forked child has another one.
  */
-struct last {
+struct cached {
 	struct buffers_item *item;
 	const struct buffers_locator *first;
 };
-static BUFFERS_TLS struct last lasts[BUFFERS_KINDS];
+static BUFFERS_TLS struct cached cached[BUFFERS_KINDS];
 
-static inline struct last *last_of(enum buffers_kind kind)
+static inline struct cached *cached_of(enum buffers_kind kind)
 {
-	return &(*BUFFERS_TLS_ADDRESS(lasts))[kind];
+	return &(*BUFFERS_TLS_ADDRESS(cached))[kind];
 }
 
-/* What a public call leaves in errno: an error, or what was there before. */
-static int conclude(int error, int saved)
+/* Sets errno to the error, or back to the caller's value if the call succeeded. */
+static int set_errno(int error, int saved)
 {
 	errno = error ? error : saved;
 	return error ? -1 : 0;
@@ -91,28 +95,28 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 	};
 }
 
-static int make_buffer(const struct buffers_pool *chain, const struct buffers_window *window,
+static int make_buffer(const struct buffers_pool *pool, const struct buffers_window *window,
 		       struct buffers_item **item)
 {
-	struct buffers_state *process = chain->owner;
-	struct buffers_locator *last = buffers_index_last(chain->index, chain->first);
+	struct buffers_state *state = pool->owner;
+	struct buffers_locator *tail = buffers_index_tail(pool->index, pool->first);
 	struct buffers_span buffer;
-	int error = buffers_allocator_map(window, BUFFER_SIZE, &process->hindsight, &buffer);
+	int error = buffers_allocator_map(window, BUFFER_SIZE, &state->search_cache, &buffer);
 
 	if (error)
 		return error;
-	error = buffers_locator_register(last, window->kind, buffer, item);
+	error = buffers_locator_register(tail, window->kind, buffer, item);
 	if (error)
-		buffers_allocator_unmap(buffer, &process->hindsight);
+		buffers_allocator_unmap(buffer, &state->search_cache);
 	return error;
 }
 
 /*
- * Whether the request is valid but for its flags and all that is free in the item
- * suits it, with the free bytes from `position` on.  The same as window_from() and
- * buffers_item_fits() say, but this is all that most calls do.
+ * Whether the request is valid, its flags aside, and all free space of the item from
+ * `position` on suits it.  Checks the same as window_from() and buffers_item_fits(), in the
+ * few instructions that most calls consist of.
  */
-static inline bool is_met(const struct buffers_request *request,
+static inline bool suits_request(const struct buffers_request *request,
 			  const struct buffers_item *item, uint32_t position)
 {
 	uintptr_t start = item->base_address + position;
@@ -120,74 +124,74 @@ static inline bool is_met(const struct buffers_request *request,
 	size_t mask = request->alignment - (request->alignment != 0);
 	size_t slack = (size_t)-start & mask;
 
-	/* 0 less 1 is more than anything: no size is too much, no end is far enough. */
+	/* A size of 0 wraps to a size that fits nowhere, and an end of 0 to the highest address. */
 	return request->size - 1 < room && slack <= room - request->size &&
 	       start >= request->min_address && start + room - 1 <= request->max_address - 1 &&
 	       (request->alignment & mask) == 0 &&
 	       (request->reserved[0] | request->reserved[1]) == 0;
 }
 
-static inline void mark_kind(struct buffers_item *item, enum buffers_kind kind)
+static inline void set_own(struct buffers_item *item, enum buffers_kind kind)
 {
 	if (kind == BUFFERS_KIND_RX)
 		buffers_item_set_owner(item, BUFFERS_TAKEN | BUFFERS_TAKEN_RX);
 }
 
-/* The item that the thread used last, if it suits. */
-static inline struct buffers_item *take_mine(const struct buffers_request *request,
-					      enum buffers_kind kind)
+/* Takes the item that the thread used last, if it suits. */
+static inline struct buffers_item *take_cached(const struct buffers_request *request,
+					       enum buffers_kind kind)
 {
-	const struct buffers_state *process = buffers_state_known(kind);
-	const struct last *last = last_of(kind);
-	struct buffers_item *item = last->item;
+	const struct buffers_state *state = buffers_state_known(kind);
+	const struct cached *own = cached_of(kind);
+	struct buffers_item *item = own->item;
 	uint32_t position;
 
-	if (!item || last->first != __atomic_load_n(&process->root.first, __ATOMIC_RELAXED))
+	if (!item || own->first != __atomic_load_n(&state->root.first, __ATOMIC_RELAXED))
 		return NULL;
 	position = buffers_item_position(item);
-	if (!is_met(request, item, position) || !buffers_item_take_at(item, position))
+	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
 		return NULL;
-	mark_kind(item, kind);
+	set_own(item, kind);
 	return item;
 }
 
-static void align(struct buffers_item *item, size_t alignment)
+static void align_item(struct buffers_item *item, size_t alignment)
 {
 	uintptr_t address;
 
-	if (alignment > 1)	/* fits, or it would not have been taken */
+	if (alignment > 1)	/* succeeds: the item was taken because it fits */
 		buffers_item_reserve(item, 0, alignment, &address);
 }
 
-static int take_other(const struct buffers_window *window, struct buffers_item **item)
+static int find_or_make(const struct buffers_window *window, struct buffers_item **item)
 {
-	struct buffers_state *process;
-	struct buffers_pool chain;
+	struct buffers_state *state;
+	struct buffers_pool pool;
 	int error;
 
 	if (window->size > UINT32_MAX)
 		return EADDRNOTAVAIL;
-	error = buffers_state_get(window->kind, &process);
+	error = buffers_state_get(window->kind, &state);
 	if (error)
 		return error;
-	chain = (struct buffers_pool){
-		.owner = process, .index = &process->index, .crowd = &process->crowd,
+	pool = (struct buffers_pool){
+		.owner = state, .index = &state->index, .contention = &state->contention,
 		.shared_size = BUFFER_SIZE,
 		.take = buffers_item_take, .release = buffers_item_release, .make = make_buffer,
 	};
-	error = buffers_rendezvous_first(&process->root, window->kind, &chain.first);
+	error = buffers_rendezvous_first(&state->root, window->kind, &pool.first);
 	if (!error)
-		error = buffers_pool_get(&chain, window, item);
+		error = buffers_pool_get(&pool, window, item);
 	if (error)
 		return error;
-	mark_kind(*item, window->kind);
-	*last_of(window->kind) = (struct last){ *item, chain.first };
+	set_own(*item, window->kind);
+	*cached_of(window->kind) = (struct cached){ *item, pool.first };
 	return 0;
 }
 
-/* All that buffers_get() does beyond the thread's last item of the first kind. */
+/* The slow path of buffers_get(): other kinds, and requests that the last item does not suit. */
 __attribute__((noinline))
-static struct buffers_item *get(const struct buffers_request *request)
+static struct buffers_item *get_slowly(const struct buffers_request *request)
 {
 	struct buffers_window window;
 	struct buffers_item *item = NULL;
@@ -195,12 +199,12 @@ static struct buffers_item *get(const struct buffers_request *request)
 	int error = window_from(request, &window);
 
 	if (!error && window.kind != BUFFERS_KIND_RWX)
-		item = take_mine(request, window.kind);
+		item = take_cached(request, window.kind);
 	if (!error && !item)
-		error = take_other(&window, &item);
-	if (conclude(error, saved) != 0)
+		error = find_or_make(&window, &item);
+	if (set_errno(error, saved) != 0)
 		return NULL;
-	align(item, window.alignment);
+	align_item(item, window.alignment);
 	return item;
 }
 
@@ -208,11 +212,11 @@ struct buffers_item *buffers_get(const struct buffers_request *request)
 {
 	struct buffers_item *item = NULL;
 
-	if (request && request->flags == 0)	/* a kind that is known saves a quarter of it */
-		item = take_mine(request, BUFFERS_KIND_RWX);
+	if (request && request->flags == 0)	/* a constant kind saves a quarter of the time */
+		item = take_cached(request, BUFFERS_KIND_RWX);
 	if (!item)
-		return get(request);
-	align(item, request->alignment);
+		return get_slowly(request);
+	align_item(item, request->alignment);
 	return item;
 }
 
@@ -242,14 +246,14 @@ void buffers_release(struct buffers_item *item)
  * Items
  */
 
-static void *fail(int error)
+static void *fail_with(int error)
 {
 	errno = error;
 	return NULL;
 }
 
-/* What is free is nobody's: bytes of it may have changed when this fails. */
-static int write_text(const struct buffers_item *item, uintptr_t address, const void *data,
+/* A write that fails may have changed bytes: they are free space, without an owner. */
+static int write_rx(const struct buffers_item *item, uintptr_t address, const void *data,
 		      size_t size)
 {
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
@@ -257,7 +261,7 @@ static int write_text(const struct buffers_item *item, uintptr_t address, const 
 	return buffers_state_write(address, data, size, BUFFERS_WRITE_FREE_PRIVATE);
 }
 
-static int append_text(struct buffers_item *item, const void *data, size_t size,
+static int append_rx(struct buffers_item *item, const void *data, size_t size,
 		       uintptr_t *address)
 {
 	int error;
@@ -265,33 +269,33 @@ static int append_text(struct buffers_item *item, const void *data, size_t size,
 	if (size > buffers_item_room(item))
 		return ENOSPC;
 	*address = buffers_item_next(item);
-	error = size ? write_text(item, *address, data, size) : 0;
+	error = size ? write_rx(item, *address, data, size) : 0;
 	if (!error)
 		buffers_item_set_position(item, buffers_item_position(item) + size);
 	return error;
 }
 
 __attribute__((noinline))
-static void *append(struct buffers_item *item, const void *data, size_t size)
+static void *append_slowly(struct buffers_item *item, const void *data, size_t size)
 {
 	int saved = errno;
 	uintptr_t address = 0;
 	int error;
 
 	if (!item || (!data && size))
-		return fail(EINVAL);
+		return fail_with(EINVAL);
 	if (buffers_item_is_directly_writable(item))
 		error = buffers_item_append(item, data, size, &address);
 	else
-		error = append_text(item, data, size, &address);
-	return conclude(error, saved) == 0 ? (void *)address : NULL;
+		error = append_rx(item, data, size, &address);
+	return set_errno(error, saved) == 0 ? (void *)address : NULL;
 }
 
 void *buffers_append(struct buffers_item *item, const void *data, size_t size)
 {
 	void *copy = item && data ? buffers_item_append_short(item, data, size) : NULL;
 
-	return copy ? copy : append(item, data, size);
+	return copy ? copy : append_slowly(item, data, size);
 }
 
 void *buffers_append_code(struct buffers_item *item, const void *code, size_t size)
@@ -311,14 +315,14 @@ void *buffers_reserve(struct buffers_item *item, size_t size, size_t alignment)
 	if (alignment == 0)
 		alignment = 1;
 	if (!item || !is_alignment(alignment))
-		return fail(EINVAL);
+		return fail_with(EINVAL);
 	error = buffers_item_reserve(item, size, alignment, &address);
-	return error ? fail(error) : (void *)address;
+	return error ? fail_with(error) : (void *)address;
 }
 
 void *buffers_next(const struct buffers_item *item)
 {
-	return item ? (void *)buffers_item_next(item) : fail(EINVAL);
+	return item ? (void *)buffers_item_next(item) : fail_with(EINVAL);
 }
 
 size_t buffers_remaining(const struct buffers_item *item)
@@ -332,7 +336,7 @@ size_t buffers_remaining(const struct buffers_item *item)
 
 void *buffers_base(const struct buffers_item *item)
 {
-	return item ? (void *)item->base_address : fail(EINVAL);
+	return item ? (void *)item->base_address : fail_with(EINVAL);
 }
 
 size_t buffers_size(const struct buffers_item *item)
@@ -345,7 +349,7 @@ size_t buffers_size(const struct buffers_item *item)
 }
 
 /*
- * Code that was handed out
+ * Overwriting
  */
 
 static bool is_writable(uintptr_t address, size_t size)
@@ -357,8 +361,8 @@ static bool is_writable(uintptr_t address, size_t size)
 	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
 }
 
-/* Nobody knows of what kind memory is that may be another copy's. */
-static int overwrite(void *dst, const void *src, size_t size)
+/* The memory may be another copy's, so its kind is unknown. */
+static int overwrite_bytes(void *dst, const void *src, size_t size)
 {
 	uintptr_t address = (uintptr_t)dst;
 
@@ -378,10 +382,10 @@ int buffers_overwrite(void *dst, const void *src, size_t size)
 
 	if (size == 0)
 		return 0;
-	error = dst && src ? overwrite(dst, src, size) : EINVAL;
+	error = dst && src ? overwrite_bytes(dst, src, size) : EINVAL;
 	if (!error)
 		buffers_platform_flush_icache(dst, size);
-	return conclude(error, saved);
+	return set_errno(error, saved);
 }
 
 struct patch {
@@ -393,14 +397,15 @@ static int overwrite_by_copy(void *dst, size_t size, void *copy, const struct pa
 {
 	memcpy(copy, dst, size);
 	patch->edit(copy, size, patch->context);
-	return overwrite(dst, copy, size);
+	return overwrite_bytes(dst, copy, size);
 }
 
-static int overwrite_by_pages(void *dst, size_t size, const struct patch *patch)
+static int overwrite_by_large_copy(void *dst, size_t size, const struct patch *patch)
 {
 	size_t length = buffers_page_up(size);
 	uintptr_t copy;
-	int error = buffers_platform_map_anywhere(length, BUFFERS_KIND_RW, &copy);
+	int error = buffers_platform_map_anywhere(length, BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN,
+						  &copy);
 
 	if (error)
 		return error;
@@ -409,7 +414,7 @@ static int overwrite_by_pages(void *dst, size_t size, const struct patch *patch)
 	return error;
 }
 
-static int edit(void *dst, size_t size, const struct patch *patch)
+static int edit_bytes(void *dst, size_t size, const struct patch *patch)
 {
 	char copy[256];
 
@@ -421,7 +426,7 @@ static int edit(void *dst, size_t size, const struct patch *patch)
 		return EINVAL;
 	if (size <= sizeof(copy))
 		return overwrite_by_copy(dst, size, copy, patch);
-	return overwrite_by_pages(dst, size, patch);
+	return overwrite_by_large_copy(dst, size, patch);
 }
 
 int buffers_overwrite_with(void *dst, size_t size,
@@ -433,10 +438,10 @@ int buffers_overwrite_with(void *dst, size_t size,
 
 	if (size == 0)
 		return 0;
-	error = dst && patch ? edit(dst, size, &(struct patch){ patch, context }) : EINVAL;
+	error = dst && patch ? edit_bytes(dst, size, &(struct patch){ patch, context }) : EINVAL;
 	if (!error)
 		buffers_platform_flush_icache(dst, size);
-	return conclude(error, saved);
+	return set_errno(error, saved);
 }
 
 void buffers_flush_icache(void *start, size_t size)
@@ -448,14 +453,14 @@ void buffers_flush_icache(void *start, size_t size)
  * Private memory
  */
 
-static int alloc(const struct buffers_window *window, struct buffers_span *mapped)
+static int map_window(const struct buffers_window *window, struct buffers_span *mapped)
 {
-	struct buffers_state *process;
-	int error = buffers_state_get(window->kind, &process);
+	struct buffers_state *state;
+	int error = buffers_state_get(window->kind, &state);
 
 	if (error)
 		return error;
-	return buffers_allocator_map(window, 0, &process->hindsight, mapped);
+	return buffers_allocator_map(window, 0, &state->search_cache, mapped);
 }
 
 void *buffers_alloc(const struct buffers_request *request, size_t *allocated)
@@ -466,14 +471,14 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated)
 	int error = allocated ? window_from(request, &window) : EINVAL;
 
 	if (!error)
-		error = alloc(&window, &mapped);
-	if (conclude(error, saved) != 0)
+		error = map_window(&window, &mapped);
+	if (set_errno(error, saved) != 0)
 		return NULL;
 	*allocated = mapped.end - mapped.start;
 	return (void *)mapped.start;
 }
 
-/* Whether it can have been mapped. */
+/* Whether buffers_alloc() can have returned such a span. */
 static bool span_from(void *address, size_t allocated, struct buffers_span *span)
 {
 	uintptr_t start = (uintptr_t)address;
@@ -489,7 +494,7 @@ int buffers_free(void *address, size_t allocated)
 	struct buffers_span span;
 	int saved = errno;
 
-	return conclude(span_from(address, allocated, &span) ? buffers_state_unmap(span) :
+	return set_errno(span_from(address, allocated, &span) ? buffers_state_unmap(span) :
 							       EINVAL, saved);
 }
 
@@ -508,7 +513,7 @@ void *buffers_alloc_in(uint32_t process, const struct buffers_request *request,
 	if (!error)
 		error = window.kind == BUFFERS_KIND_RX ?
 			ENOSYS : buffers_allocator_map_in(process, &window, &mapped);
-	if (conclude(error, saved) != 0)
+	if (set_errno(error, saved) != 0)
 		return NULL;
 	*allocated = mapped.end - mapped.start;
 	return (void *)mapped.start;
@@ -519,7 +524,7 @@ int buffers_free_in(uint32_t process, void *address, size_t allocated)
 	struct buffers_span span;
 	int saved = errno;
 
-	return conclude(span_from(address, allocated, &span) ?
+	return set_errno(span_from(address, allocated, &span) ?
 			buffers_allocator_unmap_in(process, span) : EINVAL, saved);
 }
 
@@ -527,7 +532,7 @@ int buffers_free_in(uint32_t process, void *address, size_t allocated)
  * Arenas
  */
 
-/* The kind may stand in either: both together are one set of flags. */
+/* The kind's flag may be in the request, in the flags of the call, or in both. */
 static int arena_window_from(const struct buffers_request *request, unsigned flags,
 			     struct buffers_window *window)
 {
@@ -549,7 +554,7 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *request
 
 	if (!error)
 		error = buffers_arena_open(&window, flags & BUFFERS_ARENA_FORK_SHARED, &arena);
-	return conclude(error, saved) == 0 ? arena : NULL;
+	return set_errno(error, saved) == 0 ? arena : NULL;
 }
 
 struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size, size_t alignment)
@@ -562,9 +567,9 @@ struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size,
 		alignment = 1;
 	if (arena && size && is_alignment(alignment))
 		error = buffers_arena_take(arena, size, alignment, &item);
-	if (conclude(error, saved) != 0)
+	if (set_errno(error, saved) != 0)
 		return NULL;
-	align(item, alignment);
+	align_item(item, alignment);
 	return item;
 }
 
@@ -572,20 +577,20 @@ int buffers_arena_destroy(struct buffers_arena *arena)
 {
 	int saved = errno;
 
-	return conclude(arena ? buffers_arena_close(arena) : EINVAL, saved);
+	return set_errno(arena ? buffers_arena_close(arena) : EINVAL, saved);
 }
 
 /*
- * Looking on
+ * Walking
  */
 
-/* Another copy's may be there where this one has made none, and then is not noted. */
+/* Finds another copy's locator even if this copy has not used the kind, and keeps no state. */
 static struct buffers_locator *find_first(enum buffers_kind kind)
 {
-	struct buffers_state *process = buffers_state_known(kind);
+	struct buffers_state *state = buffers_state_known(kind);
 	struct buffers_root unknown = { 0 };
 
-	return buffers_rendezvous_known(process ? &process->root : &unknown, kind);
+	return buffers_rendezvous_known(state ? &state->root : &unknown, kind);
 }
 
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)
@@ -594,7 +599,7 @@ int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), v
 	int verdict = 0;
 
 	if (!visit)
-		return conclude(EINVAL, saved);
+		return set_errno(EINVAL, saved);
 	for (unsigned kind = 0; kind < BUFFERS_KINDS && !verdict; kind++) {
 		const struct buffers_locator *first = find_first(kind);
 

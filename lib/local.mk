@@ -27,29 +27,60 @@ lib_libunits_la_SOURCES = \
 	lib/locator/pool.c \
 	lib/locator/pool.h \
 	lib/locator/rendezvous.c \
-	lib/allocator/allocator.c \
-	lib/allocator/allocator.h \
-	lib/base/atomic-store.h \
-	lib/base/format.h \
+	lib/locator/rendezvous.h \
+	$(allocator) \
+	lib/platform/defaults.c \
 	lib/platform/platform.h \
 	lib/platform/tls.h \
-	$(platform)
+	lib/base/atomic-store.h \
+	lib/base/format.h \
+	lib/base/kind.h \
+	lib/base/span.h \
+	lib/base/window.h \
+	$(port)
+
+# A unit test runs the allocator over a simulated address space.
+allocator = \
+	lib/allocator/allocator.c \
+	lib/allocator/allocator.h \
+	lib/allocator/gap.c \
+	lib/allocator/gap.h \
+	lib/allocator/search-cache.c \
+	lib/allocator/search-cache.h \
+	lib/allocator/search.c \
+	lib/allocator/search.h
 
 # The sources of each system.
 linux = \
-	lib/platform/posix/rendezvous.c \
-	lib/platform/linux/linux.c \
-	lib/platform/linux/sys.h \
-	lib/platform/linux/write.c
+	lib/platform/linux/growth.c \
+	lib/platform/linux/internal.h \
+	lib/platform/linux/map.c \
+	lib/platform/linux/maps.c \
+	lib/platform/linux/memory.c \
+	lib/platform/linux/port.h \
+	lib/platform/linux/process.c \
+	lib/platform/linux/robust-lock.c \
+	lib/platform/linux/sys.c \
+	lib/platform/linux/write.c \
+	lib/platform/posix/rendezvous-files.c \
+	lib/platform/posix/sys.h
 windows = \
-	lib/platform/windows/sections.c \
-	lib/platform/windows/windows.c \
-	lib/platform/windows/windows.h
+	lib/platform/windows/internal.h \
+	lib/platform/windows/map.c \
+	lib/platform/windows/maps.c \
+	lib/platform/windows/memory.c \
+	lib/platform/windows/other-process.c \
+	lib/platform/windows/port.h \
+	lib/platform/windows/process.c \
+	lib/platform/windows/rendezvous-sections.c \
+	lib/platform/windows/rx-sections.c \
+	lib/platform/windows/section.c \
+	lib/platform/windows/tls.h
 EXTRA_DIST += $(linux) $(windows)
 if WINDOWS
-platform = $(windows)
+port = $(windows)
 else
-platform = $(linux)
+port = $(linux)
 endif
 
 noinst_LTLIBRARIES += libreloaded-buffers.la

@@ -134,7 +134,7 @@ slow_tests += \
 	tests/unit/locator
 # The allocator alone, over a simulated address space.
 tests_unit_allocator_SOURCES = tests/unit/allocator.c tests/support/fake-platform.c \
-	tests/support/fake-platform.h lib/allocator/allocator.c
+	tests/support/fake-platform.h $(allocator)
 tests_unit_allocator_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_contention_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_contention_LDADD = $(UNIT)

@@ -1,74 +1,77 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * arena.c: windows of address space that one user has for itself
+ * arena.c: windows of addresses that one user creates for itself
  *
  * An arena has four parts, each a mapping of its own:
  *
- *	arena	what never changes; inherited by children
- *	state	what this process knows; the kernel empties it in a child
- *	control	the list of the items and their locks; shared if the window is
+ *	arena	constants; children inherit them
+ *	state	knowledge of this process; the kernel empties it in a child
+ *	control	the list of items and their locks; shared if the window is
  *	window	the memory itself
  *
- * New items are carved from the window one behind the other, under the arena's lock.
- * A process may be killed at any instant: what is published with an item's count is
- * all that counts, and how far the window is used is where the last item ends.
+ * New items are carved from the window one after the other, under the arena's lock.  A
+ * process may be killed at any instant.  An item exists once the count of its locator
+ * includes it, and the used part of the window ends where the last item ends.
  */
 
 #include "config.h"
 #include "arena/arena.h"
+#include "allocator/allocator.h"
+#include "allocator/gap.h"
 #include "locator/pool.h"
-#include "process/state.h"
 #include "platform/tls.h"
+#include "process/state.h"
 
-#define CHUNK_MOST	((size_t)64 << 10)	/* of the window, for a new item */
-#define CHUNKS		64			/* in a small window, for as many users */
+#define CHUNK_MOST	((size_t)64 << 10)	/* largest default size of a new item */
+#define CHUNKS		64			/* number of items in a small window */
 
 /*
- * Only every fifth place of a locator has an item, so that no two are on one cache
- * line.  The others are empty, and passed over.
+ * Only every fifth entry of a locator is a slot for an item: no two items share a cache line.
+ * The entries between them stay empty, and are skipped.
  */
 #define STRIDE	5
 #define SLOTS	((BUFFERS_LOCATOR_CAPACITY + STRIDE - 1) / STRIDE)
 _Static_assert((STRIDE * sizeof(struct buffers_item)) >=
-	       BUFFERS_CACHE_LINE + sizeof(struct buffers_item) - 1, "on lines of their own");
+	       BUFFERS_CACHE_LINE + sizeof(struct buffers_item) - 1,
+	       "each item has its own cache lines");
 
 struct lock {
-	struct buffers_robust_lock robust;	/* where the arena is shared */
+	struct buffers_robust_lock robust;	/* used if the arena is shared */
 } __attribute__((aligned(BUFFERS_CACHE_LINE)));
 
 struct block {
-	struct buffers_locator locator;	/* first: items are found from it, and it from them */
+	struct buffers_locator locator;	/* first: an item's address leads to its block */
 	struct buffers_arena *arena;
-	struct lock locks[SLOTS];	/* of its items */
+	struct lock locks[SLOTS];	/* one for each slot */
 } __attribute__((aligned(BUFFERS_LOCATOR_SIZE)));
 
 struct control {
-	struct lock lock;		/* of an arena that is shared */
-	uint32_t holder;		/* of another: the process that has locked it, or 0 */
-	uint32_t last;			/* all blocks before this are full */
-	uint32_t processes;		/* so many have used the arena */
-	struct buffers_contention crowd;
+	struct lock lock;		/* the lock of a shared arena */
+	uint32_t holder;		/* the lock of a private arena: a process number, or 0 */
+	uint32_t tail;			/* every block before it is full */
+	uint32_t processes;		/* number of processes that have used the arena */
+	struct buffers_contention contention;
 	struct block blocks[];
 };
 
 /* All zero at first, and again in a forked child. */
 struct state {
-	uint32_t process;		/* its number */
-	uint32_t seats;
-	struct buffers_index index;	/* last: it uses the rest of the page */
+	uint32_t pid;
+	uint32_t first_slot;		/* the process's first slot in `contention` */
+	struct buffers_index index;	/* last: its nodes fill the rest of the page */
 };
 
 struct buffers_arena {
-	uint64_t serial;		/* random: several copies of the library make arenas */
+	uint64_t serial;		/* random: other copies of the library have arenas, too */
 	struct buffers_span window;
-	unsigned kind;
+	enum buffers_kind kind;
 	bool is_shared;
 	size_t chunk;
 	uint32_t block_count;
 	size_t control_size;
 	struct control *control;
 	struct state *state;
-	uintptr_t index_pages;		/* of the state's index, for children to unmap */
+	uintptr_t index_pages;		/* copy for children, which unmap the pages */
 };
 
 /*
@@ -87,7 +90,7 @@ static struct buffers_robust_lock *lock_of(const struct buffers_item *item)
 	return &block->locks[(item - block->locator.items) / STRIDE].robust;
 }
 
-/* Nobody will unlock for us what another thread had locked when we were forked. */
+/* A lock that another thread held at fork is never released in the child, so ignore it. */
 static void lock_private(uint32_t *holder)
 {
 	uint32_t self = buffers_platform_pid();
@@ -102,7 +105,7 @@ static void lock_private(uint32_t *holder)
 	}
 }
 
-static bool lock(struct buffers_arena *arena)
+static bool lock_arena(struct buffers_arena *arena)
 {
 	if (arena->is_shared)
 		return buffers_platform_lock(&arena->control->lock.robust);
@@ -110,7 +113,7 @@ static bool lock(struct buffers_arena *arena)
 	return true;
 }
 
-static void unlock(struct buffers_arena *arena)
+static void unlock_arena(struct buffers_arena *arena)
 {
 	if (arena->is_shared)
 		buffers_platform_unlock(&arena->control->lock.robust);
@@ -122,34 +125,34 @@ static void unlock(struct buffers_arena *arena)
  * Taking and releasing
  */
 
-/* 0: it has not entered this arena yet. */
-static uint32_t own_process(const struct buffers_arena *arena)
+/* 0: this process has not used the arena yet. */
+static uint32_t own_pid(const struct buffers_arena *arena)
 {
-	uint32_t process = __atomic_load_n(&arena->state->process, __ATOMIC_ACQUIRE);
+	uint32_t pid = __atomic_load_n(&arena->state->pid, __ATOMIC_ACQUIRE);
 
-	return process == buffers_state_pid() ? process : 0;
+	return pid == buffers_state_pid() ? pid : 0;
 }
 
-static void mark(const struct buffers_arena *arena, struct buffers_item *item)
+static void set_own(const struct buffers_arena *arena, struct buffers_item *item)
 {
 	buffers_item_set_owner(item, BUFFERS_TAKEN |
 			      (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
 			      (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
-			      own_process(arena) * BUFFERS_TAKEN_BY);
+			      own_pid(arena) * BUFFERS_TAKEN_BY);
 }
 
-static bool is_ours(const struct buffers_arena *arena, const struct buffers_item *item)
+static bool is_own(const struct buffers_arena *arena, const struct buffers_item *item)
 {
-	uint32_t mark = buffers_item_owner(item);
+	uint32_t owner = buffers_item_owner(item);
 
-	return mark && mark / BUFFERS_TAKEN_BY == own_process(arena);
+	return owner && owner / BUFFERS_TAKEN_BY == own_pid(arena);
 }
 
 static bool take_private(struct buffers_item *item, const struct buffers_window *window)
 {
 	if (!buffers_item_take(item, window))
 		return false;
-	mark(block_of(item)->arena, item);
+	set_own(block_of(item)->arena, item);
 	return true;
 }
 
@@ -159,7 +162,7 @@ static bool fits(const struct buffers_item *item, const struct buffers_window *w
 	       buffers_item_fits(item, buffers_item_position(item), window);
 }
 
-/* What the item says of its holder may be said by one who is dead: the lock decides. */
+/* The owner word may stem from a process that has ended: the lock decides. */
 static bool take_shared(struct buffers_item *item, const struct buffers_window *window)
 {
 	struct buffers_robust_lock *lock = lock_of(item);
@@ -167,31 +170,31 @@ static bool take_shared(struct buffers_item *item, const struct buffers_window *
 	if (!fits(item, window) || !buffers_platform_trylock(lock))
 		return false;
 	if (fits(item, window)) {
-		mark(block_of(item)->arena, item);
+		set_own(block_of(item)->arena, item);
 		return true;
 	}
 	buffers_platform_unlock(lock);
 	return false;
 }
 
-/* A child that was forked meanwhile is not the holder, nor is another thread. */
+/* Neither a child that was forked meanwhile nor another thread is the holder. */
 void buffers_arena_release(struct buffers_item *item)
 {
-	uint32_t mark = buffers_item_owner(item);
+	uint32_t owner = buffers_item_owner(item);
 
-	if (!is_ours(block_of(item)->arena, item))
+	if (!is_own(block_of(item)->arena, item))
 		return;
 	buffers_item_set_owner(item, 0);
 	if (!buffers_platform_unlock(lock_of(item)))
-		buffers_item_set_owner(item, mark);
+		buffers_item_set_owner(item, owner);
 }
 
 /*
- * Carving; the caller has locked the arena, or only looks
+ * Carving; the caller holds the arena's lock, or only reads
  */
 
-/* Of its items; those that are published. */
-static unsigned slots_of(const struct block *block)
+/* The number of slots with a published item. */
+static unsigned used_slots(const struct block *block)
 {
 	return (buffers_locator_count(&block->locator) + STRIDE - 1) / STRIDE;
 }
@@ -199,32 +202,32 @@ static unsigned slots_of(const struct block *block)
 static uintptr_t end_of(const struct block *block)
 {
 	const struct buffers_item *item =
-		&block->locator.items[(slots_of(block) - 1) * STRIDE];
+		&block->locator.items[(used_slots(block) - 1) * STRIDE];
 
 	return item->base_address + item->size;
 }
 
-/* The block with room for another item, or a full one after which none is begun. */
-static struct block *last_block(struct buffers_arena *arena)
+/* The block with room for another item, or the last one if all are full. */
+static struct block *tail_block(struct buffers_arena *arena)
 {
 	struct control *control = arena->control;
-	struct block *block = &control->blocks[__atomic_load_n(&control->last, __ATOMIC_RELAXED)];
+	struct block *block = &control->blocks[__atomic_load_n(&control->tail, __ATOMIC_RELAXED)];
 
-	while (slots_of(block) == SLOTS && buffers_locator_next(&block->locator))
+	while (used_slots(block) == SLOTS && buffers_locator_next(&block->locator))
 		block++;
-	__atomic_store_n(&control->last, (uint32_t)(block - control->blocks), __ATOMIC_RELAXED);
+	__atomic_store_n(&control->tail, (uint32_t)(block - control->blocks), __ATOMIC_RELAXED);
 	return block;
 }
 
-/* Up to where the window is used. */
+/* The end of the used part of the window. */
 static uintptr_t used_end(const struct buffers_arena *arena, const struct block *block)
 {
-	if (slots_of(block))
+	if (used_slots(block))
 		return end_of(block);
 	return block == arena->control->blocks ? arena->window.start : end_of(block - 1);
 }
 
-static int begin_block(struct buffers_arena *arena, struct block *block)
+static int init_block(struct buffers_arena *arena, struct block *block)
 {
 	int error = buffers_platform_commit((uintptr_t)block, sizeof(*block), BUFFERS_KIND_RW);
 
@@ -237,15 +240,15 @@ static int begin_block(struct buffers_arena *arena, struct block *block)
 
 static int find_block_with_room(struct buffers_arena *arena, struct block **found)
 {
-	struct block *block = last_block(arena);
+	struct block *block = tail_block(arena);
 	int error;
 
 	*found = block;
-	if (slots_of(block) < SLOTS)
+	if (used_slots(block) < SLOTS)
 		return 0;
 	if (block + 1 == arena->control->blocks + arena->block_count)
 		return ENOSPC;
-	error = begin_block(arena, block + 1);
+	error = init_block(arena, block + 1);
 	if (error)
 		return error;
 	__atomic_store_n(&block->locator.next_locator, (uintptr_t)(block + 1), __ATOMIC_RELEASE);
@@ -260,8 +263,9 @@ static void publish(struct block *block, unsigned slots)
 	__atomic_store_n(&block->locator.num_items, (uint8_t)count, __ATOMIC_RELEASE);
 }
 
-/* Lists it, taken if it is for somebody. */
-static int add(struct buffers_arena *arena, struct buffers_span span, struct buffers_item **taken)
+/* Adds an item, taken by the caller unless `taken` is NULL. */
+static int add_item(struct buffers_arena *arena, struct buffers_span span,
+		    struct buffers_item **taken)
 {
 	struct buffers_item *item;
 	struct block *block;
@@ -270,35 +274,31 @@ static int add(struct buffers_arena *arena, struct buffers_span span, struct buf
 
 	if (error)
 		return error;
-	slot = slots_of(block);
+	slot = used_slots(block);
 	item = &block->locator.items[slot * STRIDE];
 	if (arena->is_shared && !buffers_platform_lock_init(lock_of(item)))
 		return ENOMEM;
-	if (arena->is_shared && taken)	/* nobody else can have it; not to wait is no order of locks */
+	/* Succeeds, since the item is not published yet; trylock adds no lock order. */
+	if (arena->is_shared && taken)
 		buffers_platform_trylock(lock_of(item));
 	*item = (struct buffers_item){
 		.base_address = span.start, .size = (uint32_t)(span.end - span.start),
 	};
 	if (taken) {
-		mark(arena, item);
+		set_own(arena, item);
 		*taken = item;
 	}
 	publish(block, slot + 1);
 	return 0;
 }
 
-/* Where in what is left of the window an item would begin; false: there is too little. */
+/* Finds the address of a new item in the rest of the window; false: too little is left. */
 static bool find_room(struct buffers_arena *arena, const struct buffers_window *wanted,
-		      uintptr_t *place)
+		      uintptr_t *start)
 {
-	struct buffers_span left = { used_end(arena, last_block(arena)), arena->window.end };
+	struct buffers_span left = { used_end(arena, tail_block(arena)), arena->window.end };
 
-	return buffers_gap_lowest(left, wanted->size, wanted->alignment, place);
-}
-
-static size_t min(size_t a, size_t b)
-{
-	return a < b ? a : b;
+	return buffers_gap_lowest(left, wanted->size, wanted->alignment, start);
 }
 
 static size_t largest_item(void)
@@ -306,43 +306,43 @@ static size_t largest_item(void)
 	return UINT32_MAX & ~(uint32_t)(buffers_platform_granularity() - 1);
 }
 
-/* All is whole pages.  What was skipped to align the item is there for others. */
+/* Works in whole pages.  The bytes skipped for alignment become items for other requests. */
 static int carve_locked(struct buffers_arena *arena, const struct buffers_window *wanted,
 			struct buffers_item **item)
 {
 	size_t size = buffers_page_up(wanted->size);
-	uintptr_t used = used_end(arena, last_block(arena));
-	uintptr_t place, end;
+	uintptr_t used = used_end(arena, tail_block(arena));
+	uintptr_t start, end;
 	int error = 0;
 
-	if (!find_room(arena, wanted, &place) || size > largest_item())
+	if (!find_room(arena, wanted, &start) || size > largest_item())
 		return ENOSPC;
-	for (; used < place && !error; used = end) {
-		end = used + min(place - used, largest_item());
-		error = add(arena, (struct buffers_span){ used, end }, NULL);
+	for (; used < start && !error; used = end) {
+		end = used + buffers_min(start - used, largest_item());
+		error = add_item(arena, (struct buffers_span){ used, end }, NULL);
 	}
 	if (error)
 		return error;
 	if (size < arena->chunk)
 		size = arena->chunk;
-	end = place + min(size, arena->window.end - place);
-	return add(arena, (struct buffers_span){ place, end }, item);
+	end = start + buffers_min(size, arena->window.end - start);
+	return add_item(arena, (struct buffers_span){ start, end }, item);
 }
 
-/* Most calls that can have nothing need no lock to learn it. */
-static int carve(const struct buffers_pool *chain, const struct buffers_window *wanted,
+/* Looks for room without the lock first: most calls that fail then need no lock. */
+static int carve(const struct buffers_pool *pool, const struct buffers_window *wanted,
 		 struct buffers_item **item)
 {
-	struct buffers_arena *arena = chain->owner;
-	uintptr_t place;
+	struct buffers_arena *arena = pool->owner;
+	uintptr_t start;
 	int error;
 
-	if (!find_room(arena, wanted, &place))
+	if (!find_room(arena, wanted, &start))
 		return ENOSPC;
-	if (!lock(arena))
+	if (!lock_arena(arena))
 		return ENOMEM;
 	error = carve_locked(arena, wanted, item);
-	unlock(arena);
+	unlock_arena(arena);
 	return error;
 }
 
@@ -350,28 +350,29 @@ static int carve(const struct buffers_pool *chain, const struct buffers_window *
  * Getting
  */
 
-/* What the thread used last, of the arena with that serial. */
-struct last {
+/* The thread's last item, and the serial of its arena. */
+struct cached {
 	struct buffers_item *item;
 	uint64_t serial;
 };
-static BUFFERS_TLS struct last last;
+static BUFFERS_TLS struct cached cached;
 
-/* Also in a child whose kernel did not empty the page: its index is still right. */
-static void enter_process(struct buffers_arena *arena)
+/* A child whose kernel did not empty the page comes here, too: the index is still right. */
+static void enter_arena(struct buffers_arena *arena)
 {
 	struct state *state = arena->state;
 
-	if (own_process(arena))
+	if (own_pid(arena))
 		return;
 	buffers_index_inherit(&state->index,
 			      __atomic_load_n(&arena->index_pages, __ATOMIC_RELAXED));
-	__atomic_store_n(&state->seats, __atomic_fetch_add(&arena->control->processes, 1,
-							   __ATOMIC_RELAXED), __ATOMIC_RELAXED);
-	__atomic_store_n(&state->process, buffers_state_pid(), __ATOMIC_RELEASE);
+	__atomic_store_n(&state->first_slot,
+			 __atomic_fetch_add(&arena->control->processes, 1, __ATOMIC_RELAXED),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&state->pid, buffers_state_pid(), __ATOMIC_RELEASE);
 }
 
-static void release(const struct buffers_arena *arena, struct buffers_item *item)
+static void release_item(const struct buffers_arena *arena, struct buffers_item *item)
 {
 	if (arena->is_shared)
 		buffers_arena_release(item);
@@ -379,41 +380,41 @@ static void release(const struct buffers_arena *arena, struct buffers_item *item
 		buffers_item_release(item);
 }
 
-/* What was skipped, too, is usable only when somebody has it for the first time. */
-static int make_usable(const struct buffers_arena *arena, struct buffers_item *item)
+/* Commits an item when it is handed out for the first time, skipped bytes included. */
+static int commit_item(const struct buffers_arena *arena, struct buffers_item *item)
 {
 	int error = 0;
 
 	if (buffers_item_position(item) == 0)
 		error = buffers_platform_commit(item->base_address, item->size, arena->kind);
 	if (error)
-		release(arena, item);
+		release_item(arena, item);
 	return error;
 }
 
-static int take_other(struct buffers_arena *arena, const struct buffers_window *wanted,
+static int find_or_make(struct buffers_arena *arena, const struct buffers_window *wanted,
 		      struct buffers_item **item)
 {
 	struct state *state = arena->state;
-	struct buffers_pool chain = {
+	struct buffers_pool pool = {
 		.owner = arena, .first = &arena->control->blocks[0].locator,
-		.index = &state->index, .crowd = &arena->control->crowd,
+		.index = &state->index, .contention = &arena->control->contention,
 		.take = arena->is_shared ? take_shared : take_private,
 		.release = arena->is_shared ? buffers_arena_release : buffers_item_release,
 		.make = carve,
 	};
 	int error;
 
-	enter_process(arena);
-	chain.seats = __atomic_load_n(&state->seats, __ATOMIC_RELAXED);
-	error = buffers_pool_get(&chain, wanted, item);
+	enter_arena(arena);
+	pool.first_slot = __atomic_load_n(&state->first_slot, __ATOMIC_RELAXED);
+	error = buffers_pool_get(&pool, wanted, item);
 	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
 			 __ATOMIC_RELAXED);
 	if (!error)
-		error = make_usable(arena, *item);
+		error = commit_item(arena, *item);
 	if (error)
 		return error;
-	*BUFFERS_TLS_ADDRESS(last) = (struct last){ *item, arena->serial };
+	*BUFFERS_TLS_ADDRESS(cached) = (struct cached){ *item, arena->serial };
 	return 0;
 }
 
@@ -423,51 +424,50 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 	struct buffers_window wanted = {
 		.range = arena->window, .size = size, .alignment = alignment,
 	};
-	const struct last *mine = BUFFERS_TLS_ADDRESS(last);
+	const struct cached *own = BUFFERS_TLS_ADDRESS(cached);
 
 	if (size > UINT32_MAX)
 		return ENOSPC;
-	if (mine->serial == arena->serial && own_process(arena) &&
-	    (arena->is_shared ? take_shared : take_private)(mine->item, &wanted)) {
-		*item = mine->item;
+	if (own->serial == arena->serial && own_pid(arena) &&
+	    (arena->is_shared ? take_shared : take_private)(own->item, &wanted)) {
+		*item = own->item;
 		return 0;
 	}
-	return take_other(arena, &wanted, item);
+	return find_or_make(arena, &wanted, item);
 }
 
 /*
- * Making and destroying
+ * Opening and closing
  */
 
-/* An item for each chunk, and one for what is skipped before it. */
+/* Provides an item for each chunk, and one for the bytes skipped before it. */
 static void measure(struct buffers_arena *arena)
 {
 	size_t page = buffers_platform_granularity();
 	size_t size = arena->window.end - arena->window.start;
 
-	arena->chunk = min(buffers_page_up(size / CHUNKS), CHUNK_MOST);
-	if (arena->chunk < page)
-		arena->chunk = page;
+	arena->chunk = buffers_min(buffers_page_up(size / CHUNKS), CHUNK_MOST);
+	arena->chunk = buffers_max(arena->chunk, page);
 	arena->block_count = (uint32_t)(2 * (size / arena->chunk + 1) / SLOTS + 1);
 	arena->control_size = buffers_page_up(sizeof(struct control) +
 					      arena->block_count * sizeof(struct block));
 }
 
-static unsigned sharing_of(const struct buffers_arena *arena)
+static enum buffers_map_flags map_flags_of(const struct buffers_arena *arena)
 {
-	return arena->is_shared ? BUFFERS_MAP_SHARED : 0;
+	return BUFFERS_MAP_RESERVED | (arena->is_shared ? BUFFERS_MAP_SHARED : 0);
 }
 
 static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
 {
 	struct buffers_window wanted = *window;
-	struct buffers_state *process;
+	struct buffers_state *state;
 	struct buffers_span mapped;
-	int error = buffers_state_get(window->kind, &process);
+	int error = buffers_state_get(window->kind, &state);
 
-	wanted.kind |= BUFFERS_MAP_RESERVED | sharing_of(arena);
+	wanted.map_flags = map_flags_of(arena);
 	if (!error)
-		error = buffers_allocator_map(&wanted, 0, &process->hindsight, &mapped);
+		error = buffers_allocator_map(&wanted, 0, &state->search_cache, &mapped);
 	if (!error)
 		arena->window = mapped;
 	return error;
@@ -479,15 +479,14 @@ static int map_control(struct buffers_arena *arena)
 	int error;
 
 	measure(arena);
-	error = buffers_platform_map_anywhere(arena->control_size,
-					      BUFFERS_KIND_RW | BUFFERS_MAP_RESERVED | sharing_of(arena),
-					      &address);
+	error = buffers_platform_map_anywhere(arena->control_size, BUFFERS_KIND_RW,
+					      map_flags_of(arena), &address);
 	if (error)
 		return error;
 	arena->control = (struct control *)address;
 	error = buffers_platform_commit(address, offsetof(struct control, blocks), BUFFERS_KIND_RW);
 	if (!error)
-		error = begin_block(arena, arena->control->blocks);
+		error = init_block(arena, arena->control->blocks);
 	if (error)
 		return error;
 	if (arena->is_shared && !buffers_platform_lock_init(&arena->control->lock.robust))
@@ -505,7 +504,7 @@ static int map_state(struct buffers_arena *arena)
 	return error;
 }
 
-/* All but the window, as far as it is mapped. */
+/* Unmaps the parts that exist, but not the window. */
 static void unmap_parts(struct buffers_arena *arena)
 {
 	size_t page = buffers_platform_granularity();
@@ -524,7 +523,7 @@ static int map_parts(const struct buffers_arena *plan, struct buffers_arena **ar
 {
 	uintptr_t address;
 	int error = buffers_platform_map_anywhere(buffers_platform_granularity(), BUFFERS_KIND_RW,
-						  &address);
+						  BUFFERS_MAP_PLAIN, &address);
 
 	if (error)
 		return error;
@@ -538,7 +537,7 @@ static int map_parts(const struct buffers_arena *plan, struct buffers_arena **ar
 	return error;
 }
 
-/* The window first: the rest can be anywhere, and might fill the gap for it. */
+/* Maps the window first: the other parts can be anywhere, and might occupy its gap. */
 int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		       struct buffers_arena **arena)
 {
@@ -559,10 +558,10 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 	return error;
 }
 
-/* Whether a living thread of this process has it. */
+/* Whether a living thread of this process holds the item. */
 static bool is_held(struct buffers_arena *arena, struct buffers_item *item)
 {
-	if (!is_ours(arena, item))
+	if (!is_own(arena, item))
 		return false;
 	if (!arena->is_shared || !buffers_platform_trylock(lock_of(item)))
 		return true;
@@ -575,7 +574,7 @@ static bool holds_any(struct buffers_arena *arena)
 	struct block *block = arena->control->blocks;
 
 	for (; block; block = (struct block *)buffers_locator_next(&block->locator))
-		for (unsigned slot = 0; slot < slots_of(block); slot++)
+		for (unsigned slot = 0; slot < used_slots(block); slot++)
 			if (is_held(arena, &block->locator.items[slot * STRIDE]))
 				return true;
 	return false;

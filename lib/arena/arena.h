@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * arena.h: windows of address space that one user has for itself
+ * arena.h: windows of addresses that one user creates for itself
  *
- * An arena has a chain of locators as the process has, all reserved when it is made,
- * beside the window.  Where it is shared with forked children, both are, and locks
- * outlive who held them.
+ * An arena has a chain of locators, as the process has.  All of its locators are reserved
+ * when it is created, outside the window.  Forked children share both in an arena of
+ * BUFFERS_ARENA_FORK_SHARED, and its locks survive the end of their holder.
  */
 #ifndef BUFFERS_ARENA_H
 #define BUFFERS_ARENA_H
@@ -13,21 +13,23 @@
 
 #pragma GCC visibility push(hidden)
 
+struct buffers_arena;
+
 /*
- * Reserves the window, and what lists its items.
- * EADDRNOTAVAIL, ENOMEM, EACCES.  ENOSYS: no locks that can be shared.
+ * Reserves the window, and the memory that lists its items.
+ * EADDRNOTAVAIL, ENOMEM, EACCES.  ENOSYS: there are no locks that processes can share.
  */
 int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		       struct buffers_arena **arena);
 
-/* An item with so much free room, taken.  ENOSPC; ENOMEM. */
+/* Gets an item with so much free space, taken.  ENOSPC, ENOMEM. */
 int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignment,
 		       struct buffers_item **item);
 
-/* Lets others have an item that is marked BUFFERS_TAKEN_SHARED. */
+/* Releases an item that is marked BUFFERS_TAKEN_SHARED. */
 void buffers_arena_release(struct buffers_item *item);
 
-/* Unmaps all of it.  EINVAL: the process holds an item.  ENOMEM. */
+/* Unmaps everything.  EINVAL: this process holds an item.  ENOMEM. */
 int buffers_arena_close(struct buffers_arena *arena);
 
 #pragma GCC visibility pop

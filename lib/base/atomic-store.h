@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * store.h: bytes that threads may be executing while they change
- */
+/* atomic-store.h: writes memory that threads may execute at the same time */
 #ifndef BUFFERS_ATOMIC_STORE_H
 #define BUFFERS_ATOMIC_STORE_H
 
@@ -10,34 +8,34 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Whether so many bytes there are to change as a whole. */
+/* Whether a write of this size at this address must be one store. */
 static inline bool buffers_is_atomic_size(uintptr_t address, size_t size)
 {
 	return (size == 4 || (size == 8 && __atomic_always_lock_free(8, 0))) &&
 	       (address & (size - 1)) == 0;
 }
 
-/* Alone, an integer of 64 bits is aligned to 4 on i386, and clang calls a function for it. */
+/* i386 aligns a plain 64-bit integer to 4 bytes, and clang then calls libatomic. */
 typedef uint64_t buffers_aligned_uint64 __attribute__((aligned(8)));
 
-/* One store if it can be. */
-static inline void buffers_atomic_store(void *to, const void *bytes, size_t size)
+/* Copies like memmove(), with a single store where buffers_is_atomic_size() says so. */
+static inline void buffers_atomic_store(void *destination, const void *bytes, size_t size)
 {
 	uint64_t eight;
 	uint32_t four;
 
-	if (!buffers_is_atomic_size((uintptr_t)to, size)) {
-		memmove(to, bytes, size);
+	if (!buffers_is_atomic_size((uintptr_t)destination, size)) {
+		memmove(destination, bytes, size);
 	} else if (size == 8) {
 		memcpy(&eight, bytes, size);
-		__atomic_store_n((buffers_aligned_uint64 *)to, eight, __ATOMIC_RELEASE);
+		__atomic_store_n((buffers_aligned_uint64 *)destination, eight, __ATOMIC_RELEASE);
 	} else {
 		memcpy(&four, bytes, size);
-		__atomic_store_n((uint32_t *)to, four, __ATOMIC_RELEASE);
+		__atomic_store_n((uint32_t *)destination, four, __ATOMIC_RELEASE);
 	}
 }
 
-/* Bytes that lie before the place and reach into it are to be read before they change. */
+/* Whether the bytes begin below the destination and reach into it: copy from the end then. */
 static inline bool buffers_must_copy_backward(uintptr_t address, const void *bytes, size_t size)
 {
 	uintptr_t from = (uintptr_t)bytes;
@@ -46,11 +44,12 @@ static inline bool buffers_must_copy_backward(uintptr_t address, const void *byt
 }
 
 /*
- * The same, by another mapping of the memory at that address: memmove() would not see what
- * overlaps.
+ * The same as buffers_atomic_store(), through `alias`, another mapping of the memory at
+ * `address`.  The bytes may overlap the memory at `address`: memmove() compares addresses,
+ * and would miss an overlap through the alias.
  */
-static inline void buffers_copy_through_alias(char *to, uintptr_t address, const char *bytes,
-					size_t size)
+static inline void buffers_copy_through_alias(char *alias, uintptr_t address, const char *bytes,
+					      size_t size)
 {
 	bool is_backward = buffers_must_copy_backward(address, bytes, size);
 	char copy[4096];
@@ -64,7 +63,7 @@ static inline void buffers_copy_through_alias(char *to, uintptr_t address, const
 		if (is_backward)
 			at = left - piece;
 		memcpy(copy, bytes + at, piece);
-		buffers_atomic_store(to + at, copy, piece);
+		buffers_atomic_store(alias + at, copy, piece);
 	}
 }
 

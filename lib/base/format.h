@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h: puts names together
+ * format.h: builds strings from parts
  *
- * Each writes to where the last one stopped, ends it with '\0' and returns the place of
- * that; the caller knows that there is room.
+ * Each function appends at `at`, terminates the string, and returns the address of the
+ * terminator for the next part.  The caller provides enough space.
  */
 #ifndef BUFFERS_FORMAT_H
 #define BUFFERS_FORMAT_H
 
 #include <stdint.h>
 
-static inline char *buffers_format_string(char *at, const char *text)
+static inline char *buffers_format_string(char *at, const char *string)
 {
-	while (*text)
-		*at++ = *text++;
+	while (*string)
+		*at++ = *string++;
 	*at = '\0';
 	return at;
 }
 
 static inline char *buffers_format_number(char *at, uint64_t number, unsigned base,
-				       unsigned least_digits)
+					  unsigned least_digits)
 {
 	char digits[24];
 	unsigned count = 0;

@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index.c: finds an item that fits without looking at all of them
+ * index.c: finds an item that fits without looking at all items
  *
- * A binary trie over the items' last bytes.  A node stands for all keys that
- * begin with its prefix; its sides are those with the next bit 0 and 1, and for
- * each it knows a bound of the room that any item there has.  So a search for
- * a size within a range passes over whole sides.  Nodes are added, never moved
- * or removed; readers see the trie as it was before an addition, or after.
+ * A crit-bit trie, augmented with each side's largest free room.  A node stands for all keys
+ * with its prefix; its sides are the keys whose next bit is 0 or 1.  A search for a size in
+ * a range skips every side whose room is too small or whose keys are outside.  Nodes are
+ * added, but never moved or removed: a reader sees the trie before or after an addition.
  *
- * The key is the last byte, not the first, since buffers are disjoint: of those
- * that end in a range, only one can begin below it.
+ * The key of an item is the address of its last byte.  Buffers are disjoint, so among those
+ * that end in a range at most one begins below it.
  */
 
 #include "config.h"
 #include "locator/index.h"
+#include "platform/platform.h"
 
 struct node {
-	uintptr_t prefix;	/* zeros from the bit on */
-	uintptr_t bit;		/* the highest that differs among the keys */
+	uintptr_t prefix;	/* zero from `bit` downward */
+	uintptr_t bit;		/* the highest bit that differs among the keys */
 	uintptr_t sides[2];	/* links */
-	uint32_t room[2];	/* no item there has more */
+	uint32_t room[2];	/* upper bound of the room of every item there */
 };
 
-/* A link is 0, the address of a node, or that of an item and 1. */
+/* A link is 0, the address of a node, or the address of an item plus 1. */
 static bool is_item(uintptr_t link)
 {
 	return link & 1;
@@ -43,7 +43,7 @@ static struct node *node_at(uintptr_t link)
 	return (struct node *)link;
 }
 
-static uintptr_t follow(const uintptr_t *link)
+static uintptr_t load_link(const uintptr_t *link)
 {
 	return __atomic_load_n(link, __ATOMIC_ACQUIRE);
 }
@@ -68,8 +68,8 @@ static unsigned side_of(const struct node *node, uintptr_t key)
 	return (key & node->bit) != 0;
 }
 
-/* The bits below a node's prefix. */
-static uintptr_t variable(const struct node *node)
+/* The bits that a node's prefix leaves open. */
+static uintptr_t suffix_mask(const struct node *node)
 {
 	return 2 * node->bit - 1;
 }
@@ -78,10 +78,10 @@ static struct buffers_span keys_on(const struct node *node, unsigned side)
 {
 	uintptr_t first = node->prefix | (side ? node->bit : 0);
 
-	return (struct buffers_span){ first, first | (node->bit - 1) };	/* both included */
+	return (struct buffers_span){ first, first | (node->bit - 1) };	/* both inclusive */
 }
 
-/* No item below this link has more room. */
+/* An upper bound of the room of every item below the link. */
 static uint32_t bound_of(uintptr_t link)
 {
 	const struct node *node = node_at(link);
@@ -92,15 +92,16 @@ static uint32_t bound_of(uintptr_t link)
 }
 
 /*
- * Changing; whoever finds the index locked does without
+ * Changing
  */
 
-static bool enter(struct buffers_index *index)
+/* A thread that fails to get the lock skips its update. */
+static bool lock_index(struct buffers_index *index)
 {
 	return __atomic_exchange_n(&index->is_locked, 1, __ATOMIC_ACQUIRE) == 0;
 }
 
-static void leave(struct buffers_index *index)
+static void unlock_index(struct buffers_index *index)
 {
 	__atomic_store_n(&index->is_locked, 0, __ATOMIC_RELEASE);
 }
@@ -115,7 +116,8 @@ static struct node *new_node(struct buffers_index *index)
 		index->nodes_end = ((uintptr_t)index + page) & ~(uintptr_t)(page - 1);
 	}
 	if (index->nodes_end - index->nodes < sizeof(struct node)) {
-		if (buffers_platform_map_anywhere(page, BUFFERS_KIND_RW, &address) != 0)
+		if (buffers_platform_map_anywhere(page, BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN,
+						  &address) != 0)
 			return NULL;
 		*(uintptr_t *)address = index->pages;
 		__atomic_store_n(&index->pages, address, __ATOMIC_RELEASE);
@@ -127,8 +129,8 @@ static struct node *new_node(struct buffers_index *index)
 	return node_at(address);
 }
 
-/* Puts a node in the place of a link, with the item on its other side. */
-static bool fork_link(struct buffers_index *index, uintptr_t *link, uintptr_t difference,
+/* Replaces a link by a node with the old link on one side and the item on the other. */
+static bool split_link(struct buffers_index *index, uintptr_t *link, uintptr_t difference,
 		      struct buffers_item *item)
 {
 	struct node *node = new_node(index);
@@ -139,7 +141,7 @@ static bool fork_link(struct buffers_index *index, uintptr_t *link, uintptr_t di
 	if (!node)
 		return false;
 	node->bit = (uintptr_t)1 << (63 - __builtin_clzll(difference));
-	node->prefix = key & ~variable(node);
+	node->prefix = key & ~suffix_mask(node);
 	side = side_of(node, key);
 	node->sides[side] = link_to(item);
 	node->sides[!side] = old;
@@ -149,7 +151,7 @@ static bool fork_link(struct buffers_index *index, uintptr_t *link, uintptr_t di
 	return true;
 }
 
-/* Bounds above it first, so that who finds the item could. */
+/* Raises the ancestors' bounds before linking, so that readers cannot miss the item. */
 static bool insert(struct buffers_index *index, struct buffers_item *item)
 {
 	uint32_t room = buffers_item_room(item);
@@ -161,9 +163,9 @@ static bool insert(struct buffers_index *index, struct buffers_item *item)
 		struct node *node = node_at(*link);
 		unsigned side = side_of(node, key);
 
-		difference = (key ^ node->prefix) & ~variable(node);
+		difference = (key ^ node->prefix) & ~suffix_mask(node);
 		if (difference)
-			return fork_link(index, link, difference, item);
+			return split_link(index, link, difference, item);
 		if (room_at(node, side) < room)
 			set_room(node, side, room);
 		link = &node->sides[side];
@@ -173,11 +175,11 @@ static bool insert(struct buffers_index *index, struct buffers_item *item)
 		return true;
 	}
 	difference = key ^ key_of(item_at(*link));
-	/* None: the same memory listed twice, which nobody should be given. */
-	return !difference || fork_link(index, link, difference, item);
+	/* No difference: the same memory is listed twice.  Do not hand it out a second time. */
+	return !difference || split_link(index, link, difference, item);
 }
 
-/* Makes the bounds of the sides that lead to the key what they are now. */
+/* Lowers the bounds on the way to the key to the present values. */
 static uint32_t tighten(uintptr_t link, uintptr_t key)
 {
 	struct node *node = node_at(link);
@@ -194,62 +196,62 @@ static uint32_t tighten(uintptr_t link, uintptr_t key)
  * Following the chain
  */
 
-/* The next item that is not indexed; moves on to the next locator. */
-static struct buffers_item *next_new(struct buffers_locator **last, uint32_t *count)
+/* The next item that is not indexed; advances to the next locator. */
+static struct buffers_item *next_new(struct buffers_locator **tail, uint32_t *count)
 {
 	struct buffers_locator *next;
 
-	while (*count >= buffers_locator_count(*last)) {
-		next = buffers_locator_next(*last);
+	while (*count >= buffers_locator_count(*tail)) {
+		next = buffers_locator_next(*tail);
 		if (!next)
 			return NULL;
-		*last = next;
+		*tail = next;
 		*count = 0;
 	}
-	return &(*last)->items[(*count)++];
+	return &(*tail)->items[(*count)++];
 }
 
-static bool can_be_of_use(const struct buffers_item *item)
+static bool is_usable(const struct buffers_item *item)
 {
 	return buffers_item_is_valid(item) && item->size > 0;
 }
 
 /*
- * Other implementations may count an item before they write it, while they hold
- * the lock, which is looked at first: if they have left, the item is whole.
+ * Other implementations may count an item before they write it, while they hold the lock.
+ * Reads the lock first: once it is free, the item is complete.
  */
 static bool is_being_written(const struct buffers_locator *locator,
 			     const struct buffers_item *item)
 {
-	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) && !can_be_of_use(item);
+	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) && !is_usable(item);
 }
 
 static bool is_behind(const struct buffers_index *index)
 {
-	const struct buffers_locator *last = __atomic_load_n(&index->last, __ATOMIC_ACQUIRE);
+	const struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
 
-	return !last || buffers_locator_next(last) ||
-	       __atomic_load_n(&index->count, __ATOMIC_RELAXED) < buffers_locator_count(last);
+	return !tail || buffers_locator_next(tail) ||
+	       __atomic_load_n(&index->count, __ATOMIC_RELAXED) < buffers_locator_count(tail);
 }
 
-/* Others may add to a locator that is not full, though there is a next one. */
-static bool is_left_behind(const struct buffers_index *index,
+/* Other implementations may still add to a locator that is not full, though it has a next one. */
+static bool would_skip_room(const struct buffers_index *index,
 			   const struct buffers_locator *next)
 {
-	return index->last && next != index->last && index->count < BUFFERS_LOCATOR_CAPACITY;
+	return index->tail && next != index->tail && index->count < BUFFERS_LOCATOR_CAPACITY;
 }
 
 static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 {
-	struct buffers_locator *last = index->last ? index->last : first;
+	struct buffers_locator *tail = index->tail ? index->tail : first;
 	uint32_t count = index->count;
 	struct buffers_item *item;
 
-	while ((item = next_new(&last, &count)) && !is_left_behind(index, last) &&
-	       !is_being_written(last, item) && (!can_be_of_use(item) || insert(index, item))) {
-		if (last != index->last)	/* in this order: see buffers_index_take() */
+	while ((item = next_new(&tail, &count)) && !would_skip_room(index, tail) &&
+	       !is_being_written(tail, item) && (!is_usable(item) || insert(index, item))) {
+		if (tail != index->tail)	/* buffers_index_take() relies on this order */
 			__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
-		__atomic_store_n(&index->last, last, __ATOMIC_RELEASE);
+		__atomic_store_n(&index->tail, tail, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->count, count, __ATOMIC_RELEASE);
 	}
 }
@@ -261,32 +263,32 @@ static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 struct search {
 	struct buffers_index *index;
 	const struct buffers_window *window;
-	const struct buffers_item_filter *choice;
-	struct buffers_span keys;	/* both included */
+	const struct buffers_item_filter *filter;
+	struct buffers_span keys;	/* both inclusive */
 	unsigned patience;
 };
 
-static bool suits(const struct search *search, struct buffers_item *item)
+static bool take_item(const struct search *search, struct buffers_item *item)
 {
-	return !buffers_contention_is_near(search->choice->busy, item) &&
-	       search->choice->take(item, search->window);
+	return !buffers_contention_is_near(search->filter->busy, item) &&
+	       search->filter->take(item, search->window);
 }
 
-/* The item has less room than the index believed. */
-static void correct(struct buffers_index *index, const struct buffers_item *item)
+/* Corrects the bounds: the item has less room than the index recorded. */
+static void correct_bounds(struct buffers_index *index, const struct buffers_item *item)
 {
-	if (!enter(index))
+	if (!lock_index(index))
 		return;
 	tighten(index->tree, key_of(item));
-	leave(index);
+	unlock_index(index);
 }
 
 static struct buffers_item *try_item(struct search *search, struct buffers_item *item)
 {
-	if (suits(search, item))
+	if (take_item(search, item))
 		return item;
 	if (buffers_item_room(item) < search->window->size)
-		correct(search->index, item);
+		correct_bounds(search->index, item);
 	else if (--search->patience == 0)
 		__atomic_store_n(&search->index->resume_at, key_of(item), __ATOMIC_RELAXED);
 	return NULL;
@@ -308,11 +310,11 @@ static struct buffers_item *take_below(struct search *search, uintptr_t link)
 		return try_item(search, item_at(link));
 	for (unsigned side = 0; side < 2 && !item && search->patience; side++)
 		if (may_have(search, node_at(link), side))
-			item = take_below(search, follow(&node_at(link)->sides[side]));
+			item = take_below(search, load_link(&node_at(link)->sides[side]));
 	return item;
 }
 
-/* From where the last search lost patience to the end, and then from the start. */
+/* Searches from the key at which the last search gave up to the end, then from the start. */
 static struct buffers_item *take_indexed(struct search *search, uintptr_t link)
 {
 	uintptr_t resume_at = __atomic_load_n(&search->index->resume_at, __ATOMIC_RELAXED);
@@ -330,14 +332,14 @@ static struct buffers_item *take_indexed(struct search *search, uintptr_t link)
 	return item;
 }
 
-/* What the index lacks: it was locked, or there was no memory for nodes. */
-static struct buffers_item *take_new(const struct search *search, struct buffers_locator *last,
-				     uint32_t count)
+/* Walks the items that are not indexed: the index was locked, or had no memory for nodes. */
+static struct buffers_item *take_unindexed(const struct search *search,
+					   struct buffers_locator *tail, uint32_t count)
 {
 	struct buffers_item *item;
 
-	while ((item = next_new(&last, &count)))
-		if (can_be_of_use(item) && suits(search, item))
+	while ((item = next_new(&tail, &count)))
+		if (is_usable(item) && take_item(search, item))
 			return item;
 	return NULL;
 }
@@ -345,41 +347,41 @@ static struct buffers_item *take_new(const struct search *search, struct buffers
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_item_filter *choice)
+					const struct buffers_item_filter *filter)
 {
 	struct search search = {
-		.index = index, .window = window, .choice = choice,
-		.patience = choice->patience,
+		.index = index, .window = window, .filter = filter,
+		.patience = filter->patience,
 	};
 	struct buffers_item *item = NULL;
-	struct buffers_locator *last;
+	struct buffers_locator *tail;
 	uint32_t count;
 	uintptr_t tree;
 
-	if (is_behind(index) && enter(index)) {
+	if (is_behind(index) && lock_index(index)) {
 		catch_up(index, first);
-		leave(index);
+		unlock_index(index);
 	}
 	/*
-	 * A count that belongs to a later locator is of a moment when all of this
-	 * one were indexed, so what is passed over is in the tree, read afterwards.
+	 * If the count belongs to a later locator than the tail, this tail was indexed whole at
+	 * that moment.  The tree is read afterwards, and contains every item that is skipped.
 	 */
-	last = __atomic_load_n(&index->last, __ATOMIC_ACQUIRE);
+	tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
 	count = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
-	tree = follow(&index->tree);
+	tree = load_link(&index->tree);
 	if (tree)
 		item = take_indexed(&search, tree);
 	if (!item)
-		item = take_new(&search, last ? last : first, last ? count : 0);
+		item = take_unindexed(&search, tail ? tail : first, tail ? count : 0);
 	return item;
 }
 
-struct buffers_locator *buffers_index_last(const struct buffers_index *index,
+struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first)
 {
-	struct buffers_locator *last = __atomic_load_n(&index->last, __ATOMIC_ACQUIRE);
+	struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
 
-	return last ? last : first;
+	return tail ? tail : first;
 }
 
 uintptr_t buffers_index_pages(const struct buffers_index *index)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index.h: finds an item that fits without looking at all of them
+ * index.h: finds an item that fits without looking at all items
  *
- * Each copy of the library has an index of its own, in private memory, beside
- * the chain of locators, which all share.  It follows the chain: items that
- * other copies add are found there.  What it knows of an item's room is an
- * upper bound for ever, since positions only grow, whoever moves them.
+ * Every copy of the library has its own index in private memory, beside the chain of
+ * locators that all copies share.  The index follows the chain, and so finds the items that
+ * other copies add.  The free space that it records for an item is an upper bound for good:
+ * positions only grow, in every copy.
  */
 #ifndef BUFFERS_INDEX_H
 #define BUFFERS_INDEX_H
@@ -16,51 +16,51 @@
 #pragma GCC visibility push(hidden)
 
 /*
- * All zero at first, and the last thing in its page: the rest of that is used,
- * too.  Readers need no lock; one thread at a time changes it, and others who
- * would do without.
+ * All zero at first, and the last member of its page: nodes fill the rest of the page.
+ * Readers need no lock.  One thread at a time changes the index; a thread that fails to get
+ * the lock skips the update.
  */
 struct buffers_index {
 	uint32_t is_locked;
-	uint32_t count;			/* of its items, so many are indexed */
-	struct buffers_locator *last;	/* of the chain; all before it are indexed */
-	uintptr_t tree;			/* a link (index.c) */
-	uintptr_t resume_at;		/* the key where a search lost patience */
+	uint32_t count;			/* indexed items of the tail */
+	struct buffers_locator *tail;	/* every locator before it is indexed whole */
+	uintptr_t tree;			/* a link, see index.c */
+	uintptr_t resume_at;		/* the key at which a search gave up */
 	uintptr_t nodes, nodes_end;	/* memory for more nodes */
-	uintptr_t pages;		/* mapped for them, each with a link to the last */
+	uintptr_t pages;		/* mapped for nodes; each starts with a link to the next */
 };
 
-/* Which items a search may take. */
+/* The items that a search may take. */
 struct buffers_item_filter {
-	/* Takes one if nobody has it and it fits, as buffers_item_take(). */
+	/* Takes an item that is free and fits, as buffers_item_take(). */
 	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
-	const struct buffers_busy *busy;	/* not those near to these */
-	unsigned patience;	/* so many that look good and are not, as taken ones, are tried */
+	const struct buffers_busy *busy;	/* items near these are skipped */
+	unsigned patience;	/* number of items with enough room that may fail */
 };
 
-/* Enough to find what there is, and little enough to cost nothing. */
+/* Large enough to find what there is, and small enough to be cheap. */
 #define BUFFERS_INDEX_PATIENCE 32
 
 /*
- * Takes an item of the chain whose free room suits the window, and that lies
- * on no cache line with items that others are busy with.  NULL: there is none, or
- * it comes after more of those that are taken than patience is for.  The next
- * search goes on there.
+ * Takes an item of the chain whose free space suits the window, and that shares no cache
+ * line with a busy item.  NULL: there is none, or more items failed than patience allows;
+ * the next search then continues behind them.
  */
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
-					const struct buffers_item_filter *choice);
+					const struct buffers_item_filter *filter);
 
-/* Where in the chain there may be room for another item; `first` if in doubt. */
-struct buffers_locator *buffers_index_last(const struct buffers_index *index,
+/* The locator at which to look for room for another item; `first` if unknown. */
+struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first);
 
 /*
- * Gives back the memory for nodes.  Nobody uses the index any more.
+ * Unmaps the memory of the nodes.  No thread uses the index any more.
  *
- * A forked child's index is empty, but the pages that its parent's had are there.
- * Who has noted them hands them to the new one before it is used, to go with it.
+ * The index of a forked child is empty, but the child has a copy of its parent's pages.  The
+ * caller keeps their address outside the index, and passes it to the child's index before
+ * the first use, so that they are unmapped together.
  */
 void buffers_index_destroy(struct buffers_index *index);
 uintptr_t buffers_index_pages(const struct buffers_index *index);

@@ -1,25 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * item.h: what is done with the items of a locator
+ * item.h: an item of a locator, and what a thread does with it
  *
- * Inline, since every request comes here.  Others read and write items at the
- * same time, our own threads and other implementations: base and size stay as
- * they are, and only the one who took an item changes its position.
+ * The functions are inline because every request uses them.  Other threads and other
+ * implementations read and write items at the same time.  base_address and size never
+ * change; only the holder of an item changes its position.
  */
 #ifndef BUFFERS_ITEM_H
 #define BUFFERS_ITEM_H
 
-#include "locator/locator.h"
+#include "base/window.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* Items follow the header without padding, so their words are aligned to 4 bytes only. */
+struct buffers_item {
+	uintptr_t base_address;
+	uint32_t size;
+	uint32_t position;	/* bytes used; only grows */
+	uint32_t is_taken;	/* 0: free; otherwise the owner word */
+} __attribute__((packed, aligned(4)));
+
+#define BUFFERS_WORD sizeof(uintptr_t)
+_Static_assert(offsetof(struct buffers_item, base_address) == 0, "layout");
+_Static_assert(offsetof(struct buffers_item, size) == BUFFERS_WORD, "layout");
+_Static_assert(offsetof(struct buffers_item, position) == BUFFERS_WORD + 4, "layout");
+_Static_assert(offsetof(struct buffers_item, is_taken) == BUFFERS_WORD + 8, "layout");
+_Static_assert(sizeof(struct buffers_item) == BUFFERS_WORD + 12, "layout");
+
+/*
+ * Reading
+ */
 
 static inline uint32_t buffers_item_position(const struct buffers_item *item)
 {
 	return __atomic_load_n(&item->position, __ATOMIC_RELAXED);
 }
 
-/* Where the next bytes go, and how many are free from there on. */
+/* The address of the first free byte. */
 static inline uintptr_t buffers_item_next(const struct buffers_item *item)
 {
 	return item->base_address + buffers_item_position(item);
@@ -30,30 +49,13 @@ static inline uint32_t buffers_item_room(const struct buffers_item *item)
 	return item->size - buffers_item_position(item);
 }
 
-/* Whether the bytes make sense. */
 static inline bool buffers_item_is_valid(const struct buffers_item *item)
 {
 	return item->base_address != 0 && item->base_address <= UINTPTR_MAX - item->size &&
 	       buffers_item_position(item) <= item->size;
 }
 
-/*
- * What is_taken says while we hold an item; others who share the layout write 1.
- * Only the holder reads more of it than whether it is 0.
- */
-enum {
-	BUFFERS_TAKEN = 1,
-	BUFFERS_TAKEN_RX = 2,		/* and its memory cannot be written by its address */
-	BUFFERS_TAKEN_SHARED = 4,	/* and other processes use it, in arenas */
-	BUFFERS_TAKEN_BY = 8,		/* times the number of the process, in arenas */
-};
-
-static inline bool buffers_item_is_taken(const struct buffers_item *item)
-{
-	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED) != 0;
-}
-
-/* Whether all that is free at this position lies in the range, and is enough when aligned. */
+/* Whether all free space from this position on is in the range, and enough after aligning. */
 static inline bool buffers_item_fits(const struct buffers_item *item, uint32_t position,
 				     const struct buffers_window *window)
 {
@@ -63,6 +65,42 @@ static inline bool buffers_item_fits(const struct buffers_item *item, uint32_t p
 
 	return room >= slack && room - slack >= window->size &&
 	       start >= window->range.start && start + room <= window->range.end;
+}
+
+/*
+ * Taking and releasing
+ */
+
+/*
+ * The owner word in is_taken.  Other implementations write 1.  Only the holder reads more of
+ * it than whether it is 0.
+ */
+enum {
+	BUFFERS_TAKEN = 1,
+	BUFFERS_TAKEN_RX = 2,		/* the memory cannot be written by its address */
+	BUFFERS_TAKEN_SHARED = 4,	/* other processes use it: an item of an arena */
+	BUFFERS_TAKEN_BY = 8,		/* factor of the process's number, in arenas */
+};
+
+static inline bool buffers_item_is_taken(const struct buffers_item *item)
+{
+	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED) != 0;
+}
+
+static inline uint32_t buffers_item_owner(const struct buffers_item *item)
+{
+	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED);
+}
+
+/* Called by the holder; the next thread that takes the item replaces the word. */
+static inline void buffers_item_set_owner(struct buffers_item *item, uint32_t owner)
+{
+	__atomic_store_n(&item->is_taken, owner, __ATOMIC_RELAXED);
+}
+
+static inline bool buffers_item_is_directly_writable(const struct buffers_item *item)
+{
+	return !(buffers_item_owner(item) & BUFFERS_TAKEN_RX);
 }
 
 static inline bool buffers_lock_try(uint32_t *word)
@@ -83,7 +121,7 @@ static inline void buffers_item_release(struct buffers_item *item)
 	buffers_lock_release(&item->is_taken);
 }
 
-/* Between looking, at this position, and taking, another may have used the room. */
+/* Takes the item if its position is still the one that the caller saw. */
 static inline bool buffers_item_take_at(struct buffers_item *item, uint32_t position)
 {
 	if (!buffers_lock_try(&item->is_taken))
@@ -94,7 +132,7 @@ static inline bool buffers_item_take_at(struct buffers_item *item, uint32_t posi
 	return false;
 }
 
-/* Takes it if nobody has it and it fits. */
+/* Takes the item if it is free and fits. */
 static inline bool buffers_item_take(struct buffers_item *item,
 				     const struct buffers_window *window)
 {
@@ -109,25 +147,8 @@ static inline bool buffers_item_take(struct buffers_item *item,
 }
 
 /*
- * What the holder of an item may do with it
+ * Functions for the holder
  */
-
-static inline uint32_t buffers_item_owner(const struct buffers_item *item)
-{
-	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED);
-}
-
-/* Whoever takes the item next writes another mark. */
-static inline void buffers_item_set_owner(struct buffers_item *item, uint32_t mark)
-{
-	__atomic_store_n(&item->is_taken, mark, __ATOMIC_RELAXED);
-}
-
-/* Whether bytes get there by their address. */
-static inline bool buffers_item_is_directly_writable(const struct buffers_item *item)
-{
-	return !(buffers_item_owner(item) & BUFFERS_TAKEN_RX);
-}
 
 static inline void buffers_item_set_position(struct buffers_item *item, size_t position)
 {
@@ -135,7 +156,7 @@ static inline void buffers_item_set_position(struct buffers_item *item, size_t p
 }
 
 /*
- * Bytes first, then position: whoever reads the position finds them there.
+ * Writes the bytes before the position: a reader of the position finds them in place.
  * ENOSPC: less room than that.
  */
 static inline int buffers_item_append(struct buffers_item *item, const void *data, size_t size,
@@ -146,17 +167,17 @@ static inline int buffers_item_append(struct buffers_item *item, const void *dat
 	if (size > item->size - position)
 		return ENOSPC;
 	*address = item->base_address + position;
-	if (size)	/* else data may be NULL, which memmove() does not take */
+	if (size)	/* with size 0, data may be NULL, which memmove() does not accept */
 		memmove((void *)*address, data, size);
 	buffers_item_set_position(item, position + size);
 	return 0;
 }
 
-/* Stubs and constants are mostly this long, and a call takes longer than they do. */
+/* Most stubs and constants have these sizes, for which a call of memmove() is slow. */
 #define BUFFERS_SHORT_LEAST 8
 #define BUFFERS_SHORT_MOST  32
 
-/* Both ends are read before one is written: data may overlap the room. */
+/* Reads both ends before it writes one: data may overlap the destination. */
 #define BUFFERS_COPY_ENDS(to, from, size, half)						\
 	do {										\
 		struct { char bytes[half]; } head_, tail_;				\
@@ -166,7 +187,7 @@ static inline int buffers_item_append(struct buffers_item *item, const void *dat
 		memcpy((char *)(to) + (size) - (half), &tail_, half);			\
 	} while (0)
 
-/* The same for such short data.  NULL: it is not, or there is less room. */
+/* The fast path of an append.  NULL: the data is not short, or there is less room. */
 static inline void *buffers_item_append_short(struct buffers_item *item, const void *data,
 					      size_t size)
 {

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * locator.c: the pages that list the buffers, and the locks on both
+ * locator.c: pages that list buffers, linked to a chain
  *
- * Others read and write these pages at the same time: our own threads, and
- * other copies and implementations of the library.  An item is written whole
- * before num_items publishes it.
+ * Other threads, other copies of the library and other implementations read and write these
+ * pages at the same time.  An item is complete before num_items publishes it.
  */
 
 #include "config.h"
-#include "locator/item.h"
-
-#include <errno.h>
+#include "locator/locator.h"
+#include "platform/platform.h"
+#include "reloaded/buffers.h"
 
 #define REST_BUFFER_SIZE ((size_t)16 << 10)
 
-/* Each by itself: one load for all would take in num_items, which others change. */
+/* Loads each byte alone: a wider load would include num_items, which other threads change. */
 static bool has_known_version(const struct buffers_locator *locator)
 {
 	return __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0 &&
@@ -47,36 +46,11 @@ void buffers_locator_unlock(struct buffers_locator *locator)
 	buffers_lock_release(&locator->is_locked);
 }
 
-int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
-			 int (*visit)(const struct buffers_info *info, void *context),
-			 void *context)
-{
-	int verdict = 0;
-
-	for (const struct buffers_locator *l = first; l && !verdict; l = buffers_locator_next(l)) {
-		unsigned count = buffers_locator_count(l);
-
-		for (unsigned i = 0; i < count && !verdict; i++) {
-			const struct buffers_item *item = &l->items[i];
-			struct buffers_info info = {
-				.base = (void *)item->base_address,
-				.size = item->size,
-				.used = buffers_item_position(item),
-				.taken = buffers_item_is_taken(item),
-				.flags = kind,
-			};
-
-			verdict = visit(&info, context);
-		}
-	}
-	return verdict;
-}
-
 /*
- * Locators
+ * Creating
  */
 
-/* The caller holds the locator's lock, or nobody else knows the locator. */
+/* The caller holds the locator's lock, or no other thread knows the locator. */
 static struct buffers_item *append_item(struct buffers_locator *locator, uintptr_t base,
 					size_t size, bool is_taken)
 {
@@ -104,9 +78,12 @@ struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size)
 	return locator;
 }
 
-/* What is beside a locator can be written, as the locator is. */
+/*
+ * RX memory beside a locator would be writable, as the locator is: such a chain gets a page
+ * of RW memory for the locator alone.
+ */
 int buffers_locator_create_in(enum buffers_kind kind,
-			      int (*map)(void *context, size_t size, unsigned kind,
+			      int (*map)(void *context, size_t size, enum buffers_kind kind,
 					 uintptr_t *address),
 			      void *context, struct buffers_locator **locator)
 {
@@ -125,10 +102,10 @@ int buffers_locator_create_in(enum buffers_kind kind,
 	return error;
 }
 
-static int map_anywhere(void *context, size_t size, unsigned kind, uintptr_t *address)
+static int map_anywhere(void *context, size_t size, enum buffers_kind kind, uintptr_t *address)
 {
 	(void)context;
-	return buffers_platform_map_anywhere(size, kind, address);
+	return buffers_platform_map_anywhere(size, kind, BUFFERS_MAP_PLAIN, address);
 }
 
 int buffers_locator_create(enum buffers_kind kind, struct buffers_locator **locator)
@@ -141,7 +118,11 @@ void buffers_locator_destroy(struct buffers_locator *locator)
 	buffers_platform_unmap((uintptr_t)locator, buffers_platform_granularity());
 }
 
-/* Mapping takes long, so it is done outside the lock, and in vain at times. */
+/*
+ * Adding
+ */
+
+/* Maps outside the lock, since mapping is slow; another thread may link its locator first. */
 static int link_next(struct buffers_locator *locator, enum buffers_kind kind)
 {
 	struct buffers_locator *next;
@@ -160,7 +141,7 @@ static int link_next(struct buffers_locator *locator, enum buffers_kind kind)
 	return 0;
 }
 
-static struct buffers_item *add(struct buffers_locator *locator, struct buffers_span buffer)
+static struct buffers_item *add_item(struct buffers_locator *locator, struct buffers_span buffer)
 {
 	struct buffers_item *item = NULL;
 
@@ -178,7 +159,7 @@ int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind 
 {
 	int error;
 
-	while (!(*item = add(locator, buffer))) {
+	while (!(*item = add_item(locator, buffer))) {
 		if (!buffers_locator_next(locator)) {
 			error = link_next(locator, kind);
 			if (error)
@@ -187,4 +168,33 @@ int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind 
 		locator = buffers_locator_next(locator);
 	}
 	return 0;
+}
+
+/*
+ * Walking
+ */
+
+int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
+			 int (*visit)(const struct buffers_info *info, void *context),
+			 void *context)
+{
+	int verdict = 0;
+
+	for (const struct buffers_locator *l = first; l && !verdict; l = buffers_locator_next(l)) {
+		unsigned count = buffers_locator_count(l);
+
+		for (unsigned i = 0; i < count && !verdict; i++) {
+			const struct buffers_item *item = &l->items[i];
+			struct buffers_info info = {
+				.base = (void *)item->base_address,
+				.size = item->size,
+				.used = buffers_item_position(item),
+				.taken = buffers_item_is_taken(item),
+				.flags = kind,
+			};
+
+			verdict = visit(&info, context);
+		}
+	}
+	return verdict;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* chain.c: gets items from a chain of locators, old ones or new ones */
+/* pool.c: gets an item from a chain of locators, or makes one */
 
 #include "config.h"
 #include "locator/pool.h"
@@ -8,67 +8,69 @@
 #include <limits.h>
 
 /*
- * Those that lie too near to what others are busy with are left for later; of
- * large ones that would be too much.
+ * Makes items until one is far enough from the busy ones; the skipped items are used later.
+ * For large items that would be too much memory.
  */
-static int make_apart(const struct buffers_pool *chain, const struct buffers_window *window,
+static int make_apart(const struct buffers_pool *pool, const struct buffers_window *window,
 		      const struct buffers_busy *busy, struct buffers_item **item)
 {
-	int error = chain->make(chain, window, item);
+	int error = pool->make(pool, window, item);
 
-	while (!error && window->size <= chain->shared_size &&
+	while (!error && window->size <= pool->shared_size &&
 	       buffers_contention_is_near(busy, *item)) {
-		chain->release(*item);
+		pool->release(*item);
 		*item = NULL;
-		error = chain->make(chain, window, item);
+		error = pool->make(pool, window, item);
 	}
 	return error;
 }
 
-static unsigned own_seat(const struct buffers_pool *chain)
+/* Each thread keeps the slot that it draws at its first call. */
+static unsigned own_slot(const struct buffers_pool *pool)
 {
-	static BUFFERS_TLS unsigned seat;
-	static unsigned last;
-	unsigned *mine = BUFFERS_TLS_ADDRESS(seat);
+	static BUFFERS_TLS unsigned slot;
+	static unsigned next_slot;
+	unsigned *own = BUFFERS_TLS_ADDRESS(slot);
 
-	if (!*mine)
-		*mine = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
-	return chain->seats + *mine;
+	if (!*own)
+		*own = __atomic_add_fetch(&next_slot, 1, __ATOMIC_RELAXED);
+	return pool->first_slot + *own;
 }
 
-/* What may be had after all when nothing new can be made is sought everywhere. */
-static int find_or_make(const struct buffers_pool *chain, const struct buffers_window *window,
+/* If no item can be made, searches all items, however near they are to busy ones. */
+static int find_or_make(const struct buffers_pool *pool, const struct buffers_window *window,
 			struct buffers_item **item)
 {
 	struct buffers_busy busy;
-	struct buffers_item_filter choice = {
-		.take = chain->take, .busy = &busy, .patience = BUFFERS_INDEX_PATIENCE,
+	struct buffers_item_filter filter = {
+		.take = pool->take, .busy = &busy, .patience = BUFFERS_INDEX_PATIENCE,
 	};
 	int error;
 
-	buffers_contention_list(chain->crowd, own_seat(chain), &busy);
-	*item = buffers_index_take(chain->index, chain->first, window, &choice);
+	buffers_contention_list(pool->contention, own_slot(pool), &busy);
+	*item = buffers_index_take(pool->index, pool->first, window, &filter);
 	if (*item)
 		return 0;
-	error = make_apart(chain, window, &busy, item);
+	error = make_apart(pool, window, &busy, item);
 	if (error) {
 		busy.count = 0;
-		choice.patience = UINT_MAX;
-		*item = buffers_index_take(chain->index, chain->first, window, &choice);
+		filter.patience = UINT_MAX;
+		*item = buffers_index_take(pool->index, pool->first, window, &filter);
 	}
 	return *item ? 0 : error;
 }
 
-/* A few attempts, for others may come to sit nearby at the same moment. */
-int buffers_pool_get(const struct buffers_pool *chain, const struct buffers_window *window,
-		      struct buffers_item **item)
+/* Tries a few times: another thread may claim an item nearby at the same moment. */
+int buffers_pool_get(const struct buffers_pool *pool, const struct buffers_window *window,
+		     struct buffers_item **item)
 {
 	unsigned attempts = 3;
-	int error = find_or_make(chain, window, item);
+	int error = find_or_make(pool, window, item);
 
-	while (!error && !buffers_contention_claim(chain->crowd, own_seat(chain), *item) && --attempts) {
-		chain->release(*item);
-		error = find_or_make(chain, window, item);
+	while (!error && !buffers_contention_claim(pool->contention, own_slot(pool), *item) &&
+	       --attempts) {
+		pool->release(*item);
+		error = find_or_make(pool, window, item);
 	}
 	return error;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * chain.h: gets items from a chain of locators, old ones or new ones
+ * pool.h: gets an item from a chain of locators, or makes one
  *
- * Where items are found (index), who uses which (crowd) and where new ones come from
- * meet here, for buffers of the process and for those of arenas.
+ * A pool joins the index of a chain, the record of contention, and the function that makes
+ * new items.  The process has one for each kind of memory, and each arena has one.
  */
 #ifndef BUFFERS_POOL_H
 #define BUFFERS_POOL_H
@@ -16,19 +16,19 @@ struct buffers_pool {
 	void *owner;
 	struct buffers_locator *first;
 	struct buffers_index *index;
-	struct buffers_contention *crowd;
-	unsigned seats;			/* where the seats of this process's threads begin */
-	size_t shared_size;		/* who wants no more gets new items away from others */
+	struct buffers_contention *contention;
+	unsigned first_slot;		/* the process's first slot in `contention` */
+	size_t shared_size;		/* new items up to this size avoid busy ones */
 	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
 	void (*release)(struct buffers_item *item);
-	/* A new item for the window, taken; an errno if there can be none. */
-	int (*make)(const struct buffers_pool *chain, const struct buffers_window *window,
+	/* Makes a new item for the window, taken; or an errno value. */
+	int (*make)(const struct buffers_pool *pool, const struct buffers_window *window,
 		    struct buffers_item **item);
 };
 
-/* An item that suits the window, taken.  Errors are those of make(). */
-int buffers_pool_get(const struct buffers_pool *chain, const struct buffers_window *window,
-		      struct buffers_item **item);
+/* Gets an item that suits the window, taken.  Fails with the errors of make(). */
+int buffers_pool_get(const struct buffers_pool *pool, const struct buffers_window *window,
+		     struct buffers_item **item);
 
 #pragma GCC visibility pop
 

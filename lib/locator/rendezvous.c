@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * locator-find.c: one first locator for all copies of the library in a process
+ * rendezvous.c: one first locator for all copies of the library in a process
  *
- * The copies know nothing of each other.  The first puts up a notice with the
- * address of its locator, which the others follow.  Notices outlive processes,
- * and their names are used again, so each is held against what is in memory.
+ * Rendezvous files outlive their processes, and process numbers are used again.  Each file is
+ * therefore compared with the memory of this process before the library follows it.
  *
- * No lock is held meanwhile: threads of one copy that come here at once offer
- * the same locator, and one of them publishes it.
+ * No lock is held meanwhile.  Threads of one copy that come here at once offer the same
+ * locator, and one of them publishes it.
  */
 
 #include "config.h"
-#include "locator/locator.h"
-
-#include <errno.h>
-#include <string.h>
+#include "locator/rendezvous.h"
+#include "platform/platform.h"
 
 #define NAME "Reloaded.Memory.Buffers.MemoryBuffer"
 
-/* One for the locators of each kind of buffers, and NULL. */
+/* The files' names, one for each kind of memory, and NULL. */
 static const char *const names[BUFFERS_KINDS + 1] = {
 	[BUFFERS_KIND_RWX] = NAME,
 	[BUFFERS_KIND_RW] = NAME ".RW",
@@ -26,75 +23,75 @@ static const char *const names[BUFFERS_KINDS + 1] = {
 };
 
 /*
- * The start of a notice.  Other implementations read and write this_address
- * alone; some keep their first locator in it.  Ours are copies of a locator
- * without items, and signed where its items would be.
+ * The start of a rendezvous file.  Other implementations read and write this_address alone;
+ * some keep their first locator in the file.  This library writes a locator without items,
+ * and a signature where its items would be.
  */
-struct notice {
+struct record {
 	uintptr_t this_address;
 	char rest_of_locator[32 - sizeof(uintptr_t)];
 	char signature[16];
-	uint64_t root;		/* the address of the publisher's */
-	uint64_t token;		/* what stands there */
-	uint64_t space;		/* what its process number counts in */
-	uint64_t signed_address;	/* others may use an old file of ours for theirs */
+	uint64_t root;		/* address of the publisher's struct buffers_root */
+	uint64_t token;		/* the token in it */
+	uint64_t pid_namespace;
+	uint64_t signed_address;	/* other code may have put another address into the file */
 };
-_Static_assert(offsetof(struct notice, signature) == 32, "layout");
-_Static_assert(sizeof(struct notice) == 80, "layout");
+_Static_assert(offsetof(struct record, signature) == 32, "layout");
+_Static_assert(sizeof(struct record) == 80, "layout");
 
 static const char signature[16] = "reloaded-buffers";
 
-static bool is_signed(const struct notice *notice)
+static bool is_signed(const struct record *record)
 {
-	return memcmp(notice->signature, signature, sizeof(signature)) == 0 &&
-	       notice->signed_address == notice->this_address;
+	return memcmp(record->signature, signature, sizeof(signature)) == 0 &&
+	       record->signed_address == record->this_address;
 }
 
 /*
- * The errand: looking in all places, and publishing in one
+ * A lookup reads the file in every directory, and may publish in one
  */
 
-/* What may be done in a place. */
-enum state { PUT_UP, REPLACE, REPLACE_IF_NEED_BE, NOTHING };
+/* The permitted action in a directory. */
+enum dir_state { CREATE, REPLACE, REPLACE_LAST, SKIP };
 
-struct errand {
-	struct buffers_rendezvous_dirs board;
-	enum buffers_kind kind;		/* of what is sought */
-	enum state states[BUFFERS_RENDEZVOUS_DIRS];
-	struct buffers_rendezvous_id ids[BUFFERS_RENDEZVOUS_DIRS];	/* of what is replaced */
-	uint64_t space;
-	uintptr_t stack_top;	/* all that is said of notices on the stack lies below */
-	bool is_unsettled;	/* somebody is about to write: look again */
+struct lookup {
+	struct buffers_rendezvous_dirs dirs;
+	enum buffers_kind kind;
+	enum dir_state states[BUFFERS_RENDEZVOUS_DIRS];
+	struct buffers_rendezvous_id ids[BUFFERS_RENDEZVOUS_DIRS];	/* files read */
+	uint64_t pid_namespace;
+	uintptr_t stack_top;	/* copies of records on the stack lie below it */
+	bool is_pending;	/* another thread or process is about to write: look again */
 	unsigned attempts;
 };
 
-/* To be called with __builtin_frame_address(0) where no notice is looked at. */
-static void begin(struct errand *errand, enum buffers_kind kind, const void *frame)
+/* The caller passes __builtin_frame_address(0), and reads no record itself. */
+static void begin_lookup(struct lookup *lookup, enum buffers_kind kind, const void *frame)
 {
-	*errand = (struct errand){
+	*lookup = (struct lookup){
 		.kind = kind,
-		.space = buffers_platform_pid_namespace(),
+		.pid_namespace = buffers_platform_pid_namespace(),
 		.stack_top = (uintptr_t)frame,
 	};
-	buffers_platform_rendezvous_open(&errand->board);
+	buffers_platform_rendezvous_open(&lookup->dirs);
 }
 
-static void end(struct errand *errand)
+static void end_lookup(struct lookup *lookup)
 {
-	buffers_platform_rendezvous_close(&errand->board);
+	buffers_platform_rendezvous_close(&lookup->dirs);
 }
 
 /*
- * Judging a notice
+ * Judging a record
  */
 
 enum verdict {
 	LIVE,		/* follow it */
-	UNFINISHED,	/* its maker is about to write */
-	STALE,		/* nothing of this process: replace it */
-	DISTANT,	/* of another process, which may live: replace it if need be */
-	ALIEN,		/* of this process, but not as we understand it: let it be */
-	CHANGING,	/* the same, but somebody writes to it */
+	PENDING,	/* its creator is about to write the address */
+	STALE,		/* not of this process: replace it */
+	OTHER_PID_NS,	/* its process may live in another PID namespace: replace it last */
+	INCOMPATIBLE,	/* this process's, in another version: leave it alone */
+	LOCKED,		/* the same, and another thread holds the locator's lock */
 };
 
 static bool is_aligned(uintptr_t address)
@@ -103,90 +100,92 @@ static bool is_aligned(uintptr_t address)
 }
 
 /*
- * Copies of locators are in forked children, and programs without randomisation
- * have theirs where the last one had it.  So an address may look right that a
- * dead process published.  Roots are empty in a child and after exec, and no two
- * have the same token.
+ * An address that a dead process published can look right: forked children have copies of
+ * locators, and programs without address randomisation have theirs at the same addresses.
+ * A root is zero in a child and after exec, and each has a token of its own.
  */
-static bool is_of_this_process(const struct notice *notice)
+static bool is_of_this_process(const struct record *record)
 {
 	struct buffers_root root;
 
-	return notice->root <= UINTPTR_MAX &&
-	       buffers_platform_try_read((uintptr_t)notice->root, &root, sizeof(root)) == 0 &&
-	       root.offered == notice->this_address && root.token == notice->token &&
-	       root.process == buffers_platform_pid();
+	return record->root <= UINTPTR_MAX &&
+	       buffers_platform_try_read((uintptr_t)record->root, &root, sizeof(root)) == 0 &&
+	       root.offered == record->this_address && root.token == record->token &&
+	       root.pid == buffers_platform_pid();
 }
-_Static_assert(sizeof(struct buffers_root) % 8 == 0, "can be peeked at");
+_Static_assert(sizeof(struct buffers_root) % 8 == 0, "buffers_platform_try_read() takes it");
 
-static bool is_of_our_space(const struct errand *errand, const struct notice *notice)
+static bool is_of_own_namespace(const struct lookup *lookup, const struct record *record)
 {
-	return errand->space && notice->space == errand->space;
-}
-
-/* Its process has our number, but where that means another. */
-static bool is_of_other_space(const struct errand *errand, const struct notice *notice)
-{
-	return errand->space && notice->space && !is_of_our_space(errand, notice);
+	return lookup->pid_namespace && record->pid_namespace == lookup->pid_namespace;
 }
 
-static enum verdict judge_signature(const struct errand *errand, const struct notice *notice)
+/* There, the number of this process means another process. */
+static bool is_of_other_namespace(const struct lookup *lookup, const struct record *record)
 {
-	if (is_of_other_space(errand, notice))
-		return DISTANT;
-	if (is_of_this_process(notice))
+	return lookup->pid_namespace && record->pid_namespace &&
+	       !is_of_own_namespace(lookup, record);
+}
+
+static enum verdict judge_signature(const struct lookup *lookup, const struct record *record)
+{
+	if (is_of_other_namespace(lookup, record))
+		return OTHER_PID_NS;
+	if (is_of_this_process(record))
 		return LIVE;
-	return is_of_our_space(errand, notice) ? STALE : DISTANT;
+	return is_of_own_namespace(lookup, record) ? STALE : OTHER_PID_NS;
 }
 
 /*
- * An address that we read is in our own stack frames, too, and if it leads right
- * there, it looks like a locator that says where it is.
+ * The address that was read is also in the stack frames of this code.  If it points there,
+ * the memory looks like a locator that names its own address.
  */
-static bool is_in_our_frames(const struct errand *errand, uintptr_t address)
+static bool is_in_own_frames(const struct lookup *lookup, uintptr_t address)
 {
-	enum { FRAMES_BELOW = 2048, OWN_FRAME = 1024 };	/* whose address may be its lower end */
+	/* On some processors a frame's address is its lower end. */
+	enum { FRAMES_BELOW = 2048, OWN_FRAME = 1024 };
 	uintptr_t bottom = (uintptr_t)__builtin_frame_address(0) - FRAMES_BELOW;
 
-	return address < errand->stack_top + OWN_FRAME &&
+	return address < lookup->stack_top + OWN_FRAME &&
 	       address + BUFFERS_LOCATOR_SIZE > bottom;
 }
 
-/* The kernel is asked to write only where it says that there is a locator. */
-static bool is_locator(const struct errand *errand, uintptr_t address)
+/* Asks whether the memory is writable only after it names its own address. */
+static bool is_locator(const struct lookup *lookup, uintptr_t address)
 {
 	const struct buffers_locator *locator = (const struct buffers_locator *)address;
 	uintptr_t start[8 / sizeof(uintptr_t)];
 
-	return is_aligned(address) && !is_in_our_frames(errand, address) &&
+	return is_aligned(address) && !is_in_own_frames(lookup, address) &&
 	       buffers_platform_try_read(address, start, sizeof(start)) == 0 &&
 	       start[0] == address &&
 	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE) &&
-	       /* Again, for what its maker wrote before. */
+	       /* The second load orders all that the creator wrote before. */
 	       __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == address;
 }
 
-/* More locators than there can be mappings to list make a circle. */
+/* A longer chain would list more buffers than a process can have mappings. */
 enum { LONGEST_CHAIN = 65536 };
 
-enum chain { WHOLE, BROKEN, CIRCULAR };
+enum chain_state { VALID, BROKEN, CIRCULAR };
 
-/* From its first, which is one. */
-static enum chain judge_chain(const struct errand *errand, const struct buffers_locator *locator)
+/* The caller has checked that the first is a locator. */
+static enum chain_state judge_chain(const struct lookup *lookup,
+				    const struct buffers_locator *locator)
 {
-	const struct buffers_locator *noted = NULL;	/* to be met again in a circle */
+	const struct buffers_locator *marker = NULL;	/* a circle leads back to it */
 
 	for (unsigned i = 1; i < LONGEST_CHAIN; i++) {
 		if (!buffers_locator_is_valid(locator))
 			return BROKEN;
 		if ((i & (i - 1)) == 0)
-			noted = locator;
+			marker = locator;
 		locator = buffers_locator_next(locator);
 		if (!locator)
-			return WHOLE;
-		if (locator == noted)
+			return VALID;
+		if (locator == marker)
 			return CIRCULAR;
-		if (!is_locator(errand, (uintptr_t)locator))
+		if (!is_locator(lookup, (uintptr_t)locator))
 			return BROKEN;
 	}
 	return CIRCULAR;
@@ -197,104 +196,104 @@ static bool is_locked(const struct buffers_locator *locator)
 	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) == 1;
 }
 
-static enum verdict judge_locator(const struct errand *errand,
+static enum verdict judge_locator(const struct lookup *lookup,
 				  const struct buffers_locator *locator)
 {
-	bool is_changing = is_locked(locator);
+	bool was_locked = is_locked(locator);
 
-	switch (judge_chain(errand, locator)) {
-	case WHOLE:
+	switch (judge_chain(lookup, locator)) {
+	case VALID:
 		return LIVE;
 	case BROKEN:
-		return is_changing || is_locked(locator) ? CHANGING : ALIEN;
+		return was_locked || is_locked(locator) ? LOCKED : INCOMPATIBLE;
 	default:
-		return ALIEN;
+		return INCOMPATIBLE;
 	}
 }
 
-static enum verdict judge(const struct errand *errand, const struct notice *notice,
-			  bool is_fresh)
+static enum verdict judge_record(const struct lookup *lookup, const struct record *record,
+				 bool is_fresh)
 {
 	enum verdict verdict = LIVE;
 
-	if (is_fresh && notice->this_address == 0)
-		return UNFINISHED;
-	if (is_signed(notice))
-		verdict = judge_signature(errand, notice);
-	if (verdict == LIVE && !is_locator(errand, notice->this_address))
+	if (is_fresh && record->this_address == 0)
+		return PENDING;
+	if (is_signed(record))
+		verdict = judge_signature(lookup, record);
+	if (verdict == LIVE && !is_locator(lookup, record->this_address))
 		verdict = STALE;
 	if (verdict == LIVE)
-		verdict = judge_locator(errand,
-					(const struct buffers_locator *)notice->this_address);
+		verdict = judge_locator(lookup,
+					(const struct buffers_locator *)record->this_address);
 	return verdict;
 }
 
 /*
- * Looking in all places
+ * Finding a published locator
  */
 
-static int read_notice(const struct errand *errand, unsigned place, struct notice *notice,
+static int read_record(const struct lookup *lookup, unsigned dir, struct record *record,
 		       struct buffers_rendezvous_id *id, bool *is_fresh)
 {
-	return buffers_platform_rendezvous_read(&errand->board, place, names[errand->kind], notice,
-					    sizeof(*notice), id, is_fresh);
+	return buffers_platform_rendezvous_read(&lookup->dirs, dir, names[lookup->kind], record,
+						sizeof(*record), id, is_fresh);
 }
 
-/* Whether a notice in this place leads to a locator; if not, notes what may be done. */
-static bool look(struct errand *errand, unsigned place, struct buffers_locator **locator)
+/* Whether the file in this directory leads to a locator; if not, sets the permitted action. */
+static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator **locator)
 {
-	static const enum state states[] = {
-		[UNFINISHED] = REPLACE,	/* in the end */
+	static const enum dir_state states[] = {
+		[PENDING] = REPLACE,	/* once the wait is over */
 		[STALE] = REPLACE,
-		[DISTANT] = REPLACE_IF_NEED_BE,
-		[ALIEN] = NOTHING,
-		[CHANGING] = NOTHING,
+		[OTHER_PID_NS] = REPLACE_LAST,
+		[INCOMPATIBLE] = SKIP,
+		[LOCKED] = SKIP,
 	};
-	struct notice notice;
+	struct record record;
 	bool is_fresh = false;
-	int error = read_notice(errand, place, &notice, &errand->ids[place], &is_fresh);
+	int error = read_record(lookup, dir, &record, &lookup->ids[dir], &is_fresh);
 	enum verdict verdict;
 
-	errand->states[place] = error == ENOENT ? PUT_UP : NOTHING;
+	lookup->states[dir] = error == ENOENT ? CREATE : SKIP;
 	if (error)
 		return false;
-	verdict = judge(errand, &notice, is_fresh);
+	verdict = judge_record(lookup, &record, is_fresh);
 	if (verdict == LIVE) {
-		*locator = (struct buffers_locator *)notice.this_address;
+		*locator = (struct buffers_locator *)record.this_address;
 		return true;
 	}
-	errand->is_unsettled |= verdict == UNFINISHED || verdict == CHANGING;
-	errand->states[place] = states[verdict];
+	lookup->is_pending |= verdict == PENDING || verdict == LOCKED;
+	lookup->states[dir] = states[verdict];
 	return false;
 }
 
-static bool look_around(struct errand *errand, struct buffers_locator **locator)
+static bool look_in_all(struct lookup *lookup, struct buffers_locator **locator)
 {
-	errand->is_unsettled = false;
-	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
-		if (look(errand, place, locator))
+	lookup->is_pending = false;
+	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
+		if (look_in(lookup, dir, locator))
 			return true;
 	return false;
 }
 
-/* Attempts; with buffers_platform_backoff() between them about a second. */
-enum { PATIENCE = 8192 };
+/* With buffers_platform_backoff() between them, so many attempts take about a second. */
+enum { MOST_ATTEMPTS = 8192 };
 
-static bool wait_a_moment(struct errand *errand)
+static bool wait_to_retry(struct lookup *lookup)
 {
-	if (errand->attempts == PATIENCE)
+	if (lookup->attempts == MOST_ATTEMPTS)
 		return false;
-	buffers_platform_backoff(errand->attempts++);
+	buffers_platform_backoff(lookup->attempts++);
 	return true;
 }
 
 __attribute__((noinline))
-static bool find(struct errand *errand, struct buffers_locator **locator)
+static bool find_published(struct lookup *lookup, struct buffers_locator **locator)
 {
 	do {
-		if (look_around(errand, locator))
+		if (look_in_all(lookup, locator))
 			return true;
-	} while (errand->is_unsettled && wait_a_moment(errand));
+	} while (lookup->is_pending && wait_to_retry(lookup));
 	return false;
 }
 
@@ -302,67 +301,66 @@ static bool find(struct errand *errand, struct buffers_locator **locator)
  * Publishing
  */
 
-static struct notice write_rendezvous_file(const struct errand *errand, const struct buffers_root *root)
+static struct record make_record(const struct lookup *lookup, const struct buffers_root *root)
 {
-	struct notice notice = {
+	struct record record = {
 		.this_address = __atomic_load_n(&root->offered, __ATOMIC_ACQUIRE),
 		.root = (uintptr_t)root,
 		.token = __atomic_load_n(&root->token, __ATOMIC_RELAXED),
-		.space = errand->space,
+		.pid_namespace = lookup->pid_namespace,
 	};
 
-	notice.signed_address = notice.this_address;
-	memcpy(notice.signature, signature, sizeof(signature));
-	return notice;
+	record.signed_address = record.this_address;
+	memcpy(record.signature, signature, sizeof(signature));
+	return record;
 }
 
 /*
- * Of a process that is gone as far as we can see.  What may be another space's
- * is left for as long as others leave files in /tmp.
+ * Decides about a file whose process has ended as far as this process can see.  A file of
+ * another PID namespace stays as long as other programs leave files in /tmp.
  */
 static bool may_remove(const void *bytes, bool is_old, void *context)
 {
-	const struct errand *errand = context;
-	struct notice notice;
+	const struct lookup *lookup = context;
+	struct record record;
 
-	memcpy(&notice, bytes, sizeof(notice));
-	return is_old || !is_signed(&notice) || is_of_our_space(errand, &notice);
+	memcpy(&record, bytes, sizeof(record));
+	return is_old || !is_signed(&record) || is_of_own_namespace(lookup, &record);
 }
 
-static int publish_in(struct errand *errand, unsigned place, const struct notice *notice)
+static int publish_in(struct lookup *lookup, unsigned dir, const struct record *record)
 {
 	const struct buffers_rendezvous_id *old =
-		errand->states[place] == PUT_UP ? NULL : &errand->ids[place];
-	int error = buffers_platform_rendezvous_create(&errand->board, place, names[errand->kind],
-						 notice, sizeof(*notice), old);
+		lookup->states[dir] == CREATE ? NULL : &lookup->ids[dir];
+	int error = buffers_platform_rendezvous_create(&lookup->dirs, dir, names[lookup->kind],
+						       record, sizeof(*record), old);
 
 	if (!error)
-		buffers_platform_rendezvous_clean_up(&errand->board, place, names, sizeof(*notice),
-					     may_remove, errand);
+		buffers_platform_rendezvous_clean_up(&lookup->dirs, dir, names, sizeof(*record),
+						     may_remove, lookup);
 	return error;
 }
 
-static int publish_where(struct errand *errand, const struct notice *notice,
-			 bool is_last_resort)
+static int publish_where(struct lookup *lookup, const struct record *record, bool is_last_resort)
 {
 	int error = EACCES;
 
-	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS && error == EACCES; place++) {
-		enum state state = errand->states[place];
+	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS && error == EACCES; dir++) {
+		enum dir_state state = lookup->states[dir];
 
-		if (state != NOTHING && (state == REPLACE_IF_NEED_BE) == is_last_resort)
-			error = publish_in(errand, place, notice);
+		if (state != SKIP && (state == REPLACE_LAST) == is_last_resort)
+			error = publish_in(lookup, dir, record);
 	}
 	return error;
 }
 
-/* 0; EAGAIN: another was first, look again; EACCES: no place can be used. */
-static int publish(struct errand *errand, const struct buffers_root *root)
+/* EAGAIN: another thread or process was first, look again.  EACCES: no directory is usable. */
+static int publish(struct lookup *lookup, const struct buffers_root *root)
 {
-	struct notice notice = write_rendezvous_file(errand, root);
-	int error = publish_where(errand, &notice, false);
+	struct record record = make_record(lookup, root);
+	int error = publish_where(lookup, &record, false);
 
-	return error == EACCES ? publish_where(errand, &notice, true) : error;
+	return error == EACCES ? publish_where(lookup, &record, true) : error;
 }
 
 static void set_once(uintptr_t *word, uintptr_t value)
@@ -373,11 +371,8 @@ static void set_once(uintptr_t *word, uintptr_t value)
 				    __ATOMIC_ACQUIRE);
 }
 
-/*
- * What was offered once is never unmapped, though another copy be first: a
- * notice may lead to it for a moment.
- */
-static int offer(struct buffers_root *root, enum buffers_kind kind)
+/* An offered locator is never unmapped: a file may lead to it even if another copy wins. */
+static int offer_locator(struct buffers_root *root, enum buffers_kind kind)
 {
 	struct buffers_locator *locator;
 	int error;
@@ -394,83 +389,83 @@ static int offer(struct buffers_root *root, enum buffers_kind kind)
 	return 0;
 }
 
-/* Where notices are memory, the locator is one. */
+/* A locator inside the rendezvous file, on systems where that is memory. */
 struct site {
-	const struct errand *errand;
-	unsigned place;
+	const struct lookup *lookup;
+	unsigned dir;
 };
 
-static int map_notice(void *context, size_t size, unsigned kind, uintptr_t *address)
+static int map_site(void *context, size_t size, enum buffers_kind kind, uintptr_t *address)
 {
 	const struct site *site = context;
-	const struct errand *errand = site->errand;
+	const struct lookup *lookup = site->lookup;
 
-	return buffers_platform_rendezvous_map(&errand->board, site->place, names[errand->kind],
-					   size, kind, address);
+	return buffers_platform_rendezvous_map(&lookup->dirs, site->dir, names[lookup->kind],
+					       size, kind, address);
 }
 
-/* 0; EAGAIN: another was first, look again; else no place can be used so. */
-static int create_in_notice(const struct errand *errand, struct buffers_locator **locator)
+/* EAGAIN: another thread or copy was first, look again.  Other errors: impossible. */
+static int create_in_file(const struct lookup *lookup, struct buffers_locator **locator)
 {
-	struct site site = { .errand = errand };
+	struct site site = { .lookup = lookup };
 	int error = EACCES;
 
-	for (; site.place < BUFFERS_RENDEZVOUS_DIRS && error == EACCES; site.place++)
-		if (errand->states[site.place] == PUT_UP)
-			error = buffers_locator_create_in(errand->kind, map_notice, &site, locator);
+	for (; site.dir < BUFFERS_RENDEZVOUS_DIRS && error == EACCES; site.dir++)
+		if (lookup->states[site.dir] == CREATE)
+			error = buffers_locator_create_in(lookup->kind, map_site, &site, locator);
 	return error;
 }
 
-/* Where nothing can be published, it is used all the same. */
-static int offer_and_publish(struct errand *errand, struct buffers_root *root,
+/* Uses the offered locator even if it cannot be published anywhere. */
+static int offer_and_publish(struct lookup *lookup, struct buffers_root *root,
 			     struct buffers_locator **locator)
 {
-	int error = offer(root, errand->kind);
+	int error = offer_locator(root, lookup->kind);
 
 	if (error)
 		return error;
 	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
-	return publish(errand, root) == EAGAIN ? EAGAIN : 0;
+	return publish(lookup, root) == EAGAIN ? EAGAIN : 0;
 }
 
-/* Where something stands, somebody keeps us from replacing it. */
-static int publish_elsewhere(struct errand *errand, struct buffers_root *root,
-			     struct buffers_locator **locator)
+/* The last attempt: a file that could not be replaced until now is left alone. */
+static int publish_where_nothing_is(struct lookup *lookup, struct buffers_root *root,
+				    struct buffers_locator **locator)
 {
-	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
-		if (errand->states[place] != PUT_UP)
-			errand->states[place] = NOTHING;
-	return offer_and_publish(errand, root, locator);
+	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
+		if (lookup->states[dir] != CREATE)
+			lookup->states[dir] = SKIP;
+	return offer_and_publish(lookup, root, locator);
 }
 
-/*
- * Finding
- */
-
-static int find_or_publish(struct errand *errand, struct buffers_root *root,
+static int find_or_publish(struct lookup *lookup, struct buffers_root *root,
 			   struct buffers_locator **locator)
 {
 	int error;
 
 	do {
-		if (find(errand, locator))
+		if (find_published(lookup, locator))
 			return 0;
-		error = create_in_notice(errand, locator);
+		error = create_in_file(lookup, locator);
 		if (error && error != EAGAIN)
-			error = offer_and_publish(errand, root, locator);
-	} while (error == EAGAIN && wait_a_moment(errand));
+			error = offer_and_publish(lookup, root, locator);
+	} while (error == EAGAIN && wait_to_retry(lookup));
 	if (error == EAGAIN)
-		error = publish_elsewhere(errand, root, locator);
+		error = publish_where_nothing_is(lookup, root, locator);
 	return error == EAGAIN ? 0 : error;
 }
 
-static struct buffers_locator *first_of(const struct buffers_root *root)
+/*
+ * The calls of the unit
+ */
+
+static struct buffers_locator *known_first(const struct buffers_root *root)
 {
 	return __atomic_load_n(&root->first, __ATOMIC_ACQUIRE);
 }
 
-/* Of threads that found different ones, as when they could not publish, one decides. */
-static void settle(struct buffers_root *root, struct buffers_locator **locator)
+/* Threads that could not publish may have different locators: the first one to come wins. */
+static void settle_first(struct buffers_root *root, struct buffers_locator **locator)
 {
 	struct buffers_locator *none = NULL;
 
@@ -480,60 +475,60 @@ static void settle(struct buffers_root *root, struct buffers_locator **locator)
 }
 
 int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
-			  struct buffers_locator **locator)
+			     struct buffers_locator **locator)
 {
-	struct errand errand;
+	struct lookup lookup;
 	int error;
 
-	*locator = first_of(root);
+	*locator = known_first(root);
 	if (*locator)
 		return 0;
-	__atomic_store_n(&root->process, buffers_platform_pid(), __ATOMIC_RELAXED);
-	begin(&errand, kind, __builtin_frame_address(0));
-	error = find_or_publish(&errand, root, locator);
-	end(&errand);
+	__atomic_store_n(&root->pid, buffers_platform_pid(), __ATOMIC_RELAXED);
+	begin_lookup(&lookup, kind, __builtin_frame_address(0));
+	error = find_or_publish(&lookup, root, locator);
+	end_lookup(&lookup);
 	if (!error)
-		settle(root, locator);
+		settle_first(root, locator);
 	return error;
 }
 
 struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
-					      enum buffers_kind kind)
+						 enum buffers_kind kind)
 {
-	struct buffers_locator *locator = first_of(root);
-	struct errand errand;
+	struct buffers_locator *locator = known_first(root);
+	struct lookup lookup;
 
 	if (locator)
 		return locator;
-	__atomic_store_n(&root->process, buffers_platform_pid(), __ATOMIC_RELAXED);
-	begin(&errand, kind, __builtin_frame_address(0));
-	if (find(&errand, &locator))
-		settle(root, &locator);
-	end(&errand);
+	__atomic_store_n(&root->pid, buffers_platform_pid(), __ATOMIC_RELAXED);
+	begin_lookup(&lookup, kind, __builtin_frame_address(0));
+	if (find_published(&lookup, &locator))
+		settle_first(root, &locator);
+	end_lookup(&lookup);
 	return locator;
 }
 
-/* Another copy may have published it, and be gone. */
-static void leave_place(const struct errand *errand, unsigned place, uintptr_t first)
+/* The locator may be another copy's, which was unloaded meanwhile. */
+static void withdraw_from(const struct lookup *lookup, unsigned dir, uintptr_t first)
 {
 	struct buffers_rendezvous_id id;
-	struct notice notice;
+	struct record record;
 	bool is_fresh;
 
-	if (read_notice(errand, place, &notice, &id, &is_fresh) == 0 &&
-	    notice.this_address == first && is_signed(&notice) && is_of_this_process(&notice))
-		buffers_platform_rendezvous_remove(&errand->board, place, names[errand->kind], &id);
+	if (read_record(lookup, dir, &record, &id, &is_fresh) == 0 &&
+	    record.this_address == first && is_signed(&record) && is_of_this_process(&record))
+		buffers_platform_rendezvous_remove(&lookup->dirs, dir, names[lookup->kind], &id);
 }
 
 void buffers_rendezvous_withdraw(const struct buffers_root *root, enum buffers_kind kind)
 {
-	uintptr_t first = (uintptr_t)first_of(root);
-	struct errand errand;
+	uintptr_t first = (uintptr_t)known_first(root);
+	struct lookup lookup;
 
 	if (!first)
 		return;
-	begin(&errand, kind, __builtin_frame_address(0));
-	for (unsigned place = 0; place < BUFFERS_RENDEZVOUS_DIRS; place++)
-		leave_place(&errand, place, first);
-	end(&errand);
+	begin_lookup(&lookup, kind, __builtin_frame_address(0));
+	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
+		withdraw_from(&lookup, dir, first);
+	end_lookup(&lookup);
 }

@@ -1,52 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform.h: all that the library asks of the operating system
+ * platform.h: everything that the library asks of the operating system
  *
- * platform-linux.c implements it, with the notices in platform-linux-notices.c
- * and writing in platform-linux-write.c.
- * A port implements every function below as it is described.
+ * A port is a folder beside this file.  It implements the core, and those of the optional
+ * groups that its port.h names; defaults.c has the others.  doc/porting.md has the order of
+ * work.
  *
- * What holds for all of them:
+ * Rules for every function:
  *
- * - The result is 0 or a positive errno where the type is int; errno itself
- *   may change.
- * - They call no malloc(3), take no lock that the same thread could hold, and
- *   may run in any thread at any time; none is a cancellation point.
- * - Addresses and sizes that are given are whole pages, unless it says so;
- *   spans are half open, and none ends beyond what buffers_platform_usable()
- *   leaves of everything.
+ * - An int result is 0 or a positive errno value.  errno itself may change.
+ * - None calls malloc(3), takes a lock that the same thread may hold, or is a cancellation
+ *   point.  Any thread may call any function at any time.
+ * - Addresses and sizes are whole pages unless a comment says otherwise.  Spans are half
+ *   open and end within the part that buffers_platform_usable() leaves of everything.
  */
 #ifndef BUFFERS_PLATFORM_H
 #define BUFFERS_PLATFORM_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "base/kind.h"
+#include "base/span.h"
+
+#if defined(__linux__)
+# include "platform/linux/port.h"
+#elif defined(_WIN32)
+# include "platform/windows/port.h"
+#else
+# error "no port for this system: doc/porting.md says how to write one"
+#endif
 
 #pragma GCC visibility push(hidden)
 
-struct buffers_span {
-	uintptr_t start, end;
-};
-
-/* What memory is for; the same numbers as the flags of public requests. */
-enum buffers_kind {
-	BUFFERS_KIND_RWX,	/* read, write, execute */
-	BUFFERS_KIND_RW,	/* read, write */
-	BUFFERS_KIND_RX,	/* read, execute */
-};
-#define BUFFERS_KINDS 3
-
-/* May be added to a kind where memory is mapped. */
-enum {
-	BUFFERS_MAP_SHARED = 4,	/* children that are forked later use the same */
-	BUFFERS_MAP_RESERVED = 8,	/* buffers_platform_commit() is called for what will be used */
-};
+/*
+ * Core: mapping
+ */
 
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
 size_t buffers_platform_granularity(void);
 
-/* To whole pages. */
 static inline uintptr_t buffers_page_down(uintptr_t address)
 {
 	return address & ~(uintptr_t)(buffers_platform_granularity() - 1);
@@ -58,235 +48,272 @@ static inline uintptr_t buffers_page_up(uintptr_t address)
 }
 
 /*
- * The part of a range where the library may map at all: from above what the
- * system protects (and at least 64 KiB) to the end of the user's half of the
- * address space.  It may be empty or inverted.
+ * The part of a range where the library may map: above the addresses that the system
+ * protects (at least 64 KiB), up to the end of the user's addresses.  The result may be
+ * empty or inverted.
  */
 struct buffers_span buffers_platform_usable(struct buffers_span range);
 
 /*
- * Where the heap will grow from the program break upward, and where the main
- * stack will grow downward.  Any page of it may be mapped already.
+ * Maps zeroed memory of this kind at exactly `address`.  Never replaces a mapping.
+ * EEXIST: that address is not available, another may be.
+ * ENOMEM: no more memory or mappings.  EACCES: policy forbids this kind.
  */
-struct buffers_span buffers_platform_heap_growth(void);
-struct buffers_span buffers_platform_stack_growth(void);
+int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
+			 enum buffers_map_flags flags);
 
 /*
- * Whether either may grow into this span; true when in doubt.  The system is
- * hardly ever asked: most places are where neither can be.
+ * The same at an address of the system's choice.  A single page of RW memory is made
+ * resident at once.  ENOMEM, EACCES.
  */
-bool buffers_platform_may_grow_into(struct buffers_span span);
+int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+				  enum buffers_map_flags flags, uintptr_t *address);
 
 /*
- * Maps zeroed memory of this kind at `address` exactly.  Never replaces anything.
- * EEXIST: that place is not to be had, another may be.
- * ENOMEM: no more memory or mappings.  EACCES: policy denies this kind.
+ * Unmaps one whole mapping.
+ * EINVAL: there is no such mapping.  ENOMEM: the system refuses.
  */
-int buffers_platform_map(uintptr_t address, size_t size, unsigned kind);
-
-/* The same wherever the system likes; a page of data is there at once.  ENOMEM, EACCES. */
-int buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
-
-/*
- * Makes a part of what was mapped as BUFFERS_MAP_RESERVED, of any address and size, usable; once
- * more does no harm.  `kind` is what it was mapped as.  ENOMEM, EACCES.
- */
-int buffers_platform_commit(uintptr_t address, size_t size, unsigned kind);
-
-/* What was mapped at once, whole.  EINVAL: there is no such memory.  ENOMEM: the system refuses. */
 int buffers_platform_unmap(uintptr_t address, size_t size);
 
 /*
- * The process's mappings, as a search for a gap sees them.  Opened for one
- * search; the caller keeps the structure, which is small, and closes it.
+ * Core: the mappings of the process
+ *
+ * A search for a gap opens a list of mappings, asks it, and closes it.  The caller owns the
+ * structure.
  */
 struct buffers_maps {
 	int descriptor;
-	uintptr_t process;	/* a handle of another one, or 0 */
+	uintptr_t handle;	/* another process, or 0 */
 	enum {
 		BUFFERS_MAPS_QUERY,	/* buffers_platform_maps_find() is fast */
 		BUFFERS_MAPS_SCAN,	/* only buffers_platform_maps_scan() works */
-		BUFFERS_MAPS_PROBE,	/* only _find() works, page by page */
-	} kind;
+		BUFFERS_MAPS_PROBE,	/* _find() works, but probes page by page */
+	} method;
 };
 
 void buffers_platform_maps_open(struct buffers_maps *maps);
 void buffers_platform_maps_close(struct buffers_maps *maps);
 
 /*
- * The lowest mapping that meets `span`; `mapping` may be cut off where it
- * leaves the span at the start.  ENOENT: all of the span is free.
+ * Finds the lowest mapping that overlaps `span`.  *mapping may be cut off at the start of
+ * the span.  ENOENT: the whole span is free.
  */
 int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_span span,
 			       struct buffers_span *mapping);
 
-/* Calls `visit` with every mapping, lowest first.  EIO: cannot be read. */
-int buffers_platform_maps_scan(const struct buffers_maps *maps,
-			       void (*visit)(struct buffers_span mapping, void *context),
-			       void *context);
-
 /*
- * Another process's memory.  The maps that are opened are of that process, to be found in
- * and closed as above; `usable`, unless NULL, is what buffers_platform_usable() leaves of
- * everything there.
- * ENOSYS: this system has no such calls, and the other two are never called.
- * EINVAL: there is no such process.  EACCES: it is not to be touched.
+ * Core: memory that may be absent or protected
  */
-int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
-				  struct buffers_span *usable);
-
-/* As buffers_platform_map() and buffers_platform_unmap(); also EINVAL: it has ended. */
-int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, size_t size,
-			    unsigned kind);
-int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size);
 
 /*
- * Copies memory that may not be there, of any address and size, the size a
- * multiple of 8.  EFAULT: it cannot be read; the copy is undefined.
+ * Copies memory of any address; the size is a multiple of 8.
+ * EFAULT: it cannot be read, and the copy is undefined.
  */
 int buffers_platform_try_read(uintptr_t address, void *copy, size_t size);
 
 /*
- * Whether all of this memory, from any multiple of 4 on, and 4 bytes or more,
- * can be read and written.  It is not changed.
+ * Whether all of this memory can be read and written.  The address is a multiple of 4, the
+ * size at least 4.  The memory does not change.
  */
 bool buffers_platform_is_writable(uintptr_t address, size_t size);
 
-/* Whether all of this memory, of any address and size, can be read. */
+/* Whether all of this memory can be read; any address and size. */
 bool buffers_platform_is_readable(uintptr_t address, size_t size);
 
-/* What is known of memory that is to be written. */
-enum buffers_write_mode {
-	BUFFERS_WRITE_FREE_PRIVATE,	/* nobody reads or executes it yet */
-	BUFFERS_WRITE_FREE_SHARED,
-	BUFFERS_WRITE_IN_USE,		/* it may be private or shared */
-};
-
 /*
- * Writes readable memory of the process though it is mapped without permission to
- * write, of any address and size; what is in use whole where buffers_atomic_store() would.
- * Bytes may overlap it.  A child that was forked before sees nothing of it, unless the
- * memory is shared.  Of private memory, no other part of the same pages is written in
- * this way meanwhile.
- * EACCES: it cannot be done.  ENOMEM: no memory, mapping or descriptor for that.
+ * Core: the process
  */
-int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_write_mode target);
+
+/* The number of the process, never 0. */
+uint32_t buffers_platform_pid(void);
+
+/* An outsider cannot guess the number, where the system has such numbers. */
+uint64_t buffers_platform_random(void);
+
+/* Waits between two attempts at a spin lock; `attempt` counts them from 0. */
+void buffers_platform_backoff(unsigned attempt);
+
+void buffers_platform_flush_icache(void *start, size_t size);
 
 /*
- * Notices: a few bytes that the process puts up under a name for all code that
- * runs in it, and that nobody but its user can have written.  There is more
- * than one place for them, since any may be unusable; all look in all of them
- * in the same order.
+ * Core: the rendezvous file
  *
- * The board is opened for one errand; the caller keeps the structure, which is
- * small, and closes it.  Opening cannot fail, but may find no place.
+ * A few bytes that the process publishes under a name for all code that runs in it.  Only
+ * the user of the process can have written them.  There are several directories, since any
+ * may be unusable; every copy of the library looks in all of them, in the same order.
+ *
+ * A lookup opens the directories, uses them and closes them; the caller owns the structure.
+ * Opening cannot fail, but may find no usable directory.
  */
 #define BUFFERS_RENDEZVOUS_DIRS 2
 
 struct buffers_rendezvous_dirs {
-	int directories[BUFFERS_RENDEZVOUS_DIRS];
+	int descriptors[BUFFERS_RENDEZVOUS_DIRS];
 	uint32_t user;
 };
 
-/* Of all notices under all names, this one, with what it began with. */
+/* Identifies one rendezvous file, and the first bytes that were read from it. */
 struct buffers_rendezvous_id {
 	uint64_t device, file;
 	uint64_t start;
 };
 
-void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *board);
-void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *board);
+void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *dirs);
+void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs);
 
 /*
- * What stands in the place, in whole words of 8 bytes, with zeros for what is
- * missing.  *is_fresh: it has changed within the last second.
- * ENOENT: nothing.  EACCES: the place cannot be used, or what stands there is
- * not to be trusted.
+ * Reads the start of a file in whole words of 8 bytes, with zeros for missing bytes.
+ * *is_fresh: the file changed within the last second.
+ * ENOENT: there is no file.  EACCES: the directory is unusable, or the file not trusted.
  */
-int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *board, unsigned place,
-				 const char *name, void *bytes, size_t size,
-				 struct buffers_rendezvous_id *id, bool *is_fresh);
+int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+				     const char *name, void *bytes, size_t size,
+				     struct buffers_rendezvous_id *id, bool *is_fresh);
 
 /*
- * Where a notice is memory that goes with the process, the first locator can be one: maps
- * zeros of this kind, put up in a place where nothing stands.
- * ENOSYS: notices are files.  EAGAIN: something stands there.  EACCES, ENOMEM: cannot be done.
+ * Group BUFFERS_PORT_HAS_RENDEZVOUS_FILES: files that outlive their process
  */
-int buffers_platform_rendezvous_map(const struct buffers_rendezvous_dirs *board, unsigned place,
-				const char *name, size_t size, unsigned kind,
-				uintptr_t *address);
 
 /*
- * Puts a notice up whole, at once, where nothing stands (old is NULL), or else
- * in the place of the one that was read.
- * EAGAIN: something else stands there, or is about to.  EACCES: cannot be done.
+ * Creates a file in one step where there is none (old is NULL), or replaces the file that
+ * was read as `old`.
+ * EAGAIN: another file is there, or about to be.  EACCES: impossible.
  */
-int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *board, unsigned place, const char *name,
-				 const void *bytes, size_t size,
-				 const struct buffers_rendezvous_id *old);
+int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, unsigned dir,
+				       const char *name, const void *bytes, size_t size,
+				       const struct buffers_rendezvous_id *old);
 
-/* Removes the one that was read, if it still stands there. */
-void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *board, unsigned place,
-				    const char *name, const struct buffers_rendezvous_id *id);
-
-/*
- * Removes some notices by these names (NULL after the last) of processes that are
- * gone, as far as their numbers tell.  may_remove is asked about the start of each,
- * up to 128 bytes; is_old: it has stood for ten days.
- */
-void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *board, unsigned place,
-				  const char *const *names, size_t size,
-				  bool (*may_remove)(const void *bytes, bool is_old,
-						     void *context),
-				  void *context);
+/* Removes the file that was read, if it is still there. */
+void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+					const char *name, const struct buffers_rendezvous_id *id);
 
 /*
- * A page that is zero at first, and again in every forked child.  Systems
- * where the kernel cannot promise that rely on buffers_platform_at_fork().
+ * Removes some of the files by these names (NULL after the last) whose processes have ended,
+ * judged by the number in the file's name.  Asks may_remove about the start of each file, up
+ * to 128 bytes; is_old: the file is older than ten days.
  */
+void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
+					  unsigned dir, const char *const *names, size_t size,
+					  bool (*may_remove)(const void *bytes, bool is_old,
+							     void *context),
+					  void *context);
+
+/*
+ * Numbers of two processes can be compared only if they stem from the same namespace.
+ * 0: unknown.
+ */
+uint64_t buffers_platform_pid_namespace(void);
+
+/* Whether this copy of the library stays loaded until the process ends. */
+bool buffers_platform_is_nodelete(void);
+
+/*
+ * Group BUFFERS_PORT_HAS_RENDEZVOUS_MEMORY: the first locator is in the rendezvous file
+ *
+ * For systems where the file is memory that vanishes with the process.  Maps zeroed memory
+ * of this kind, and publishes it where nothing has the name.
+ * ENOSYS: this group is missing.  EAGAIN: the name exists.  EACCES, ENOMEM.
+ */
+int buffers_platform_rendezvous_map(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+				    const char *name, size_t size, enum buffers_kind kind,
+				    uintptr_t *address);
+
+/*
+ * Group BUFFERS_PORT_HAS_MAPS_SCAN: a list of mappings without fast questions
+ *
+ * Calls `visit` with every mapping, lowest first.  EIO: the list cannot be read.
+ */
+int buffers_platform_maps_scan(const struct buffers_maps *maps,
+			       void (*visit)(struct buffers_span mapping, void *context),
+			       void *context);
+
+/*
+ * Group BUFFERS_PORT_HAS_GROWTH: heap and main stack that grow in place
+ *
+ * The span above the program break into which the heap grows, and the span below the main
+ * stack.  Any page of either may be mapped already.
+ */
+struct buffers_span buffers_platform_heap_growth(void);
+struct buffers_span buffers_platform_stack_growth(void);
+
+/* Whether one of them may grow into this span; true when in doubt.  Rarely asks the system. */
+bool buffers_platform_may_grow_into(struct buffers_span span);
+
+/*
+ * Group BUFFERS_PORT_HAS_COMMIT: reserved memory must be committed before its use
+ *
+ * Commits a part of a mapping that was made with BUFFERS_MAP_RESERVED; any address and size.
+ * To commit a part twice is harmless.  ENOMEM, EACCES.
+ */
+int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind);
+
+/*
+ * Group BUFFERS_PORT_HAS_FORK: processes that fork
+ */
+
+/* Maps a page that is zero at first, and zero again in a forked child where possible. */
 int buffers_platform_map_state(void **page);
 
 /*
- * Has `child` called in every child that fork(3) makes, before it goes on, and
- * after what led the child to its parent's memory is closed.  Once in a process.
+ * Registers a function to call in each child of fork(3) before the program continues there,
+ * after the descriptors of this library that lead to the parent's memory are closed.  Called
+ * once in a process.
  */
 void buffers_platform_at_fork(void (*child)(void));
 
 /*
- * The process's number, never 0.  Numbers of other processes mean something to
- * us only if they stem from the same space; 0: who knows.
- */
-uint32_t buffers_platform_pid(void);
-uint64_t buffers_platform_pid_namespace(void);
-
-/* Whether this copy of the library is there until the process ends. */
-bool buffers_platform_is_nodelete(void);
-
-/*
- * Locks in memory that processes share: the kernel unlocks what a thread holds that ends.
- * Its next holder goes on where that one stopped.
+ * Group BUFFERS_PORT_HAS_ROBUST_LOCKS: locks in memory that processes share
  *
- * Whether there are such; the others are called only then, and say whether they could.
+ * The kernel releases the locks of a thread that ends, and the next holder continues its
+ * work.  The other functions are called only if buffers_platform_has_robust_locks() says so;
+ * they return whether they succeeded.
  */
-bool buffers_platform_has_robust_locks(void);
-
 struct buffers_robust_lock {
-	uint64_t words[8];	/* as the system has it, and zero where it has none */
+	uint64_t words[8];	/* the system's lock; zero where there is none */
 };
 
+bool buffers_platform_has_robust_locks(void);
 bool buffers_platform_lock_init(struct buffers_robust_lock *lock);
 bool buffers_platform_lock(struct buffers_robust_lock *lock);
 bool buffers_platform_trylock(struct buffers_robust_lock *lock);
-bool buffers_platform_unlock(struct buffers_robust_lock *lock);	/* false: others hold it */
+bool buffers_platform_unlock(struct buffers_robust_lock *lock);	/* false: another holds it */
 
-/* Not to be guessed from outside where the system has such numbers. */
-uint64_t buffers_platform_random(void);
+/*
+ * Group BUFFERS_PORT_HAS_OTHER_PROCESSES: memory in another process
+ *
+ * Opens the mappings of another process, for buffers_platform_maps_find() and _close().
+ * *usable, unless NULL, is set to the addresses that a program may use there.
+ * ENOSYS: this group is missing.  EINVAL: there is no such process.  EACCES: no access.
+ */
+int buffers_platform_maps_open_in(uint32_t pid, struct buffers_maps *maps,
+				  struct buffers_span *usable);
 
-/* To be called between the attempts at a spin lock, counting them. */
-void buffers_platform_backoff(unsigned attempt);
+/* As buffers_platform_map() and _unmap().  Also EINVAL: the process has ended. */
+int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, size_t size,
+			    enum buffers_kind kind);
+int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size);
 
-void buffers_platform_flush_icache(void *start, size_t size);
+/*
+ * Group BUFFERS_PORT_HAS_RX_WRITE: writing memory that its address does not write
+ */
+
+/* The caller's knowledge of the destination. */
+enum buffers_write_mode {
+	BUFFERS_WRITE_FREE_PRIVATE,	/* free space: no thread reads or executes it yet */
+	BUFFERS_WRITE_FREE_SHARED,
+	BUFFERS_WRITE_IN_USE,		/* may be private or shared */
+};
+
+/*
+ * Writes readable memory of the process that is mapped without write permission; any address
+ * and size.  Memory in use changes in one store where buffers_is_atomic_size() says so.  The
+ * bytes may overlap the destination.  A child that was forked before sees the change only if
+ * the memory is shared.  The caller makes sure that no other thread writes the same pages of
+ * private memory through this function meanwhile.
+ * EACCES: impossible.  ENOMEM: no memory, mapping or descriptor for it.
+ */
+int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
+			   enum buffers_write_mode mode);
 
 #pragma GCC visibility pop
 

@@ -50,12 +50,14 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
 	       (fake.stack.start < span.end && span.start < fake.stack.end);
 }
 
-int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
+int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
+			 enum buffers_map_flags flags)
 {
 	size_t first = address / FAKE_PAGE;
 	size_t end = first + size / FAKE_PAGE;
 
 	ck_assert_uint_eq(kind, BUFFERS_KIND_RWX);
+	ck_assert_uint_eq(flags, BUFFERS_MAP_PLAIN);
 	ck_assert_uint_eq(address % FAKE_PAGE, 0);
 	ck_assert_uint_eq(size % FAKE_PAGE, 0);
 	ck_assert_uint_gt(size, 0);
@@ -77,12 +79,12 @@ int buffers_platform_map(uintptr_t address, size_t size, unsigned kind)
 	return 0;
 }
 
-int buffers_platform_map_anywhere(size_t size, unsigned kind,
-				  uintptr_t *address)
+int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+				  enum buffers_map_flags flags, uintptr_t *address)
 {
 	for (size_t page = FAKE_PAGES - size / FAKE_PAGE; page >= FAKE_FIRST; page--) {
 		*address = page * FAKE_PAGE;
-		if (is_free(page) && buffers_platform_map(*address, size, kind) == 0)
+		if (is_free(page) && buffers_platform_map(*address, size, kind, flags) == 0)
 			return 0;
 	}
 	return ENOMEM;
@@ -98,7 +100,7 @@ void buffers_platform_maps_open(struct buffers_maps *maps)
 {
 	fake.opened++;
 	maps->descriptor = -1;
-	*(int *)&maps->kind = fake.kind;
+	*(int *)&maps->method = fake.kind;
 }
 
 void buffers_platform_maps_close(struct buffers_maps *maps)
@@ -113,14 +115,14 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 	size_t page = span.start / FAKE_PAGE;
 	size_t end = span.end / FAKE_PAGE;
 
-	ck_assert_int_ne(maps->kind, BUFFERS_MAPS_SCAN);
+	ck_assert_int_ne(maps->method, BUFFERS_MAPS_SCAN);
 	fake.questions++;
 	while (page < end && is_free(page) && !fake.seems_full)
 		page++;
 	if (page >= end)
 		return ENOENT;
 	mapping->start = page * FAKE_PAGE;
-	if (maps->kind == BUFFERS_MAPS_QUERY)	/* a probe need not look further down */
+	if (maps->method == BUFFERS_MAPS_QUERY)	/* a probe need not look further down */
 		for (; !is_free(mapping->start / FAKE_PAGE - 1); mapping->start -= FAKE_PAGE)
 			if (mapping->start == 0)
 				break;
@@ -134,7 +136,7 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void (*visit)(struct buffers_span mapping, void *context),
 			       void *context)
 {
-	ck_assert_int_eq(maps->kind, BUFFERS_MAPS_SCAN);
+	ck_assert_int_eq(maps->method, BUFFERS_MAPS_SCAN);
 	fake.questions++;
 	if (fake.scan_error)
 		return fake.scan_error;
@@ -155,23 +157,23 @@ int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
 	if (process != FAKE_PROCESS)
 		return EINVAL;
 	buffers_platform_maps_open(maps);
-	maps->process = FAKE_HANDLE;
+	maps->handle = FAKE_HANDLE;
 	if (usable)
 		*usable = buffers_platform_usable(all);
 	return 0;
 }
 
 int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, size_t size,
-			    unsigned kind)
+			    enum buffers_kind kind)
 {
-	ck_assert_uint_eq(maps->process, FAKE_HANDLE);
+	ck_assert_uint_eq(maps->handle, FAKE_HANDLE);
 	fake.elsewhere++;
-	return buffers_platform_map(address, size, kind);
+	return buffers_platform_map(address, size, kind, BUFFERS_MAP_PLAIN);
 }
 
 int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size)
 {
-	ck_assert_uint_eq(maps->process, FAKE_HANDLE);
+	ck_assert_uint_eq(maps->handle, FAKE_HANDLE);
 	return buffers_platform_unmap(address, size);
 }
 

@@ -174,7 +174,7 @@ static struct buffers_search_cache remembering(uintptr_t start, uintptr_t end, s
 					    size_t alignment)
 {
 	return (struct buffers_search_cache){
-		.memories = { { { start, end }, size, alignment, true, true } },
+		.entries = { { { start, end }, size, alignment, true, true } },
 	};
 }
 
@@ -234,12 +234,12 @@ START_TEST(hindsight_saves_questions)
 	ck_assert_uint_lt(fake.questions, 5);
 
 	/* busy: does without */
-	hindsight.is_busy = 1;
+	hindsight.is_locked = 1;
 	fake.questions = 0;
 	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_gt(fake.questions, 100);
 	ck_assert_int_eq(buffers_allocator_unmap(mapped, &hindsight), 0);
-	ck_assert_uint_eq(hindsight.is_busy, 1);
+	ck_assert_uint_eq(hindsight.is_locked, 1);
 }
 END_TEST
 
@@ -599,9 +599,9 @@ START_TEST(place_freed_while_others_were_busy_is_the_nearest_again)
 	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &first), 0);
 	for (unsigned i = 0; i < 9; i++)
 		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
-	hindsight.is_busy = 1;
+	hindsight.is_locked = 1;
 	ck_assert_int_eq(buffers_allocator_unmap(first, &hindsight), 0);
-	hindsight.is_busy = 0;
+	hindsight.is_locked = 0;
 	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &hindsight, &mapped), 0);
 	ck_assert_uint_eq(mapped.start, first.start);
 }

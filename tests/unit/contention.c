@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "locator/contention.h"
+#include "locator/locator.h"
 #include "support/support.h"
 
 #include <pthread.h>

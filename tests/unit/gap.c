@@ -2,7 +2,7 @@
 /* unit-gap.c: where in a gap something fits */
 
 #include "config.h"
-#include "allocator/allocator.h"
+#include "allocator/gap.h"
 #include "support/support.h"
 
 #define TOP	UINTPTR_MAX

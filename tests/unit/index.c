@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "locator/index.h"
+#include "platform/platform.h"
 #include "support/support.h"
 
 #include <pthread.h>
@@ -19,15 +20,18 @@ static const struct buffers_item_filter any = { buffers_item_take, &nobody, BUFF
 
 /* How many times the system still has memory. */
 static unsigned mappings_left = UINT32_MAX;
-int __real_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
+int __real_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+					enum buffers_map_flags flags, uintptr_t *address);
+int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+					enum buffers_map_flags flags, uintptr_t *address);
 
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
+int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+					enum buffers_map_flags flags, uintptr_t *address)
 {
 	if (__atomic_load_n(&mappings_left, __ATOMIC_RELAXED) == 0)
 		return ENOMEM;
 	__atomic_fetch_sub(&mappings_left, 1, __ATOMIC_RELAXED);
-	return __real_buffers_platform_map_anywhere(size, kind, address);
+	return __real_buffers_platform_map_anywhere(size, kind, flags, address);
 }
 
 /*
@@ -56,7 +60,7 @@ static void *new_memory(size_t size)
 	size_t page = buffers_platform_granularity();
 	uintptr_t address;
 
-	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_KIND_RW, &address),
+	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN, &address),
 			 0);
 	protect((void *)(address + page), page, "---p");
 	return (void *)(address + page - size);
@@ -163,7 +167,7 @@ static unsigned count_found(void)
 
 static bool is_caught_up(void)
 {
-	return world.index->last == world.last && world.index->count == world.last->num_items;
+	return world.index->tail == world.last && world.index->count == world.last->num_items;
 }
 
 /*
@@ -440,7 +444,7 @@ static void list_pages(unsigned count)
 
 static void register_next_page(void)
 {
-	struct buffers_locator *last = buffers_index_last(world.index, world.first);
+	struct buffers_locator *last = buffers_index_tail(world.index, world.first);
 	struct buffers_item *item;
 
 	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_KIND_RWX, next_page(), &item), 0);
@@ -468,7 +472,7 @@ END_TEST
 START_TEST(last_is_the_last_locator)
 {
 	new_world(BUFFERS_LOCATOR_CAPACITY);
-	ck_assert_ptr_eq(buffers_index_last(world.index, world.first), world.first);
+	ck_assert_ptr_eq(buffers_index_tail(world.index, world.first), world.first);
 	for (unsigned i = 0; i < 3 * BUFFERS_LOCATOR_CAPACITY; i++) {
 		struct buffers_item *item;
 
@@ -476,7 +480,7 @@ START_TEST(last_is_the_last_locator)
 		item = take_anywhere(1);
 		ck_assert_ptr_nonnull(item);
 		item->position = item->size;
-		ck_assert_ptr_eq(buffers_index_last(world.index, world.first), world.last);
+		ck_assert_ptr_eq(buffers_index_tail(world.index, world.first), world.last);
 	}
 	ck_assert_ptr_ne(world.last, world.first);
 }
@@ -866,7 +870,7 @@ static const char *add_own(struct taker *taker)
 	uintptr_t start = more_memory();
 	struct buffers_item *item;
 
-	if (buffers_locator_register(buffers_index_last(taker->index, market.first), BUFFERS_KIND_RWX,
+	if (buffers_locator_register(buffers_index_tail(taker->index, market.first), BUFFERS_KIND_RWX,
 				     (struct buffers_span){ start, start + PAGE }, &item) != 0)
 		return "an item could not be listed";
 	buffers_item_release(item);

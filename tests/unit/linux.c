@@ -2,8 +2,7 @@
 /* unit-platform.c: the primitives, on the system that runs the test */
 
 #include "config.h"
-#include "platform/platform.h"
-#include "platform/linux/sys.h"
+#include "platform/linux/internal.h"
 #include "support/restrict.h"
 #include "support/support.h"
 
@@ -64,7 +63,7 @@ static uintptr_t some_memory(size_t pages)
 {
 	uintptr_t address;
 
-	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_KIND_RW, &address), 0);
+	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN, &address), 0);
 	return address;
 }
 
@@ -108,7 +107,7 @@ START_TEST(top_of_the_limits_can_be_mapped)
 	uintptr_t top = limits().end;
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer keeps it for itself");
-	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_KIND_RW), 0);
+	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN), 0);
 	ck_assert_int_eq(buffers_platform_unmap(top - page(), page()), 0);
 }
 END_TEST
@@ -219,9 +218,9 @@ START_TEST(memory_is_mapped_where_it_was_wanted)
 	uintptr_t address = some_memory(3);
 
 	ck_assert_int_eq(buffers_platform_unmap(address, 3 * page()), 0);
-	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_KIND_RWX), 0);
+	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN), 0);
 	ck_assert(is_mapped_as(address + page(), address + 2 * page(), "rwxp"));
-	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RW), 0);
+	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN), 0);
 	ck_assert(is_mapped_as(address, address + page(), "rw-p"));
 }
 END_TEST
@@ -237,7 +236,7 @@ START_TEST(nothing_is_replaced)
 		size_t before = count_mappings(0, UINTPTR_MAX);
 
 		placing_is_a_hint = hint;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN), EEXIST);
 		ck_assert_int_eq(*(char *)address, 'x');
 		ck_assert_uint_eq(count_mappings(0, UINTPTR_MAX), before);
 	}
@@ -267,7 +266,7 @@ START_TEST(errors_of_the_kernel_are_told_apart)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		placed_error = cases[i].placed;
 		any_error = cases[i].any;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX),
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN),
 				 cases[i].expected);
 	}
 	ck_assert_uint_eq(count_mappings(address, address + page()), 0);
@@ -279,9 +278,9 @@ START_TEST(mapping_anywhere_says_what_was_refused)
 	uintptr_t address;
 
 	any_error = ENOMEM;
-	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, &address), ENOMEM);
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN, &address), ENOMEM);
 	any_error = EPERM;
-	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, &address), EACCES);
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN, &address), EACCES);
 }
 END_TEST
 
@@ -314,8 +313,8 @@ static void scan_all(struct list *list)
 
 	list->count = 0;
 	buffers_platform_maps_open(&maps);
-	ck_assert_int_ne(maps.kind, BUFFERS_MAPS_PROBE);
-	maps.kind = BUFFERS_MAPS_SCAN;
+	ck_assert_int_ne(maps.method, BUFFERS_MAPS_PROBE);
+	maps.method = BUFFERS_MAPS_SCAN;
 	ck_assert_int_eq(buffers_platform_maps_scan(&maps, add_to_list, list), 0);
 	buffers_platform_maps_close(&maps);
 }
@@ -370,7 +369,7 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 {
 	static struct list list;
 	struct buffers_maps maps;
-	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	struct buffers_maps probe = { .descriptor = -1, .method = BUFFERS_MAPS_PROBE };
 	struct buffers_span all = limits();
 	struct buffers_span found, run;
 
@@ -390,14 +389,14 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 		ck_assert_uint_eq(found.start, run.start);
 		if (run.end <= all.end)
 			ck_assert_uint_eq(found.end, run.end);
-		if (maps.kind == BUFFERS_MAPS_QUERY) {
+		if (maps.method == BUFFERS_MAPS_QUERY) {
 			ck_assert_int_eq(buffers_platform_maps_find(&maps, mapping, &found), 0);
 			ck_assert_uint_eq(found.start, mapping.start);
 			ck_assert_uint_eq(found.end, mapping.end);
 		}
 		if (gap.start == gap.end || gap.end > all.end)
 			continue;
-		if (maps.kind == BUFFERS_MAPS_QUERY)
+		if (maps.method == BUFFERS_MAPS_QUERY)
 			ck_assert_int_eq(buffers_platform_maps_find(&maps, gap, &found), ENOENT);
 		if (gap.end - gap.start > 64 * MIB)
 			gap.start = gap.end - 64 * MIB;
@@ -412,7 +411,7 @@ END_TEST
 
 START_TEST(probe_finds_the_exact_start)
 {
-	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	struct buffers_maps probe = { .descriptor = -1, .method = BUFFERS_MAPS_PROBE };
 	enum { MOST = 70 };
 	struct buffers_span found;
 
@@ -431,7 +430,7 @@ END_TEST
 
 START_TEST(probe_finds_the_exact_end)
 {
-	struct buffers_maps probe = { .descriptor = -1, .kind = BUFFERS_MAPS_PROBE };
+	struct buffers_maps probe = { .descriptor = -1, .method = BUFFERS_MAPS_PROBE };
 	enum { MOST = 70 };
 	struct buffers_span found;
 
@@ -457,7 +456,7 @@ static int use_up_descriptors(void *context)
 
 	(void)context;
 	buffers_platform_maps_open(&maps);
-	STEP(maps.kind == BUFFERS_MAPS_PROBE);
+	STEP(maps.method == BUFFERS_MAPS_PROBE);
 	STEP(maps.descriptor == -1);
 	buffers_platform_maps_close(&maps);
 	STEP(limits().start >= 0x10000);
@@ -496,8 +495,8 @@ END_TEST
 
 START_TEST(closed_list_cannot_be_read)
 {
-	struct buffers_maps maps = { .descriptor = -1, .kind = BUFFERS_MAPS_SCAN };
-	struct buffers_maps directory = { .kind = BUFFERS_MAPS_SCAN };
+	struct buffers_maps maps = { .descriptor = -1, .method = BUFFERS_MAPS_SCAN };
+	struct buffers_maps directory = { .method = BUFFERS_MAPS_SCAN };
 	static struct list list;
 
 	ck_assert_int_eq(buffers_platform_maps_scan(&maps, add_to_list, &list), EIO);
@@ -516,7 +515,7 @@ START_TEST(mappings_are_found_when_another_closes_the_list)
 	struct buffers_span span = { address, address + page() };
 
 	buffers_platform_maps_open(&maps);
-	SKIP_IF(maps.kind != BUFFERS_MAPS_QUERY, "nobody answers questions about mappings");
+	SKIP_IF(maps.method != BUFFERS_MAPS_QUERY, "nobody answers questions about mappings");
 	close(maps.descriptor);
 	ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &found), 0);
 	ck_assert_uint_le(found.start, span.start);
@@ -531,7 +530,7 @@ static void *outlive_main(void *main_thread)
 
 	pthread_join(*(pthread_t *)main_thread, NULL);
 	buffers_platform_maps_open(&maps);
-	_exit(maps.kind == BUFFERS_MAPS_PROBE ? 1 : 0);
+	_exit(maps.method == BUFFERS_MAPS_PROBE ? 1 : 0);
 }
 
 START_TEST(mappings_are_seen_after_the_main_thread_has_ended)
@@ -688,25 +687,25 @@ static void check_permissions(int protection, int sharing, unsigned expected)
 	ck_assert_ptr_ne(start, MAP_FAILED);
 	ck_assert_ptr_eq(mmap(middle, page(), protection, sharing | MAP_ANONYMOUS | MAP_FIXED,
 			      -1, 0), middle);
-	ck_assert(buffers_platform_permissions((uintptr_t)middle, &permissions));
+	ck_assert(buffers_linux_permissions((uintptr_t)middle, &permissions));
 	ck_assert_uint_eq(permissions, expected);
-	ck_assert(buffers_platform_permissions((uintptr_t)middle + page() - 1, &permissions));
+	ck_assert(buffers_linux_permissions((uintptr_t)middle + page() - 1, &permissions));
 	ck_assert_uint_eq(permissions, expected);
-	ck_assert(buffers_platform_permissions((uintptr_t)middle + page(), &permissions));
+	ck_assert(buffers_linux_permissions((uintptr_t)middle + page(), &permissions));
 	ck_assert_uint_eq(permissions, 0);
 	ck_assert_int_eq(munmap(middle, page()), 0);
-	ck_assert(!buffers_platform_permissions((uintptr_t)middle, &permissions));
+	ck_assert(!buffers_linux_permissions((uintptr_t)middle, &permissions));
 	munmap(start, 3 * page());
 }
 
 static int check_all_permissions(void *context)
 {
 	(void)context;
-	check_permissions(PROT_READ, MAP_PRIVATE, SYS_MAP_READ);
-	check_permissions(PROT_READ | PROT_WRITE, MAP_PRIVATE, SYS_MAP_READ | SYS_MAP_WRITE);
-	check_permissions(PROT_READ | PROT_EXEC, MAP_PRIVATE, SYS_MAP_READ | SYS_MAP_EXECUTE);
+	check_permissions(PROT_READ, MAP_PRIVATE, PERM_READ);
+	check_permissions(PROT_READ | PROT_WRITE, MAP_PRIVATE, PERM_READ | PERM_WRITE);
+	check_permissions(PROT_READ | PROT_EXEC, MAP_PRIVATE, PERM_READ | PERM_EXECUTE);
 	check_permissions(PROT_READ | PROT_EXEC, MAP_SHARED,
-			  SYS_MAP_READ | SYS_MAP_EXECUTE | SYS_MAP_SHARED);
+			  PERM_READ | PERM_EXECUTE | PERM_SHARED);
 	return 0;
 }
 

@@ -3,6 +3,9 @@
 
 #include "config.h"
 #include "locator/index.h"
+#include "locator/rendezvous.h"
+#include "platform/platform.h"
+#include "reloaded/buffers.h"
 #include "support/support.h"
 #if CAN_FORK
 # include "support/sandbox.h"
@@ -21,16 +24,19 @@
 
 /* Pages that the locator maps and gives back are counted here. */
 static size_t mapped_pages;
-int __real_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address);
+int __real_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+					enum buffers_map_flags flags, uintptr_t *address);
+int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+					enum buffers_map_flags flags, uintptr_t *address);
 int __real_buffers_platform_unmap(uintptr_t address, size_t size);
 int __wrap_buffers_platform_unmap(uintptr_t address, size_t size);
 
-int __wrap_buffers_platform_map_anywhere(size_t size, unsigned kind, uintptr_t *address)
+int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+					enum buffers_map_flags flags, uintptr_t *address)
 {
 	__atomic_fetch_add(&mapped_pages, 1, __ATOMIC_RELAXED);
 	sched_yield();		/* so that more threads come to be here at once */
-	return __real_buffers_platform_map_anywhere(size, kind, address);
+	return __real_buffers_platform_map_anywhere(size, kind, flags, address);
 }
 
 int __wrap_buffers_platform_unmap(uintptr_t address, size_t size)
@@ -421,10 +427,10 @@ START_TEST(signed_notice_is_followed_if_its_root_confirms_it)
 	ck_assert(!is_followed(&notice, &is_replaced));
 	ck_assert(is_replaced);
 	notice = write_signed_notice();
-	publisher.process++;
+	publisher.pid++;
 	ck_assert(!is_followed(&notice, &is_replaced));
 	ck_assert(is_replaced);
-	publisher.process--;
+	publisher.pid--;
 	publisher.offered = 0;
 	ck_assert(!is_followed(&notice, &is_replaced));
 	ck_assert(is_replaced);

@@ -821,7 +821,7 @@ END_TEST
 
 static void text_name(char name[128], uintptr_t address)
 {
-	snprintf(name, 128, "Reloaded.Memory.Buffers.Text, PID %lu, %llx", GetCurrentProcessId(),
+	snprintf(name, 128, "Reloaded.Memory.Buffers.RX, PID %lu, %llx", GetCurrentProcessId(),
 		 (unsigned long long)address);
 }
 
@@ -842,10 +842,10 @@ START_TEST(place_whose_name_is_taken_is_eexist)
 
 	text_name(name, place);
 	section = make_section(name, BLOCK);
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX), EEXIST);
+	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), EEXIST);
 	ck_assert(is_free(place, place + BLOCK));
 	CloseHandle(section);
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX), 0);
+	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), 0);
 	unmap(place, BLOCK);
 }
 END_TEST

@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * platform-linux-write.c: writing memory that is mapped without permission to write
+ * write.c: writes memory that is mapped without write permission
  *
- * No mapping that is there changes its protection, and none is made writable and
- * executable, for policy may forbid either.  There are three ways:
+ * No mapping changes its protection, and none is writable and executable: policy may forbid
+ * both.  There are three methods:
  *
- *  - /proc/self/mem, for private memory.  What it writes is copied first if a child
- *    has it, too.  The kernel may write eight bytes in parts, so those that have to
- *    change as a whole are written to a copy of their page, which then takes its place.
+ *  - /proc/self/mem, for private memory.  The kernel copies a page first that a child shares.
+ *    It may write eight bytes in parts.  Bytes that must change at once are therefore
+ *    written to a copy of their page, which then replaces the page.
  *  - A second mapping of the same memory, for shared memory.
- *  - A copy of the pages in a file without a name, for private memory where there is
- *    no /proc.
+ *  - A copy of the pages in a file without a name, for private memory without /proc.
  *
- * A descriptor of /proc/self/mem is never kept: a child could write to its parent
- * through it, and who closes all descriptors would have us write to what he opens next.
+ * A descriptor of /proc/self/mem stays open for one call only.  In a child it would write to
+ * the parent; and after a program closed all descriptors, its number would mean another file.
  */
 
 #include "config.h"
-#include "platform/platform.h"
-#include "platform/linux/sys.h"
 #include "base/atomic-store.h"
+#include "platform/linux/internal.h"
 
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
@@ -37,18 +37,18 @@
 
 #define PIECE 4096	/* no page is smaller */
 
-/* Memory to write, and the pages that it is part of. */
-struct place {
+/* The bytes to write, and the pages that contain their destination. */
+struct destination {
 	uintptr_t address;
 	const char *bytes;
 	size_t size;
-	bool is_whole;		/* to change at once */
+	bool is_atomic;		/* must change at once */
 	uintptr_t start;
 	size_t length;
 };
 
-/* Of errno: whether the system lacks something, or refuses. */
-static int failure(void)
+/* ENOMEM if the system lacks something, EACCES if it refuses. */
+static int classify_failure(void)
 {
 	switch (errno) {
 	case ENOMEM:
@@ -63,7 +63,7 @@ static int failure(void)
 
 static int unmap_after(int error, void *memory, size_t length)
 {
-	sys_unmap(memory, length);
+	buffers_sys_unmap(memory, length);
 	return error;
 }
 
@@ -71,15 +71,15 @@ static int unmap_after(int error, void *memory, size_t length)
  * Files
  */
 
-/* What others print to a standard stream that is closed must not end up in it. */
-static int above_streams(int file)
+/* Output to a closed standard stream must not land in the file. */
+static int move_above_streams(int file)
 {
 	int copy;
 
 	if (file < 0 || file > STDERR_FILENO)
 		return file;
-	copy = (int)syscall(SYS_fcntl, file, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	sys_close(file);
+	copy = buffers_sys_duplicate(file, STDERR_FILENO + 1);
+	buffers_sys_close(file);
 	return copy;
 }
 
@@ -88,13 +88,13 @@ static ssize_t write_at(int file, uintptr_t at, const void *bytes, size_t size)
 	struct iovec part = { (void *)(uintptr_t)bytes, size };
 	ssize_t written;
 
-	do	/* pwrite() has its offset elsewhere on every architecture of 32 bits */
+	do	/* each 32-bit processor passes the offset of pwrite(2) in its own way */
 		written = syscall(SYS_pwritev, file, &part, 1L, at, 0L);
 	while (written < 0 && errno == EINTR);
 	return written;
 }
 
-static bool write_part(int file, uintptr_t at, const char *bytes, size_t size)
+static bool write_all(int file, uintptr_t at, const char *bytes, size_t size)
 {
 	ssize_t written;
 
@@ -107,67 +107,70 @@ static bool write_part(int file, uintptr_t at, const char *bytes, size_t size)
 }
 
 /*
- * Private memory, by /proc/self/mem
+ * Private memory: /proc/self/mem
  */
 
-static bool write_pieces_from_end(int file, const struct place *place)
+static bool write_backward(int file, const struct destination *destination)
 {
-	size_t left = place->size;
+	size_t left = destination->size;
 	size_t piece;
 
 	for (; left; left -= piece) {
 		piece = left < PIECE ? left : PIECE;
-		if (!write_part(file, place->address + left - piece, place->bytes + left - piece,
-				piece))
+		if (!write_all(file, destination->address + left - piece,
+			       destination->bytes + left - piece, piece))
 			return false;
 	}
 	return true;
 }
 
-static bool write_in_place(int file, const struct place *place)
+static bool write_in_place(int file, const struct destination *destination)
 {
-	if (buffers_must_copy_backward(place->address, place->bytes, place->size))
-		return write_pieces_from_end(file, place);
-	return write_part(file, place->address, place->bytes, place->size);
+	if (buffers_must_copy_backward(destination->address, destination->bytes,
+				       destination->size))
+		return write_backward(file, destination);
+	return write_all(file, destination->address, destination->bytes, destination->size);
 }
 
-/* Threads that come here meanwhile wait in the kernel, and find the copy. */
-static int put_copy(void *copy, const struct place *place)
+/* Threads that execute there meanwhile wait in the kernel, then find the copy. */
+static int replace_pages(void *copy, const struct destination *destination)
 {
-	if (syscall(SYS_mremap, copy, place->length, place->length,
-		    MREMAP_MAYMOVE | MREMAP_FIXED, place->start) == (long)place->start)
+	if (syscall(SYS_mremap, copy, destination->length, destination->length,
+		    MREMAP_MAYMOVE | MREMAP_FIXED, destination->start) ==
+	    (long)destination->start)
 		return 0;
-	return unmap_after(failure(), copy, place->length);
+	return unmap_after(classify_failure(), copy, destination->length);
 }
 
-static int write_copy(int file, const struct place *place)
+static int write_to_copy(int file, const struct destination *destination)
 {
-	size_t offset = place->address - place->start;
+	size_t offset = destination->address - destination->start;
 	unsigned permissions;
 	void *copy;
 
-	if (!buffers_platform_permissions(place->address, &permissions) ||
-	    (permissions & SYS_MAP_SHARED))
+	if (!buffers_linux_permissions(destination->address, &permissions) ||
+	    (permissions & PERM_SHARED))
 		return EACCES;
-	if (permissions & SYS_MAP_WRITE)	/* not to this thread: pkeys(7) */
-		return write_in_place(file, place) ? 0 : EACCES;
-	copy = sys_map(place->length,
-		       PROT_READ | (permissions & SYS_MAP_EXECUTE ? PROT_EXEC : 0),
+	if (permissions & PERM_WRITE)	/* a protection key forbids it: pkeys(7) */
+		return write_in_place(file, destination) ? 0 : EACCES;
+	copy = buffers_sys_map(destination->length,
+		       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0),
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (copy == MAP_FAILED)
-		return failure();
-	if (!write_part(file, (uintptr_t)copy, (const char *)place->start, place->length) ||
-	    !write_part(file, (uintptr_t)copy + offset, place->bytes, place->size))
-		return unmap_after(EACCES, copy, place->length);
-	return put_copy(copy, place);
+		return classify_failure();
+	if (!write_all(file, (uintptr_t)copy, (const char *)destination->start,
+		       destination->length) ||
+	    !write_all(file, (uintptr_t)copy + offset, destination->bytes, destination->size))
+		return unmap_after(EACCES, copy, destination->length);
+	return replace_pages(copy, destination);
 }
 
-/* Sandboxes have files of their own by these names. */
+/* Sandboxes may have put another file in the place of /proc/self/mem. */
 static bool is_of_proc(int file)
 {
 	struct statfs system;
 
-#ifdef SYS_fstatfs64	/* where words have 32 bits */
+#ifdef SYS_fstatfs64	/* on 32-bit processors */
 	return syscall(SYS_fstatfs64, file, sizeof(system), &system) == 0 &&
 	       system.f_type == PROC_SUPER_MAGIC;
 #else
@@ -186,13 +189,13 @@ static bool shows_token(int file)
 }
 
 /*
- * Whether addresses mean in the file what they mean here.  Under emulators that keep
- * the program's memory elsewhere, a write would be to their own.
+ * Whether the file has this program's addresses.  Under an emulator that keeps the program's
+ * memory elsewhere, a write would hit the emulator.
  */
-static bool is_of_this_memory(int file)
+static bool has_own_addresses(int file)
 {
 	enum { UNKNOWN, SAME, OTHER };
-	static int answer;	/* the same for all who find it */
+	static int answer;	/* every thread finds the same */
 
 	if (__atomic_load_n(&answer, __ATOMIC_RELAXED) == UNKNOWN)
 		__atomic_store_n(&answer, shows_token(file) ? SAME : OTHER, __ATOMIC_RELAXED);
@@ -200,123 +203,126 @@ static bool is_of_this_memory(int file)
 }
 
 /*
- * What is open while a child is forked
+ * Descriptors during fork
  *
- * leads from the child to the memory of its parent, so the child closes it.  The kernel
- * copies descriptors before memory: it may have been closed here since.  So numbers are
- * noted for good, and flags that nobody else opens such a file with tell what is ours.
+ * A descriptor that is open while another thread forks leads the child to its parent's
+ * memory, so the child closes it.  The kernel copies descriptors before memory: the parent
+ * may have closed it since.  The library therefore remembers each number for good, and opens
+ * the file with flags that no other code uses for it, to recognise its own.
  */
 
-#define OUR_FLAGS (O_RDWR | O_NONBLOCK | O_DSYNC)	/* harmless for any file */
+#define OWN_FLAGS (O_RDWR | O_NONBLOCK | O_DSYNC)	/* harmless for any file */
 
-enum { MOST_NOTED = 16, FAR_ENOUGH = 1024 };
+enum { MOST_TRACKED = 16, HIGHEST_SEARCHED = 1024 };
 
 static struct {
-	bool is_opening;	/* one that is not noted yet may be open */
+	bool is_opening;	/* a descriptor may be open that is not tracked yet */
 	unsigned count;
-	int files[MOST_NOTED];
-} noted;
+	int files[MOST_TRACKED];
+} tracked;
 
-static void note(int file)
+static void track_fd(int file)
 {
 	unsigned i = 0;
 
-	while (i < noted.count && i < MOST_NOTED && noted.files[i] != file)
+	while (i < tracked.count && i < MOST_TRACKED && tracked.files[i] != file)
 		i++;
-	if (i == noted.count || i == MOST_NOTED)
-		noted.files[noted.count++ % MOST_NOTED] = file;
+	if (i == tracked.count || i == MOST_TRACKED)
+		tracked.files[tracked.count++ % MOST_TRACKED] = file;
 }
 
-/* One at a time: the caller of buffers_platform_write() sees to that. */
+/* The caller of buffers_platform_write() makes sure that one thread at a time comes here. */
 static int open_memory(const char *name)
 {
 	int file;
 
-	__atomic_store_n(&noted.is_opening, true, __ATOMIC_SEQ_CST);
-	file = above_streams(sys_open(AT_FDCWD, name, OUR_FLAGS | O_NOCTTY, 0));
+	__atomic_store_n(&tracked.is_opening, true, __ATOMIC_SEQ_CST);
+	file = move_above_streams(buffers_sys_open(AT_FDCWD, name, OWN_FLAGS | O_NOCTTY, 0));
 	if (file >= 0)
-		note(file);
-	__atomic_store_n(&noted.is_opening, false, __ATOMIC_SEQ_CST);
+		track_fd(file);
+	__atomic_store_n(&tracked.is_opening, false, __ATOMIC_SEQ_CST);
 	return file;
 }
 
-static void close_if_ours(int file)
+static void close_if_own(int file)
 {
 	long flags = syscall(SYS_fcntl, file, F_GETFL);
 
-	if (flags >= 0 && (flags & (O_ACCMODE | OUR_FLAGS)) == OUR_FLAGS && is_of_proc(file))
-		sys_close(file);
+	if (flags >= 0 && (flags & (O_ACCMODE | OWN_FLAGS)) == OWN_FLAGS && is_of_proc(file))
+		buffers_sys_close(file);
 }
 
-void buffers_platform_write_after_fork(void)
+void buffers_linux_write_after_fork(void)
 {
-	for (unsigned i = 0; i < noted.count && i < MOST_NOTED; i++)
-		close_if_ours(noted.files[i]);
-	for (int file = 0; noted.is_opening && file < FAR_ENOUGH; file++)
-		close_if_ours(file);
-	noted.is_opening = false;
+	for (unsigned i = 0; i < tracked.count && i < MOST_TRACKED; i++)
+		close_if_own(tracked.files[i]);
+	for (int file = 0; tracked.is_opening && file < HIGHEST_SEARCHED; file++)
+		close_if_own(file);
+	tracked.is_opening = false;
 }
 
-static int write_by(const char *name, const struct place *place)
+static int write_through_file(const char *name, const struct destination *destination)
 {
 	int file = open_memory(name);
 	int error = EACCES;
 
 	if (file < 0)
-		return failure();
-	if (is_of_proc(file) && is_of_this_memory(file)) {
-		if (place->is_whole)
-			error = write_copy(file, place);
-		else if (write_in_place(file, place))
+		return classify_failure();
+	if (is_of_proc(file) && has_own_addresses(file)) {
+		if (destination->is_atomic)
+			error = write_to_copy(file, destination);
+		else if (write_in_place(file, destination))
 			error = 0;
 	}
-	sys_close(file);
+	buffers_sys_close(file);
 	return error;
 }
 
-/* The first does nothing once the main thread has ended. */
-static int write_by_proc(const struct place *place)
+/* /proc/self/mem accepts nothing after the main thread has ended. */
+static int write_by_proc(const struct destination *destination)
 {
-	int error = write_by("/proc/self/mem", place);
+	int error = write_through_file("/proc/self/mem", destination);
 
-	return error == EACCES ? write_by("/proc/thread-self/mem", place) : error;
+	return error == EACCES ? write_through_file("/proc/thread-self/mem", destination) : error;
 }
 
 /*
- * Shared memory, by a second mapping
+ * Shared memory: a second mapping
  */
 
 /*
- * Before Linux 4.14 such a mapping of private memory is made, and is of other memory.
- * Where another process writes at the same moment, both see what that wrote.
+ * Before Linux 4.14, mremap(2) maps other memory for a private mapping instead of failing.
+ * If another process writes at the same moment, both mappings show its bytes.
  */
-static bool has_arrived(const struct place *place, const char *written)
+static bool has_arrived(const struct destination *destination, const char *written)
 {
-	return memcmp((const void *)place->address, written, place->size) == 0 ||
-	       memcmp(written, place->bytes, place->size) != 0;
+	return memcmp((const void *)destination->address, written, destination->size) == 0 ||
+	       memcmp(written, destination->bytes, destination->size) != 0;
 }
 
 /* EINVAL: the memory is private. */
-static int write_by_view(const struct place *place)
+static int write_by_view(const struct destination *destination)
 {
-	/* From a length of 0 it is made anew, and the old one stays. */
-	char *view = (char *)syscall(SYS_mremap, place->start, 0L, place->length,
+	/* An old size of 0 makes a second mapping, and leaves the first. */
+	char *view = (char *)syscall(SYS_mremap, destination->start, 0L, destination->length,
 				     MREMAP_MAYMOVE, 0L);
-	char *to;
+	char *alias;
 
 	if (view == MAP_FAILED)
-		return errno == EINVAL ? EINVAL : failure();
-	/* by another thread, meanwhile */
-	syscall(SYS_madvise, view, place->length, MADV_DONTFORK);
-	if (syscall(SYS_mprotect, view, place->length, PROT_READ | PROT_WRITE) != 0)
-		return unmap_after(failure(), view, place->length);
-	to = view + (place->address - place->start);
-	buffers_copy_through_alias(to, place->address, place->bytes, place->size);
-	return unmap_after(has_arrived(place, to) ? 0 : EACCES, view, place->length);
+		return errno == EINVAL ? EINVAL : classify_failure();
+	/* Another thread may fork meanwhile. */
+	syscall(SYS_madvise, view, destination->length, MADV_DONTFORK);
+	if (syscall(SYS_mprotect, view, destination->length, PROT_READ | PROT_WRITE) != 0)
+		return unmap_after(classify_failure(), view, destination->length);
+	alias = view + (destination->address - destination->start);
+	buffers_copy_through_alias(alias, destination->address, destination->bytes,
+				   destination->size);
+	return unmap_after(has_arrived(destination, alias) ? 0 : EACCES, view,
+			   destination->length);
 }
 
 /*
- * Private memory, by a file
+ * Private memory: a file
  */
 
 static int make_file(void)
@@ -326,83 +332,86 @@ static int make_file(void)
 
 	if (file < 0 && errno == EINVAL)	/* before Linux 6.3 */
 		file = (int)syscall(SYS_memfd_create, name, MFD_FLAGS);
-	return above_streams(file);
+	return move_above_streams(file);
 }
 
 /* A child that was forked before the file was sealed may have written to it. */
-static bool is_as_written(const char *copy, const struct place *place)
+static bool is_as_written(const char *copy, const struct destination *destination)
 {
-	size_t before = place->address - place->start;
-	size_t after = before + place->size;
+	size_t before = destination->address - destination->start;
+	size_t after = before + destination->size;
 
-	return memcmp(copy, (const char *)place->start, before) == 0 &&
-	       memcmp(copy + before, place->bytes, place->size) == 0 &&
-	       memcmp(copy + after, (const char *)place->start + after, place->length - after) == 0;
+	return memcmp(copy, (const char *)destination->start, before) == 0 &&
+	       memcmp(copy + before, destination->bytes, destination->size) == 0 &&
+	       memcmp(copy + after, (const char *)destination->start + after,
+		      destination->length - after) == 0;
 }
 
-static int map_file(int file, const struct place *place)
+static int map_file(int file, const struct destination *destination)
 {
 	void *copy;
 
-	if (!write_part(file, 0, (const char *)place->start, place->length) ||
-	    !write_part(file, place->address - place->start, place->bytes, place->size) ||
+	if (!write_all(file, 0, (const char *)destination->start, destination->length) ||
+	    !write_all(file, destination->address - destination->start, destination->bytes,
+		       destination->size) ||
 	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
-		return failure();
-	copy = sys_map(place->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
+		return classify_failure();
+	copy = buffers_sys_map(destination->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
 	if (copy == MAP_FAILED)
-		return failure();
-	return is_as_written(copy, place) ? put_copy(copy, place) :
-					    unmap_after(EACCES, copy, place->length);
+		return classify_failure();
+	return is_as_written(copy, destination) ?
+	       replace_pages(copy, destination) :
+	       unmap_after(EACCES, copy, destination->length);
 }
 
-static int write_by_file(const struct place *place)
+static int write_by_file(const struct destination *destination)
 {
 	int file, error;
 
-	if (!sys_may_write(place->length))
+	if (!buffers_sys_may_write(destination->length))
 		return EACCES;
 	file = make_file();
 	if (file < 0)
-		return failure();
-	error = map_file(file, place);
-	sys_close(file);
+		return classify_failure();
+	error = map_file(file, destination);
+	buffers_sys_close(file);
 	return error;
 }
 
-/* Emulators say otherwise than the kernel of a view that cannot be. */
+/* Emulators fail with another errno than the kernel for a view of private memory. */
 static bool is_private(uintptr_t address)
 {
 	unsigned permissions;
 
-	return buffers_platform_permissions(address, &permissions) &&
-	       !(permissions & SYS_MAP_SHARED);
+	return buffers_linux_permissions(address, &permissions) && !(permissions & PERM_SHARED);
 }
 
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
-			   enum buffers_write_mode target)
+			   enum buffers_write_mode mode)
 {
 	uintptr_t start = buffers_page_down(address);
-	struct place place = {
+	struct destination destination = {
 		.address = address, .bytes = bytes, .size = size,
-		.is_whole = target == BUFFERS_WRITE_IN_USE && buffers_is_atomic_size(address, size),
+		.is_atomic = mode == BUFFERS_WRITE_IN_USE &&
+			     buffers_is_atomic_size(address, size),
 		.start = start, .length = buffers_page_up(address + size) - start,
 	};
 	int error = EINVAL;
 	int lacking = 0;
 
-	if (target != BUFFERS_WRITE_FREE_SHARED) {
-		error = write_by_proc(&place);
+	if (mode != BUFFERS_WRITE_FREE_SHARED) {
+		error = write_by_proc(&destination);
 		if (!error)
 			return 0;
 		lacking = error == ENOMEM ? ENOMEM : 0;
 	}
-	/* Harmless for private memory, but the kernel remarks on it in its log, once. */
-	if (target != BUFFERS_WRITE_FREE_PRIVATE) {
-		error = write_by_view(&place);
-		if (error && target == BUFFERS_WRITE_IN_USE && is_private(address))
+	/* For private memory a view fails, and the kernel logs the attempt once: try it last. */
+	if (mode != BUFFERS_WRITE_FREE_PRIVATE) {
+		error = write_by_view(&destination);
+		if (error && mode == BUFFERS_WRITE_IN_USE && is_private(address))
 			error = EINVAL;
 	}
-	if (target == BUFFERS_WRITE_FREE_PRIVATE || error == EINVAL)
-		error = write_by_file(&place);
+	if (mode == BUFFERS_WRITE_FREE_PRIVATE || error == EINVAL)
+		error = write_by_file(&destination);
 	return error == EACCES && lacking ? lacking : error;
 }

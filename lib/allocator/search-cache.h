@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * search-cache.h: remembers where earlier searches found no gap
+ *
+ * An entry says that no gap for `size` bytes begins in its `full` span.  The next search for
+ * as much starts at the edges of that span.
+ */
+#ifndef BUFFERS_SEARCH_CACHE_H
+#define BUFFERS_SEARCH_CACHE_H
+
+#include "base/span.h"
+
+#pragma GCC visibility push(hidden)
+
+#define BUFFERS_SEARCH_ENTRIES 8
+
+struct buffers_search_entry {
+	struct buffers_span full;
+	size_t size;		/* 0: the entry is empty */
+	size_t alignment;
+	bool was_aimed;		/* the window had a target */
+	bool was_above;		/* the search ended at the end of `full`, not at its start */
+};
+
+/* A search, as far as it decides which entry to use. */
+struct buffers_search_key {
+	struct buffers_span range;
+	uintptr_t target;
+	size_t size;
+	size_t alignment;
+	bool is_aimed;
+};
+
+/*
+ * All zero: nothing is known.  All threads share the cache; a thread that fails to get the
+ * lock continues without it.
+ */
+struct buffers_search_cache {
+	uint32_t is_locked;
+	uint32_t is_stale;	/* memory was unmapped while the cache was locked */
+	uint32_t oldest;
+	struct buffers_search_entry entries[BUFFERS_SEARCH_ENTRIES];
+};
+
+/*
+ * Copies an entry that the search can use.  is_equal: only one of the same size and
+ * alignment.  In all three calls the cache may be NULL.
+ */
+bool buffers_search_cache_lookup(struct buffers_search_cache *cache,
+				 const struct buffers_search_key *key, bool is_equal,
+				 struct buffers_search_entry *entry);
+
+/* Records what a search has learned; replaces an entry that says less, or the oldest one. */
+void buffers_search_cache_record(struct buffers_search_cache *cache,
+				 const struct buffers_search_entry *entry);
+
+/* Notes that this span is free again. */
+void buffers_search_cache_invalidate(struct buffers_search_cache *cache,
+				     struct buffers_span freed);
+
+#pragma GCC visibility pop
+
+#endif

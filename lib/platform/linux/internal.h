@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* internal.h: functions that the files of this port share */
+#ifndef BUFFERS_LINUX_INTERNAL_H
+#define BUFFERS_LINUX_INTERNAL_H
+
+#include "platform/platform.h"
+#include "platform/posix/sys.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Permissions of a mapping, with the values of PROCMAP_QUERY in <linux/fs.h>. */
+enum { PERM_READ = 1, PERM_WRITE = 2, PERM_EXECUTE = 4, PERM_SHARED = 8 };
+
+/* The permissions of the mapping at an address; false: none is there, or it is unknown. */
+bool buffers_linux_permissions(uintptr_t address, unsigned *permissions);
+
+/* In a forked child: closes the descriptors that its parent was writing RX memory with. */
+void buffers_linux_write_after_fork(void);
+
+/* The 16 random bytes that the kernel puts at the top of the main stack at exec. */
+uintptr_t buffers_linux_stack_top(void);
+
+/* The highest address of user memory, rounded up to a power of two, minus 1. */
+uintptr_t buffers_linux_space_mask(void);
+
+/* mmap(2) from the start of a file, at an address of the kernel's choice; munmap(2). */
+void *buffers_sys_map(size_t size, int protection, int flags, int file);
+void buffers_sys_unmap(void *memory, size_t size);
+
+/* As buffers_sys_status_at(), but follows a symbolic link. */
+bool buffers_sys_status_behind(const char *name, struct buffers_sys_status *status);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* map.c: usable addresses, and mapping memory */
+
+#include "config.h"
+#include "platform/linux/internal.h"
+
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#define KIB ((uintptr_t)1 << 10)
+#define GIB ((uintptr_t)1 << 30)
+
+#ifndef PR_SET_VMA
+# define PR_SET_VMA		0x53564d41
+# define PR_SET_VMA_ANON_NAME	0
+#endif
+
+static const char mapping_name[] = "reloaded-buffers";
+
+size_t buffers_platform_granularity(void)
+{
+	return (size_t)getpagesize();
+}
+
+/*
+ * Usable addresses
+ */
+
+/* Root may map below vm.mmap_min_addr, so the library itself must respect it. */
+static uintptr_t protected_end(void)
+{
+	char digits[24];
+	uintptr_t end = 0;
+	ssize_t got;
+	int descriptor = buffers_sys_open(AT_FDCWD, "/proc/sys/vm/mmap_min_addr", O_RDONLY, 0);
+
+	if (descriptor < 0)
+		return 0;
+	got = buffers_sys_read(descriptor, digits, sizeof(digits));
+	buffers_sys_close(descriptor);
+	for (ssize_t i = 0; i < got && digits[i] >= '0' && digits[i] <= '9'; i++)
+		end = end * 10 + (uintptr_t)(digits[i] - '0');
+	return buffers_page_up(end);
+}
+
+uintptr_t buffers_linux_stack_top(void)
+{
+	return getauxval(AT_RANDOM);
+}
+
+/*
+ * The main stack lies in the upper half of the user's addresses, whose size is a power of
+ * two.  32-bit emulators put it lower; there, every address is the user's or is refused.
+ */
+uintptr_t buffers_linux_space_mask(void)
+{
+	if (UINTPTR_MAX == UINT32_MAX)
+		return UINTPTR_MAX;
+	return UINTPTR_MAX >> (__builtin_clzl(buffers_linux_stack_top() | 1));
+}
+
+static uintptr_t lowest_usable(void)
+{
+	static uintptr_t lowest;	/* every thread computes the same value */
+	uintptr_t start = __atomic_load_n(&lowest, __ATOMIC_RELAXED);
+
+	if (start == 0) {
+		start = buffers_max(protected_end(), 64 * KIB);
+		__atomic_store_n(&lowest, start, __ATOMIC_RELAXED);
+	}
+	return start;
+}
+
+/*
+ * Reads mmap_min_addr only for a range that begins below 1 GiB: no system protects more.
+ * Excludes the topmost 64 KiB, of which the kernel keeps different parts for itself.
+ */
+struct buffers_span buffers_platform_usable(struct buffers_span range)
+{
+	uintptr_t highest = buffers_linux_space_mask() & ~(64 * KIB - 1);
+
+	if (range.start < GIB)
+		range.start = buffers_max(range.start, lowest_usable());
+	range.end = buffers_min(range.end, highest);
+	return range;
+}
+
+/*
+ * Mapping
+ */
+
+static int protection_of(enum buffers_kind kind)
+{
+	static const int protections[BUFFERS_KINDS] = {
+		[BUFFERS_KIND_RWX] = PROT_READ | PROT_WRITE | PROT_EXEC,
+		[BUFFERS_KIND_RW] = PROT_READ | PROT_WRITE,
+		[BUFFERS_KIND_RX] = PROT_READ | PROT_EXEC,
+	};
+
+	return protections[kind];
+}
+
+static int mmap_flags_of(enum buffers_map_flags flags)
+{
+	return MAP_ANONYMOUS | (flags & BUFFERS_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE) |
+	       (flags & BUFFERS_MAP_RESERVED ? MAP_NORESERVE : 0);
+}
+
+/* EINVAL means that the kernel has no names for mappings (CONFIG_ANON_VMA_NAME): stop asking. */
+static void name_mapping(void *address, size_t size)
+{
+	static bool is_unsupported;
+
+	if (!__atomic_load_n(&is_unsupported, __ATOMIC_RELAXED) &&
+	    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, size, mapping_name) != 0 &&
+	    errno == EINVAL)
+		__atomic_store_n(&is_unsupported, true, __ATOMIC_RELAXED);
+}
+
+int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
+				  enum buffers_map_flags flags, uintptr_t *address)
+{
+	/* The library writes a page of its own data at once. */
+	int populate = kind == BUFFERS_KIND_RW && flags == BUFFERS_MAP_PLAIN &&
+		       size <= buffers_platform_granularity() ? MAP_POPULATE : 0;
+	void *got = mmap(NULL, size, protection_of(kind), mmap_flags_of(flags) | populate, -1, 0);
+
+	if (got == MAP_FAILED)	/* seccomp filters, as systemd's, return EPERM */
+		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
+	name_mapping(got, size);
+	*address = (uintptr_t)got;
+	return 0;
+}
+
+/*
+ * The kernel returns EPERM and EACCES for policy, but also for addresses that it protects,
+ * and ENOMEM at a limit, but also for addresses above the user's.  Only policies and limits
+ * also refuse such memory at an address of the kernel's choice.
+ */
+static int classify_failure(size_t size, enum buffers_kind kind, enum buffers_map_flags flags)
+{
+	uintptr_t address;
+	int error = buffers_platform_map_anywhere(size, kind, flags, &address);
+
+	if (error)
+		return error;
+	munmap((void *)address, size);
+	return EEXIST;
+}
+
+int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
+			 enum buffers_map_flags flags)
+{
+	void *wanted = (void *)address;
+	void *got = mmap(wanted, size, protection_of(kind),
+			 mmap_flags_of(flags) | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (got == wanted) {
+		name_mapping(got, size);
+		return 0;
+	}
+	if (got != MAP_FAILED) {
+		/* Linux before 4.17, valgrind and qemu-user take the address as a hint. */
+		munmap(got, size);
+		return EEXIST;
+	}
+	switch (errno) {
+	case ENOMEM:
+	case EAGAIN:	/* beyond RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE) */
+	case EACCES:
+	case EPERM:
+		return classify_failure(size, kind, flags);
+	default:
+		return EEXIST;
+	}
+}
+
+int buffers_platform_unmap(uintptr_t address, size_t size)
+{
+	if (munmap((void *)address, size) == 0)
+		return 0;
+	return errno == EINVAL ? EINVAL : ENOMEM;
+}

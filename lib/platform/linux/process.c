@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* process.c: forked children, numbers of the process, unloading, random numbers, waiting */
+
+#include "config.h"
+#include "platform/linux/internal.h"
+
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+/*
+ * Forked children
+ */
+
+int buffers_platform_map_state(void **page)
+{
+	size_t size = buffers_platform_granularity();
+	uintptr_t address;
+	int error = buffers_platform_map_anywhere(size, BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN,
+						  &address);
+
+	if (error)
+		return error;
+	*page = (void *)address;
+	madvise(*page, size, MADV_WIPEONFORK);	/* since Linux 4.14 */
+	return 0;
+}
+
+static void (*call_in_child)(void);
+
+static void run_fork_handler(void)
+{
+	buffers_linux_write_after_fork();
+	call_in_child();
+}
+
+void buffers_platform_at_fork(void (*child)(void))
+{
+	call_in_child = child;
+	pthread_atfork(NULL, NULL, run_fork_handler);
+}
+
+/*
+ * Numbers
+ */
+
+uint32_t buffers_platform_pid(void)
+{
+	return (uint32_t)syscall(SYS_getpid);
+}
+
+uint64_t buffers_platform_pid_namespace(void)
+{
+	struct buffers_sys_status status;
+
+	return buffers_sys_status_behind("/proc/self/ns/pid", &status) ? status.file : 0;
+}
+
+uint64_t buffers_platform_random(void)
+{
+	static uint64_t drawn;
+	uint64_t number;
+
+	if (syscall(SYS_getrandom, &number, sizeof(number), GRND_NONBLOCK) == sizeof(number))
+		return number;
+	/* Early at boot, or under a filter: stretch the bytes of exec, which a parent shares. */
+	memcpy(&number, (const void *)buffers_linux_stack_top(), sizeof(number));
+	number ^= (uint64_t)buffers_platform_pid() << 32;
+	number += 0x9e3779b97f4a7c15u * (1 + __atomic_fetch_add(&drawn, 1, __ATOMIC_RELAXED));
+	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
+	return number ^ number >> 32;
+}
+
+/*
+ * Unloading
+ */
+
+/* The dynamic section of the object that contains this code; a static executable has none. */
+extern const ElfW(Dyn) dynamic_section[] __asm__("_DYNAMIC")
+	__attribute__((weak, visibility("hidden")));
+
+static bool is_in_program(void)
+{
+	const ElfW(Phdr) *headers = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+	uintptr_t count = headers ? getauxval(AT_PHNUM) : 0;
+	uintptr_t base = 0;
+
+	for (uintptr_t i = 0; i < count; i++) {
+		if (headers[i].p_type == PT_PHDR)
+			base = (uintptr_t)headers - headers[i].p_vaddr;
+		if (headers[i].p_type == PT_DYNAMIC)
+			return base + headers[i].p_vaddr == (uintptr_t)dynamic_section;
+	}
+	return false;
+}
+
+bool buffers_platform_is_nodelete(void)
+{
+	if (!dynamic_section || is_in_program())
+		return true;
+	for (const ElfW(Dyn) *entry = dynamic_section; entry->d_tag != DT_NULL; entry++)
+		if (entry->d_tag == DT_FLAGS_1)
+			return (entry->d_un.d_val & (DF_1_NODELETE | DF_1_PIE)) != 0;
+	return false;
+}
+
+/*
+ * Waiting
+ */
+
+void buffers_platform_backoff(unsigned attempt)
+{
+	int state;
+
+	if (attempt < 64) {
+#if defined(__x86_64__) || defined(__i386__)
+		__builtin_ia32_pause();
+#endif
+	} else if (attempt < 1024) {
+		sched_yield();
+	} else {
+		/* Sleep: sched_yield() never runs a holder of lower real-time priority. */
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+		nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+		pthread_setcancelstate(state, &state);
+	}
+}
+
+/*
+ * Instruction cache
+ */
+
+#ifdef __powerpc64__
+
+/*
+ * __clear_cache() of the compilers does nothing on POWER: Power ISA, Book II, "Instruction
+ * Storage".  No 64-bit processor has cache blocks of less than 32 bytes.
+ */
+void buffers_platform_flush_icache(void *start, size_t size)
+{
+	enum { BLOCK = 32 };
+	uintptr_t end = (uintptr_t)start + size;
+	uintptr_t first = (uintptr_t)start & ~(uintptr_t)(BLOCK - 1);
+
+	for (uintptr_t block = first; block < end; block += BLOCK)
+		__asm__ volatile("dcbst 0, %0" : : "r"(block) : "memory");
+	__asm__ volatile("sync" : : : "memory");
+	for (uintptr_t block = first; block < end; block += BLOCK)
+		__asm__ volatile("icbi 0, %0" : : "r"(block) : "memory");
+	__asm__ volatile("sync; isync" : : : "memory");
+}
+
+#else
+
+void buffers_platform_flush_icache(void *start, size_t size)
+{
+	__builtin___clear_cache((char *)start, (char *)start + size);
+}
+
+#endif

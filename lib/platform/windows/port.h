@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* port.h: the optional groups of platform.h that Windows has */
+#ifndef BUFFERS_WINDOWS_PORT_H
+#define BUFFERS_WINDOWS_PORT_H
+
+#define BUFFERS_PORT_HAS_RENDEZVOUS_FILES	0
+#define BUFFERS_PORT_HAS_RENDEZVOUS_MEMORY	1	/* rendezvous-sections.c */
+#define BUFFERS_PORT_HAS_MAPS_SCAN		0	/* VirtualQueryEx() answers fast */
+#define BUFFERS_PORT_HAS_GROWTH			0	/* they reserve their room */
+#define BUFFERS_PORT_HAS_COMMIT			1	/* map.c */
+#define BUFFERS_PORT_HAS_FORK			0
+#define BUFFERS_PORT_HAS_ROBUST_LOCKS		0
+#define BUFFERS_PORT_HAS_OTHER_PROCESSES	1	/* other-process.c */
+#define BUFFERS_PORT_HAS_RX_WRITE		1	/* rx-sections.c */
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rx-sections.c: RX memory, as a named section that a second view writes
+ *
+ * The memory is a view of the section without write permission.  A writable view exists only
+ * during a write.  Every copy of the library finds the section by a name that contains the
+ * address.  Behind the memory, the section has a page that neither view maps; it holds the
+ * handle that keeps the name alive until the memory is unmapped.
+ */
+
+#include "config.h"
+#include "base/atomic-store.h"
+#include "base/format.h"
+#include "platform/windows/internal.h"
+
+#include <errno.h>
+
+struct section_tail {
+	uint64_t handle;	/* keeps the name alive */
+};
+#define TAIL_SIZE 4096
+
+static void format_rx_name(char *at, uintptr_t address)
+{
+	at = buffers_format_string(at, "Reloaded.Memory.Buffers.RX, PID ");
+	at = buffers_format_number(at, buffers_platform_pid(), 10, 1);
+	at = buffers_format_string(at, ", ");
+	buffers_format_number(at, address, 16, 1);
+}
+
+static HANDLE open_rx_section(uintptr_t address)
+{
+	char name[BUFFERS_SECTION_NAME_SIZE];
+
+	format_rx_name(name, address);
+	return buffers_windows_open_section(name, FILE_MAP_WRITE);
+}
+
+static struct section_tail *map_tail(HANDLE section, size_t size)
+{
+	return buffers_windows_map_section(section, FILE_MAP_WRITE, size, TAIL_SIZE);
+}
+
+static int write_tail(HANDLE section, size_t size, bool is_reserved)
+{
+	struct section_tail *tail = map_tail(section, size);
+	bool is_committed = tail && (!is_reserved ||
+				     VirtualAlloc(tail, TAIL_SIZE, MEM_COMMIT, PAGE_READWRITE));
+
+	if (is_committed)
+		tail->handle = (uintptr_t)section;
+	if (tail)
+		UnmapViewOfFile(tail);
+	return is_committed ? 0 : ENOMEM;
+}
+
+static int map_view_at(HANDLE section, uintptr_t address, size_t size)
+{
+	void *view = MapViewOfFileEx(section, FILE_MAP_READ | FILE_MAP_EXECUTE, 0, 0, size,
+				     (void *)address);
+
+	if (!view)
+		return buffers_windows_classify_failure();
+	if ((uintptr_t)view == address)
+		return 0;
+	UnmapViewOfFile(view);
+	return EEXIST;
+}
+
+int buffers_windows_map_rx(uintptr_t address, size_t size, enum buffers_map_flags flags)
+{
+	bool is_reserved = flags & BUFFERS_MAP_RESERVED;
+	char name[BUFFERS_SECTION_NAME_SIZE];
+	HANDLE section;
+	int error;
+
+	format_rx_name(name, address);
+	error = buffers_windows_create_section(name, (uint64_t)size + TAIL_SIZE,
+					       PAGE_EXECUTE_READWRITE |
+					       (is_reserved ? SEC_RESERVE : SEC_COMMIT),
+					       &section);
+	if (error)
+		return error == EAGAIN ? EEXIST : error;
+	error = write_tail(section, size, is_reserved);
+	if (!error)
+		error = map_view_at(section, address, size);
+	return error ? buffers_windows_close_after(error, section) : 0;
+}
+
+int buffers_windows_unmap_rx(uintptr_t address, size_t size)
+{
+	HANDLE section = open_rx_section(address);
+	struct section_tail *tail = section ? map_tail(section, size) : NULL;
+	HANDLE name_handle;
+
+	if (!tail)
+		return section ? buffers_windows_close_after(EINVAL, section) : EINVAL;
+	name_handle = (HANDLE)(uintptr_t)tail->handle;
+	UnmapViewOfFile(tail);
+	if (!UnmapViewOfFile((void *)address))
+		return buffers_windows_close_after(ENOMEM, section);
+	CloseHandle(name_handle);
+	return buffers_windows_close_after(0, section);
+}
+
+/*
+ * False if the section by that name is other memory.  If another thread writes at the same
+ * moment, both views show its bytes.
+ */
+static bool has_arrived(uintptr_t address, const char *written, const void *bytes, size_t size)
+{
+	return memcmp((const void *)address, written, size) == 0 ||
+	       memcmp(written, bytes, size) != 0;
+}
+
+static int write_by_view(HANDLE section, uintptr_t base, uintptr_t address, const void *bytes,
+			 size_t size)
+{
+	uintptr_t offset = buffers_page_down(address - base);
+	size_t before = address - base - offset;
+	char *view = buffers_windows_map_section(section, FILE_MAP_WRITE, offset, before + size);
+	int error;
+
+	if (!view)
+		return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
+	buffers_copy_through_alias(view + before, address, bytes, size);
+	error = has_arrived(address, view + before, bytes, size) ? 0 : EACCES;
+	UnmapViewOfFile(view);
+	return error;
+}
+
+int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
+			   enum buffers_write_mode mode)
+{
+	struct buffers_allocation allocation;
+	HANDLE section;
+
+	(void)mode;
+	/* The caller holds a lock: a fault here would leave it locked. */
+	if (!buffers_platform_is_readable((uintptr_t)bytes, size) ||
+	    !buffers_windows_find_allocation(GetCurrentProcess(), address, address + size,
+					     &allocation) ||
+	    allocation.type != MEM_MAPPED || size > allocation.span.end - address)
+		return EACCES;
+	section = open_rx_section(allocation.span.start);
+	if (!section)
+		return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
+	return buffers_windows_close_after(write_by_view(section, allocation.span.start, address,
+							 bytes, size), section);
+}

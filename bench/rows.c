@@ -781,6 +781,74 @@ static struct sample measure_peer_query(const struct row *row)
 	return sample;
 }
 
+static bool is_within_reach(const void *page)
+{
+	size_t distance = (uintptr_t)target > (uintptr_t)page ?
+			  (uintptr_t)target - (uintptr_t)page : (uintptr_t)page - (uintptr_t)target;
+
+	return distance < BUFFERS_REACH_BRANCH - PAGE;
+}
+
+/*
+ * Maps a page near the target by hints, downward because the heap grows above.  Steps of
+ * 64 KiB keep the number of attempts low, and pass over smaller gaps.
+ */
+static void *map_by_hints(void)
+{
+	uintptr_t hint = (uintptr_t)target & ~(uintptr_t)(BUFFER - 1);
+	void *page;
+
+	for (;; hint -= BUFFER) {
+		page = mmap((void *)hint, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (page == MAP_FAILED)
+			fail("mmap");
+		if (is_within_reach(page))
+			return page;
+		munmap(page, PAGE);
+	}
+}
+
+static struct sample measure_peer_hints(const struct row *row)
+{
+	void *page = NULL;
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(1, page = map_by_hints()) / 1000;
+	munmap(page, PAGE);
+	sample.limit = TIME(1, map_beside_the_last()) / 1000;
+	return sample;
+}
+
+/* Whether MAP_FIXED at this address would replace memory that is in use. */
+static bool is_in_use(uintptr_t address)
+{
+	void *page = mmap((void *)address, PAGE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (page == MAP_FAILED && errno == EEXIST)
+		return true;
+	if (page != MAP_FAILED)
+		munmap(page, PAGE);
+	return false;
+}
+
+/* The share of guessed pages within reach of the target that are in use. */
+static struct sample measure_peer_fixed(const struct row *row)
+{
+	enum { COUNT = 10000 };
+	uintptr_t lowest = (uintptr_t)target - (BUFFERS_REACH_BRANCH - PAGE);
+	unsigned in_use = 0;
+
+	(void)row;
+	lowest &= ~(uintptr_t)(PAGE - 1);
+	for (unsigned i = 0; i < COUNT; i++)
+		in_use += is_in_use(lowest + (uintptr_t)random() %
+				    (2 * (BUFFERS_REACH_BRANCH / PAGE)) * PAGE);
+	return (struct sample){ (double)in_use * 100 / COUNT, 100 };
+}
+
 #define PAGE_NEAR(n)							\
 	{ "new_page_near_" #n, "us", prepare_page_near, measure_page_near,	\
 	  .mappings = (n), .layout = BELOW, .per_process = 31, .most = 2 }
@@ -828,6 +896,13 @@ const struct row rows[] = {
 	{ "peer_query_50", "us", NULL, measure_peer_query,
 	  .mappings = 50, .layout = BELOW, .per_process = 31 },
 	{ "peer_query_50000", "us", NULL, measure_peer_query,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
+	{ "peer_hints_50", "us", NULL, measure_peer_hints,
+	  .mappings = 50, .layout = BELOW, .per_process = 31 },
+	{ "peer_hints_50000", "us", NULL, measure_peer_hints,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
+	/* MAP_FIXED itself takes what the limit of new_page_near_50 says. */
+	{ "peer_fixed_lost_50000", "%", NULL, measure_peer_fixed,
 	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
 };
 const size_t row_count = sizeof(rows) / sizeof(rows[0]);

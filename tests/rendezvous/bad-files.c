@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-odd-files.c: files that are not what they should be */
+/* rendezvous/bad-files.c: rendezvous files with bad content, and special files in their place */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /*
- * Files of odd content
+ * Files with bad content
  */
 
 static void empty(const char *path)
@@ -90,7 +90,7 @@ static void closed_to_its_owner(const char *path)
 	ck_assert_int_eq(chmod(path, 0), 0);
 }
 
-START_TEST(file_of_odd_content_is_replaced)
+START_TEST(file_with_bad_content_is_replaced)
 {
 	static const struct plant plants[] = {
 		NAMED(empty, REPLACED),
@@ -110,7 +110,7 @@ START_TEST(file_of_odd_content_is_replaced)
 }
 END_TEST
 
-static int meet_short(void *size)
+static int check_short_file(void *size)
 {
 	const char *path = rendezvous_path(NULL, getpid());
 	unsigned char bytes[24];
@@ -123,7 +123,7 @@ static int meet_short(void *size)
 	make_dirs();
 	write_file(path, bytes, *(size_t *)size);
 	make_old(path);
-	/* With the address whole the file may well be taken for a good one. */
+	/* A file that contains the whole address may be accepted. */
 	if (*(size_t *)size >= sizeof(address)) {
 		struct buffers_item *item = use_library();
 
@@ -140,13 +140,16 @@ START_TEST(short_file_is_replaced)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (size_t size = 1; size <= 24; size++) {
-		run_child(meet_short, &size);
+		run_child(check_short_file, &size);
 		clear_directory("/tmp");
 	}
 }
 END_TEST
 
-/* Another implementation may be writing it right now, so these are waited for, not for ever. */
+/*
+ * Fresh files: another implementation may still be writing one, so the library waits for
+ * its address, for a limited time.
+ */
 static void in_the_future(const char *path)
 {
 	time_t far = sizeof(time_t) == 8 ? (time_t)INT64_C(4000000000) : INT32_MAX;
@@ -156,7 +159,7 @@ static void in_the_future(const char *path)
 	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
-static int meet_fresh(void *context)
+static int check_fresh_file(void *context)
 {
 	const struct plant *plant = context;
 
@@ -168,7 +171,7 @@ static int meet_fresh(void *context)
 	return 0;
 }
 
-START_TEST(file_without_an_address_is_not_waited_for_for_ever)
+START_TEST(wait_for_a_missing_address_ends)
 {
 	static const struct plant plants[] = {
 		NAMED(empty, REPLACED),
@@ -179,7 +182,7 @@ START_TEST(file_without_an_address_is_not_waited_for_for_ever)
 
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (size_t i = 0; i < 3; i++)
-		children[i] = start_child(meet_fresh, (void *)(uintptr_t)&plants[i]);
+		children[i] = start_child(check_fresh_file, (void *)(uintptr_t)&plants[i]);
 	for (size_t i = 0; i < 3; i++)
 		finish_child(children[i]);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
@@ -187,7 +190,7 @@ START_TEST(file_without_an_address_is_not_waited_for_for_ever)
 END_TEST
 
 /*
- * What is no file, or not this one
+ * Special files and links of the rendezvous file's name
  */
 
 static void fifo(const char *path)
@@ -240,7 +243,7 @@ static void three_links(const char *path)
 	ck_assert_int_eq(link(path, "/tmp/third"), 0);
 }
 
-static void sock(const char *path)
+static void unix_socket(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int end = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -262,7 +265,7 @@ static void dev_zero(const char *path)
 	mknod(path, S_IFCHR | 0600, makedev(1, 5));
 }
 
-START_TEST(what_is_no_plain_file_is_passed_over)
+START_TEST(special_file_or_link_is_left_alone)
 {
 	static const struct plant plants[] = {
 		NAMED(fifo, LEFT_ALONE),
@@ -273,7 +276,7 @@ START_TEST(what_is_no_plain_file_is_passed_over)
 		NAMED(link_to_a_good_file, LEFT_ALONE),
 		NAMED(link_to_a_stale_file, LEFT_ALONE),
 		NAMED(three_links, LEFT_ALONE),
-		NAMED(sock, LEFT_ALONE),
+		NAMED(unix_socket, LEFT_ALONE),
 		NAMED(dev_null, LEFT_ALONE),
 		NAMED(dev_zero, LEFT_ALONE),
 	};
@@ -283,8 +286,8 @@ START_TEST(what_is_no_plain_file_is_passed_over)
 }
 END_TEST
 
-/* Both places hold something odd: there is no third. */
-static int find_no_place(void *context)
+/* The name is taken in both directories, and the library has no third one. */
+static int find_no_free_name(void *context)
 {
 	const struct plant *plant = context;
 	struct buffers_item *item;
@@ -301,18 +304,18 @@ static int find_no_place(void *context)
 	return 0;
 }
 
-START_TEST(with_both_places_taken_nothing_is_published)
+START_TEST(nothing_is_published_if_the_name_is_taken_in_both_dirs)
 {
 	static const struct plant plants[] = {
 		NAMED(fifo, LEFT_ALONE),
 		NAMED(directory, LEFT_ALONE),
 		NAMED(dangling_link, LEFT_ALONE),
-		NAMED(sock, LEFT_ALONE),
+		NAMED(unix_socket, LEFT_ALONE),
 	};
 
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (size_t i = 0; i < sizeof(plants) / sizeof(plants[0]); i++) {
-		run_child(find_no_place, (void *)(uintptr_t)&plants[i]);
+		run_child(find_no_free_name, (void *)(uintptr_t)&plants[i]);
 		clear_directory("/tmp");
 	}
 }
@@ -320,16 +323,16 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-odd-files");
-	TCase *all = tcase_create("stale");
+	Suite *suite = suite_create("rendezvous/bad-files");
+	TCase *all = tcase_create("bad-files");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
-	tcase_add_test(all, file_of_odd_content_is_replaced);
+	tcase_add_test(all, file_with_bad_content_is_replaced);
 	tcase_add_test(all, short_file_is_replaced);
-	tcase_add_test(all, file_without_an_address_is_not_waited_for_for_ever);
-	tcase_add_test(all, what_is_no_plain_file_is_passed_over);
-	tcase_add_test(all, with_both_places_taken_nothing_is_published);
+	tcase_add_test(all, wait_for_a_missing_address_ends);
+	tcase_add_test(all, special_file_or_link_is_left_alone);
+	tcase_add_test(all, nothing_is_published_if_the_name_is_taken_in_both_dirs);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

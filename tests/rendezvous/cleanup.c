@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-tidy.c: which files of the dead a process removes when it publishes its own */
+/* rendezvous/cleanup.c: a process that publishes its file removes files of dead processes */
 
 #include "config.h"
 #include "support/reexec.h"
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NOT_ROOT_OF_PIDS "only root can make PID namespaces"
+#define NOT_ROOT_OF_PIDS "only root can create PID namespaces"
 
 static bool is_sandboxed;
 
@@ -27,10 +27,10 @@ static void setup(void)
 }
 
 /*
- * Ends without exit handlers
+ * Files of processes that ended without exit handlers
  */
 
-static void end_abruptly(int signal_number)
+static void publish_and_end(int signal_number)
 {
 	set_limit(RLIMIT_CORE, 0);
 	signal(signal_number, SIG_DFL);
@@ -45,7 +45,7 @@ static pid_t make_orphaned_file(int signal_number)
 	int status;
 
 	if (child == 0)
-		end_abruptly(signal_number);
+		publish_and_end(signal_number);
 	ck_assert_int_gt(child, 0);
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_eq(WIFSIGNALED(status) ? WTERMSIG(status) : 0, signal_number);
@@ -66,12 +66,12 @@ START_TEST(file_of_a_dead_process_is_removed_by_the_next)
 }
 END_TEST
 
-static const char *path_of(const char *format, const char *name, unsigned process)
+static const char *path_of(const char *format, const char *name, unsigned pid)
 {
 	static char path[300];
 	char file[200];
 
-	snprintf(file, sizeof(file), format, name, process);
+	snprintf(file, sizeof(file), format, name, pid);
 	snprintf(path, sizeof(path), "%s/%s", SHARED_DIR, file);
 	return path;
 }
@@ -90,11 +90,11 @@ START_TEST(temporary_file_of_a_dead_process_is_removed_by_the_next)
 END_TEST
 
 /*
- * What stays
+ * Files that stay
  */
 
-/* Starts processes until they have removed what they would. */
-static void publish_for_long(void)
+/* Starts enough processes to remove every file that the library removes. */
+static void publish_repeatedly(void)
 {
 	for (unsigned i = 0; i < 5; i++)
 		run_child(publish, NULL);
@@ -102,7 +102,7 @@ static void publish_for_long(void)
 
 static const struct {
 	const char *format;
-	unsigned process;
+	unsigned pid;
 } other_names[] = {
 	{ "Another.Memory.Buffers.MemoryBuffer, PID %.0s%u", NO_PROCESS },
 	{ "x%s%u", NO_PROCESS },
@@ -144,11 +144,11 @@ static const char *other_path(size_t i)
 {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	return path_of(other_names[i].format, RENDEZVOUS_NAME, other_names[i].process);
+	return path_of(other_names[i].format, RENDEZVOUS_NAME, other_names[i].pid);
 #pragma GCC diagnostic pop
 }
 
-START_TEST(unrelated_names_stay)
+START_TEST(files_with_unrelated_names_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	make_dir(SHARED_DIR);
@@ -156,14 +156,14 @@ START_TEST(unrelated_names_stay)
 		write_old_file(other_path(i));
 	ck_assert_uint_eq(count_files(SHARED_DIR), OTHER_NAMES);
 	write_old_file(rendezvous_path(NULL, NO_PROCESS));
-	publish_for_long();
+	publish_repeatedly();
 	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS)));
 	for (size_t i = 0; i < OTHER_NAMES; i++)
-		ck_assert_msg(exists(other_path(i)), "%s is gone", other_path(i));
+		ck_assert_msg(exists(other_path(i)), "the library removed %s", other_path(i));
 }
 END_TEST
 
-static void make_odd_files(const char *suffix)
+static void make_untrusted_files(const char *suffix)
 {
 	char path[6][200];
 
@@ -173,7 +173,7 @@ static void make_odd_files(const char *suffix)
 	write_old_file("/tmp/elsewhere");
 	ck_assert_int_eq(mkdir(path[0], 0700), 0);
 	ck_assert_int_eq(symlink("/tmp/elsewhere", path[1]), 0);
-	ck_assert_int_eq(symlink("/tmp/nowhere", path[2]), 0);
+	ck_assert_int_eq(symlink("/tmp/missing", path[2]), 0);
 	ck_assert_int_eq(mkfifo(path[3], 0600), 0);
 	write_old_file(path[4]);
 	ck_assert_int_eq(chmod(path[4], 0660), 0);
@@ -181,22 +181,22 @@ static void make_odd_files(const char *suffix)
 	ck_assert_int_eq(chmod(path[5], 0602), 0);
 }
 
-START_TEST(what_is_no_trusted_regular_file_stays)
+START_TEST(untrusted_or_special_file_stays)
 {
 	const char *suffix = _i ? ".0123456789abcdef" : "";
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	make_dir(SHARED_DIR);
-	make_odd_files(suffix);
+	make_untrusted_files(suffix);
 	write_old_file(rendezvous_path(NULL, NO_PROCESS + 6));
-	publish_for_long();
+	publish_repeatedly();
 	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 6)));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 6);
 	ck_assert(exists("/tmp/elsewhere"));
 }
 END_TEST
 
-static int publish_beside_the_living(void *context)
+static int publish_beside_live_processes(void *context)
 {
 	pid_t living[] = { 1, getppid(), getpid() };
 	char path[3][200];
@@ -208,7 +208,7 @@ static int publish_beside_the_living(void *context)
 		write_old_file(path[i]);
 		write_old_file(rendezvous_path(NULL, living[i]));
 	}
-	publish_for_long();
+	publish_repeatedly();
 	for (size_t i = 0; i < 3; i++) {
 		STEP(exists(rendezvous_path(NULL, living[i])));
 		STEP(exists(path[i]));
@@ -220,11 +220,11 @@ START_TEST(files_of_live_processes_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	make_dir(SHARED_DIR);
-	run_child(publish_beside_the_living, NULL);
+	run_child(publish_beside_live_processes, NULL);
 }
 END_TEST
 
-static void write_notice_of(const char *path, uid_t user)
+static void write_file_of_user(const char *path, uid_t user)
 {
 	write_old_file(path);
 	ck_assert_int_eq(chown(path, user, (gid_t)-1), 0);
@@ -235,10 +235,10 @@ START_TEST(files_of_other_users_stay)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT);
 	make_dir(SHARED_DIR);
-	write_notice_of(rendezvous_path(NULL, NO_PROCESS), NOBODY);
-	write_notice_of(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS), NOBODY);
+	write_file_of_user(rendezvous_path(NULL, NO_PROCESS), NOBODY);
+	write_file_of_user(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS), NOBODY);
 	write_old_file(rendezvous_path(NULL, NO_PROCESS + 1));
-	publish_for_long();
+	publish_repeatedly();
 	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 1)));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 2);
 }
@@ -251,7 +251,7 @@ static int publish_as_nobody(void *context)
 	return publish(context);
 }
 
-START_TEST(files_of_root_in_a_place_of_ones_own_stay)
+START_TEST(files_of_root_in_a_directory_of_the_user_stay)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT);
@@ -260,7 +260,7 @@ START_TEST(files_of_root_in_a_place_of_ones_own_stay)
 	ck_assert_int_eq(chown(SHARED_DIR, NOBODY, NOBODY), 0);
 	write_old_file(rendezvous_path(NULL, NO_PROCESS));
 	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS));
-	write_notice_of(rendezvous_path(NULL, NO_PROCESS + 1), NOBODY);
+	write_file_of_user(rendezvous_path(NULL, NO_PROCESS + 1), NOBODY);
 	for (unsigned i = 0; i < 5; i++)
 		run_child(publish_as_nobody, NULL);
 	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 1)));
@@ -269,7 +269,7 @@ START_TEST(files_of_root_in_a_place_of_ones_own_stay)
 END_TEST
 
 /*
- * PID namespaces: the same /tmp, other numbers
+ * PID namespaces that share /tmp but number processes separately
  */
 
 static bool enter_pid_namespace(void)
@@ -279,7 +279,7 @@ static bool enter_pid_namespace(void)
 
 static int publish_many_times(void *context)
 {
-	publish_for_long();
+	publish_repeatedly();
 	return publish(context);
 }
 
@@ -290,7 +290,7 @@ static int publish_in_pid_namespace(void *context)
 	return 0;
 }
 
-START_TEST(files_of_the_living_outside_a_pid_namespace_stay)
+START_TEST(files_of_live_processes_outside_the_pid_namespace_stay)
 {
 	struct buffers_item *item;
 	const char *path;
@@ -307,7 +307,7 @@ START_TEST(files_of_the_living_outside_a_pid_namespace_stay)
 END_TEST
 
 struct insider {
-	int process;	/* its number inside, which nobody has outside */
+	int pid;	/* its number in the namespace; unused outside */
 	int is_ready[2], is_done[2];
 };
 
@@ -317,7 +317,7 @@ static int publish_and_wait(void *context)
 	struct buffers_item *item = use();
 	char byte = 0;
 
-	STEP(getpid() == insider->process);
+	STEP(getpid() == insider->pid);
 	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	STEP(write(insider->is_ready[1], &byte, 1) == 1);
 	STEP(read(insider->is_done[0], &byte, 1) == 0);
@@ -325,15 +325,15 @@ static int publish_and_wait(void *context)
 	return 0;
 }
 
-/* PID 1 of the namespace, which gives its child the number. */
+/* Runs as PID 1 of the namespace, and makes the kernel give the next child this PID. */
 static int lead_insider(void *context)
 {
 	struct insider *insider = context;
-	FILE *last;
+	FILE *file;
 
 	close(insider->is_done[1]);
-	last = fopen("/proc/sys/kernel/ns_last_pid", "we");
-	STEP(last && fprintf(last, "%d", insider->process - 1) > 0 && fclose(last) == 0);
+	file = fopen("/proc/sys/kernel/ns_last_pid", "we");
+	STEP(file && fprintf(file, "%d", insider->pid - 1) > 0 && fclose(file) == 0);
 	run_child(publish_and_wait, insider);
 	return 0;
 }
@@ -351,31 +351,32 @@ static int live_in_pid_namespace(void *context)
 	return 0;
 }
 
-static int unused_process(void)
+static int find_unused_pid(void)
 {
-	int process = 20000;
+	int pid = 20000;
 
-	while (kill(process, 0) == 0 || errno != ESRCH)
-		process++;
-	return process;
+	while (kill(pid, 0) == 0 || errno != ESRCH)
+		pid++;
+	return pid;
 }
 
-START_TEST(files_of_the_living_in_another_pid_namespace_stay)
+START_TEST(files_of_live_processes_in_another_pid_namespace_stay)
 {
-	struct insider insider = { .process = unused_process() };
+	struct insider insider = { .pid = find_unused_pid() };
 	struct child child;
 	char byte;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
-	SKIP_IF(access("/proc/sys/kernel/ns_last_pid", W_OK) != 0, "PIDs cannot be chosen");
+	SKIP_IF(access("/proc/sys/kernel/ns_last_pid", W_OK) != 0,
+		"the kernel does not let this user choose PIDs");
 	ck_assert_int_eq(pipe(insider.is_ready), 0);
 	ck_assert_int_eq(pipe(insider.is_done), 0);
 	child = start_child(live_in_pid_namespace, &insider);
 	close(insider.is_ready[1]);
 	ck_assert_int_eq(read(insider.is_ready[0], &byte, 1), 1);
-	publish_for_long();
-	ck_assert(exists(rendezvous_path(NULL, insider.process)));
+	publish_repeatedly();
+	ck_assert(exists(rendezvous_path(NULL, insider.pid)));
 	close(insider.is_done[1]);
 	finish_child(child);
 	assert_nothing_is_left();
@@ -399,7 +400,7 @@ static void make_stale_files(void)
 			write_old_file(rendezvous_path(NULL, NO_PROCESS + i));
 }
 
-START_TEST(start_removes_some_of_5000_stale_files_and_repeated_ones_all)
+START_TEST(repeated_starts_remove_5000_stale_files_step_by_step)
 {
 	unsigned before, after;
 
@@ -414,8 +415,8 @@ START_TEST(start_removes_some_of_5000_stale_files_and_repeated_ones_all)
 }
 END_TEST
 
-/* Files that stay must not keep a start from finding those that do not. */
-START_TEST(files_behind_many_that_stay_are_removed_in_time)
+/* Files that stay must not keep the library from finding the stale files behind them. */
+START_TEST(stale_files_among_many_that_stay_are_removed_in_time)
 {
 	enum { MANY = 600, FEW = 10 };
 	unsigned starts = 0;
@@ -431,7 +432,7 @@ START_TEST(files_behind_many_that_stay_are_removed_in_time)
 	while (count_files(SHARED_DIR) > 2 * MANY && starts++ < 300)
 		run_child(publish, NULL);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 2 * MANY);
-	printf("%d stale files among %d others: gone after %u starts\n", FEW, 2 * MANY, starts);
+	printf("%d stale files among %d others: removed after %u starts\n", FEW, 2 * MANY, starts);
 }
 END_TEST
 
@@ -451,7 +452,7 @@ static int measure_first_get(int output)
 	return 0;
 }
 
-static int by_value(const void *a, const void *b)
+static int compare_values(const void *a, const void *b)
 {
 	double one = *(const double *)a;
 	double two = *(const double *)b;
@@ -475,19 +476,19 @@ static double median_of_first_gets(bool has_stale_files)
 	}
 	close(ends[0]);
 	close(ends[1]);
-	qsort(microseconds, starts, sizeof(double), by_value);
+	qsort(microseconds, starts, sizeof(double), compare_values);
 	return microseconds[starts / 2];
 }
 
-/* A figure to look at: verdicts do not depend on time. */
-START_TEST(start_beside_5000_stale_files_is_measured)
+/* Prints times only: no assertion depends on them. */
+START_TEST(first_get_with_5000_stale_files_is_measured)
 {
 	double without, with;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	without = median_of_first_gets(false);
 	with = median_of_first_gets(true);
-	printf("first buffers_get(), median of %d: %.0f us, beside %u stale files %.0f us\n",
+	printf("first buffers_get(), median of %d: %.0f us; with %u stale files: %.0f us\n",
 	       (int)how_many(STARTS, STARTS), without, STALE, with);
 }
 END_TEST
@@ -499,28 +500,28 @@ static const struct role roles[] = {
 
 int main(int argc, char **argv)
 {
-	TCase *all = tcase_create("all");
+	TCase *all = tcase_create("cleanup");
 	Suite *suite;
 	int status;
 
 	if (run_own_role(roles, argc, argv, &status))
 		return status;
-	suite = suite_create("api-tidy");
+	suite = suite_create("rendezvous/cleanup");
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 300);
 	tcase_add_checked_fixture(all, setup, NULL);
 	tcase_add_loop_test(all, file_of_a_dead_process_is_removed_by_the_next, 0, 5);
 	tcase_add_test(all, temporary_file_of_a_dead_process_is_removed_by_the_next);
-	tcase_add_test(all, unrelated_names_stay);
-	tcase_add_loop_test(all, what_is_no_trusted_regular_file_stays, 0, 2);
+	tcase_add_test(all, files_with_unrelated_names_stay);
+	tcase_add_loop_test(all, untrusted_or_special_file_stays, 0, 2);
 	tcase_add_test(all, files_of_live_processes_stay);
 	tcase_add_test(all, files_of_other_users_stay);
-	tcase_add_test(all, files_of_root_in_a_place_of_ones_own_stay);
-	tcase_add_test(all, files_of_the_living_outside_a_pid_namespace_stay);
-	tcase_add_test(all, files_of_the_living_in_another_pid_namespace_stay);
-	tcase_add_test(all, files_behind_many_that_stay_are_removed_in_time);
-	tcase_add_test(all, start_removes_some_of_5000_stale_files_and_repeated_ones_all);
-	tcase_add_test(all, start_beside_5000_stale_files_is_measured);
+	tcase_add_test(all, files_of_root_in_a_directory_of_the_user_stay);
+	tcase_add_test(all, files_of_live_processes_outside_the_pid_namespace_stay);
+	tcase_add_test(all, files_of_live_processes_in_another_pid_namespace_stay);
+	tcase_add_test(all, stale_files_among_many_that_stay_are_removed_in_time);
+	tcase_add_test(all, repeated_starts_remove_5000_stale_files_step_by_step);
+	tcase_add_test(all, first_get_with_5000_stale_files_is_measured);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

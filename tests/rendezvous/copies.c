@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-copies.c: one locator for every copy of the library in the process */
+/* rendezvous/copies.c: all copies of the library in a process share one first locator */
 
 #include "config.h"
 #include "support/copies.h"
@@ -14,11 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Two renamed copies of the shared object, and a plugin with the static archive. */
+/* Two renamed copies of the shared object, and a plugin that contains the static archive. */
 enum { COPIES = 3 };
 static const char *files[COPIES] = { COPY_ONE, COPY_TWO, PLUGIN };
 
-/* The last two can be those of another compiler's build: BUFFERS_TEST_OTHER names its directory. */
+/* If BUFFERS_TEST_OTHER names another compiler's build directory, takes the last two from it. */
 static void take_other_build(void)
 {
 	static char paths[COPIES][PATH_MAX];
@@ -30,13 +30,13 @@ static void take_other_build(void)
 	}
 }
 
-/* All orders of the three, with each of them in a link namespace of its own or not. */
+/* All orders of loading: first in the program's link namespace, then each copy in its own. */
 enum { ORDERS = 6, CASES = 2 * ORDERS };
 static const unsigned char orders[ORDERS][COPIES] = {
 	{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
 };
 
-static bool is_apart(int number)
+static bool has_own_namespace(int number)
 {
 	return number >= ORDERS;
 }
@@ -45,19 +45,19 @@ static void load_copies(struct copy copies[COPIES], int number)
 {
 	for (unsigned i = 0; i < COPIES; i++)
 		ck_assert(load_copy(&copies[i], files[orders[number % ORDERS][i]],
-				    is_apart(number)));
+				    has_own_namespace(number)));
 }
 
 #define SKIP_IF_NOT_POSSIBLE(number)						\
 	do {									\
-		SKIP_IF(is_apart(number) && (is_asan() || is_tsan()),		\
-			"a sanitizer's runtime cannot be there twice");		\
-		SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");	\
+		SKIP_IF(has_own_namespace(number) && (is_asan() || is_tsan()),		\
+			"a process cannot load a sanitizer's runtime twice");		\
+		SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");	\
 	} while (0)
 
 static const struct buffers_request request = { .size = 64 };
 
-START_TEST(copies_have_code_of_their_own)
+START_TEST(each_copy_has_its_own_code)
 {
 	struct copy copies[COPIES];
 
@@ -69,7 +69,7 @@ START_TEST(copies_have_code_of_their_own)
 }
 END_TEST
 
-START_TEST(each_copy_goes_on_where_another_stopped)
+START_TEST(each_copy_appends_where_the_previous_one_stopped)
 {
 	struct copy copies[COPIES];
 	struct buffers_item *item = NULL;
@@ -108,7 +108,7 @@ START_TEST(item_that_one_copy_holds_is_not_given_to_another)
 		for (unsigned j = 0; j < i; j++)
 			ck_assert_ptr_ne(items[i], items[j]);
 	}
-	/* Any copy can append to it and release it for the one that holds it. */
+	/* Any copy can append to the item, and release it for the copy that holds it. */
 	ck_assert_ptr_nonnull(copies[1].calls.append(items[0], "once", 4));
 	copies[2].calls.release(items[0]);
 	ck_assert_ptr_eq(copies[1].calls.get(&request), items[0]);
@@ -133,7 +133,7 @@ START_TEST(copies_list_the_same_buffers)
 }
 END_TEST
 
-START_TEST(copy_that_made_nothing_lists_what_others_made)
+START_TEST(copy_lists_buffers_that_another_copy_made)
 {
 	struct copy copies[COPIES];
 	struct listing first, other;
@@ -151,7 +151,7 @@ START_TEST(copy_that_made_nothing_lists_what_others_made)
 }
 END_TEST
 
-START_TEST(one_file_names_the_one_locator)
+START_TEST(copies_share_the_locator_that_the_file_names)
 {
 	struct copy copies[COPIES];
 	uintptr_t address = 0;
@@ -180,12 +180,12 @@ enum { KINDS = 3, KIND_CASES = KINDS * CASES };
 
 static const struct {
 	unsigned flags;
-	const char *notice;
+	const char *suffix;
 } kinds[KINDS] = { { 0, "" }, { BUFFERS_RW, ".RW" }, { BUFFERS_RX, ".RX" } };
 
 START_TEST(each_kind_is_shared_by_all_copies)
 {
-	const char *notice = rendezvous_path_of(NULL, kinds[_i / CASES].notice, getpid());
+	const char *path = rendezvous_path_of(NULL, kinds[_i / CASES].suffix, getpid());
 	struct buffers_request of_kind = { .size = 64, .flags = kinds[_i / CASES].flags };
 	struct copy copies[COPIES];
 	struct buffers_item *item = NULL;
@@ -205,7 +205,7 @@ START_TEST(each_kind_is_shared_by_all_copies)
 		ck_assert_int_eq(copies[(i + 1) % COPIES].calls.overwrite(start, "xx", 2), 0);
 		ck_assert_mem_eq(start, "xx characters", 13);
 		calls->release(got);
-		ck_assert(is_named_in(notice, got));
+		ck_assert(is_named_in(path, got));
 		ck_assert(!item || (got == item && start == next));
 		item = got;
 		next = start + 13;
@@ -240,8 +240,8 @@ START_TEST(copies_list_the_same_buffers_of_all_kinds)
 }
 END_TEST
 
-/* A forked child starts with nothing in any copy, and they find each other again. */
-static int share_anew(void *context)
+/* In a forked child no copy lists a buffer, and all copies share a new locator. */
+static int share_a_new_locator(void *context)
 {
 	const struct copy *copies = context;
 	struct buffers_item *item;
@@ -263,21 +263,21 @@ static int share_anew(void *context)
 	return 0;
 }
 
-START_TEST(copies_in_a_forked_child_share_anew)
+START_TEST(copies_in_a_forked_child_share_a_new_locator)
 {
 	struct copy copies[COPIES];
 	struct listing before, after;
 	uintptr_t address;
 
 	SKIP_IF_NOT_POSSIBLE(_i);
-	/* fork() runs no handlers of other namespaces */
+	/* fork() does not run the fork handlers of other link namespaces. */
 	SKIP_IF(_i >= ORDERS && !can_wipe_on_fork(), NO_WIPE);
 	load_copies(copies, _i);
 	for (unsigned i = 0; i < COPIES; i++)
 		ck_assert_ptr_nonnull(copies[i].calls.get(&request));
 	before = list_buffers(&copies[0]);
 	address = named_address();
-	run_child(share_anew, copies);
+	run_child(share_a_new_locator, copies);
 	after = list_buffers(&copies[0]);
 	ck_assert(is_same_listing(&before, &after));
 	ck_assert_uint_eq(named_address(), address);
@@ -286,10 +286,10 @@ START_TEST(copies_in_a_forked_child_share_anew)
 END_TEST
 
 /*
- * The very first call of a process, by threads of all copies at once
+ * Threads of all copies that make the first call of the process at once
  */
 
-static int race(void *context)
+static int race_on_first_call(void *context)
 {
 	enum { ROUNDS = 4 };
 	const char *fault = write_at_once(context, context ? NULL : files, COPIES, ROUNDS);
@@ -306,13 +306,13 @@ static int race(void *context)
 static void race_in_fresh_processes(struct copy *copies, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
-		run_child(race, copies);
+		run_child(race_on_first_call, copies);
 		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 		ck_assert_uint_eq(count_files(own_dir()), 0);
 	}
 }
 
-START_TEST(copies_that_race_on_the_first_call_find_one_locator)
+START_TEST(copies_racing_on_the_first_call_share_one_locator)
 {
 	struct copy copies[COPIES];
 
@@ -322,7 +322,7 @@ START_TEST(copies_that_race_on_the_first_call_find_one_locator)
 }
 END_TEST
 
-START_TEST(copies_in_namespaces_race_as_well)
+START_TEST(copies_racing_in_link_namespaces_share_one_locator)
 {
 	struct copy copies[COPIES];
 
@@ -332,15 +332,15 @@ START_TEST(copies_in_namespaces_race_as_well)
 }
 END_TEST
 
-START_TEST(copies_that_are_loaded_in_the_race_find_one_locator)
+START_TEST(copies_loaded_during_the_race_share_one_locator)
 {
-	SKIP_IF(is_tsan(), "TSan does not see the lock of the dynamic linker");
+	SKIP_IF(is_tsan(), "TSan does not see the dynamic linker's lock");
 	SKIP_IF_NOT_POSSIBLE(0);
 	race_in_fresh_processes(NULL, how_many(20, 200));
 }
 END_TEST
 
-START_TEST(copies_at_work_keep_out_of_each_others_way)
+START_TEST(copies_writing_at_once_lose_no_entries)
 {
 	struct copy copies[COPIES];
 	const char *fault;
@@ -353,7 +353,7 @@ START_TEST(copies_at_work_keep_out_of_each_others_way)
 END_TEST
 
 /*
- * Copies that write to one page of memory that cannot be written by its address
+ * Copies that write at once to one page of RX memory, which is not writable at its address
  */
 
 struct writing {
@@ -361,7 +361,7 @@ struct writing {
 	pthread_barrier_t *start;
 	const struct calls *calls;
 	struct buffers_item *item;	/* to append to, or NULL */
-	unsigned char *place;
+	unsigned char *destination;
 	const char *fault;
 };
 
@@ -369,9 +369,9 @@ enum { WORDS = 5 };
 
 static const char *write_word(const struct writing *writing, uint64_t number)
 {
-	if (writing->calls->overwrite(writing->place, &number, sizeof(number)) != 0)
-		return "a word could not be overwritten";
-	if (memcmp(writing->place, &number, sizeof(number)) != 0)
+	if (writing->calls->overwrite(writing->destination, &number, sizeof(number)) != 0)
+		return "buffers_overwrite() failed";
+	if (memcmp(writing->destination, &number, sizeof(number)) != 0)
 		return "a word was lost";
 	return NULL;
 }
@@ -381,8 +381,8 @@ static const char *append_byte(const struct writing *writing, uint64_t number)
 	unsigned char byte = (unsigned char)(number % 251 + 1);
 	unsigned char *copy = writing->calls->append(writing->item, &byte, 1);
 
-	if (copy != writing->place + number)
-		return "a byte could not be appended";
+	if (copy != writing->destination + number)
+		return "buffers_append() failed";
 	return *copy == byte ? NULL : "an appended byte was lost";
 }
 
@@ -397,29 +397,29 @@ static void *keep_writing(void *context)
 	return NULL;
 }
 
-START_TEST(copies_that_write_to_one_page_lose_nothing)
+START_TEST(copies_writing_to_one_page_lose_no_bytes)
 {
 	struct buffers_request whole_page = { .size = 16384, .alignment = 4096,
 					      .flags = kinds[2].flags };
-	static const unsigned char room[WORDS * 8];
+	static const unsigned char zeros[WORDS * 8];
 	struct writing writings[WORDS + 1] = { 0 };
 	pthread_barrier_t start;
 	struct copy copies[COPIES];
 	struct buffers_item *item;
 	unsigned char *words;
 
-	SKIP_IF(is_tsan(), "neighbours that change are a race to TSan");
+	SKIP_IF(is_tsan(), "TSan reports writes to neighbouring words as a race");
 	SKIP_IF_NOT_POSSIBLE(_i);
 	load_copies(copies, _i);
 	item = copies[0].calls.get(&whole_page);
 	ck_assert_ptr_nonnull(item);
-	words = copies[0].calls.append(item, room, sizeof(room));
+	words = copies[0].calls.append(item, zeros, sizeof(zeros));
 	ck_assert_int_eq(pthread_barrier_init(&start, NULL, WORDS + 1), 0);
 	for (unsigned i = 0; i <= WORDS; i++) {
 		writings[i].start = &start;
 		writings[i].calls = &copies[i % COPIES].calls;
 		writings[i].item = i < WORDS ? NULL : item;
-		writings[i].place = words + 8 * i;
+		writings[i].destination = words + 8 * i;
 		ck_assert_int_eq(pthread_create(&writings[i].thread, NULL, keep_writing,
 						&writings[i]), 0);
 	}
@@ -433,30 +433,30 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-copies");
+	Suite *suite = suite_create("rendezvous/copies");
 	TCase *one = tcase_create("one-locator");
 	TCase *races = tcase_create("races");
 
 	take_other_build();
 	tcase_set_tags(one, "fork");
 	tcase_set_timeout(one, 20);
-	tcase_add_loop_test(one, copies_have_code_of_their_own, 0, CASES);
-	tcase_add_loop_test(one, each_copy_goes_on_where_another_stopped, 0, CASES);
+	tcase_add_loop_test(one, each_copy_has_its_own_code, 0, CASES);
+	tcase_add_loop_test(one, each_copy_appends_where_the_previous_one_stopped, 0, CASES);
 	tcase_add_loop_test(one, item_that_one_copy_holds_is_not_given_to_another, 0, CASES);
 	tcase_add_loop_test(one, copies_list_the_same_buffers, 0, CASES);
-	tcase_add_loop_test(one, copy_that_made_nothing_lists_what_others_made, 0, CASES);
-	tcase_add_loop_test(one, one_file_names_the_one_locator, 0, CASES);
+	tcase_add_loop_test(one, copy_lists_buffers_that_another_copy_made, 0, CASES);
+	tcase_add_loop_test(one, copies_share_the_locator_that_the_file_names, 0, CASES);
 	tcase_add_loop_test(one, each_kind_is_shared_by_all_copies, 0, KIND_CASES);
 	tcase_add_loop_test(one, copies_list_the_same_buffers_of_all_kinds, 0, CASES);
-	tcase_add_loop_test(one, copies_in_a_forked_child_share_anew, 0, CASES);
+	tcase_add_loop_test(one, copies_in_a_forked_child_share_a_new_locator, 0, CASES);
 	suite_add_tcase(suite, one);
 	tcase_set_tags(races, "fork slow");
 	tcase_set_timeout(races, 300);
-	tcase_add_test(races, copies_that_race_on_the_first_call_find_one_locator);
-	tcase_add_test(races, copies_in_namespaces_race_as_well);
-	tcase_add_test(races, copies_that_are_loaded_in_the_race_find_one_locator);
-	tcase_add_loop_test(races, copies_at_work_keep_out_of_each_others_way, 0, CASES);
-	tcase_add_loop_test(races, copies_that_write_to_one_page_lose_nothing, 0, CASES);
+	tcase_add_test(races, copies_racing_on_the_first_call_share_one_locator);
+	tcase_add_test(races, copies_racing_in_link_namespaces_share_one_locator);
+	tcase_add_test(races, copies_loaded_during_the_race_share_one_locator);
+	tcase_add_loop_test(races, copies_writing_at_once_lose_no_entries, 0, CASES);
+	tcase_add_loop_test(races, copies_writing_to_one_page_lose_no_bytes, 0, CASES);
 	suite_add_tcase(suite, races);
 	return run_suite(suite);
 }

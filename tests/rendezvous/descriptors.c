@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-descriptors.c: descriptors that come and go, a /tmp that does, and the file mode mask */
+/* rendezvous/descriptors.c: the program closes descriptors, sets a umask, or replaces /tmp */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Sanitizers' runtimes are content with what lies below. */
+/* Sanitizers' runtimes leave memory below this address to the program. */
 #define GIB_2 ((uintptr_t)1 << 31)
 
 static void close_from(unsigned first)
@@ -28,7 +28,7 @@ static void close_from(unsigned first)
 }
 
 /*
- * All closed behind our back
+ * The program closes all descriptors, the library's included
  */
 
 static int close_between_calls(void *context)
@@ -44,7 +44,7 @@ static int close_between_calls(void *context)
 		close_from(3);
 		decoy = open("/tmp/decoy", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 		STEP(decoy >= 0 && write(decoy, "x", 1) == 1);
-		STEP(buffers_get(&request));	/* kept, so that each is a new one */
+		STEP(buffers_get(&request));	/* held: each call makes a new one */
 		STEP(use_library());
 		STEP(lseek(decoy, 0, SEEK_CUR) == 1 && lseek(decoy, 0, SEEK_END) == 1);
 	}
@@ -53,7 +53,7 @@ static int close_between_calls(void *context)
 	return 0;
 }
 
-START_TEST(closed_between_calls)
+START_TEST(closing_descriptors_between_calls_is_safe)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(close_between_calls, NULL);
@@ -111,8 +111,8 @@ static int close_during_calls(void *context)
 	return 0;
 }
 
-/* As before Linux 6.11: the list of mappings is read, which takes longer. */
-static int close_while_reading(void *context)
+/* As before Linux 6.11: ioctl() fails, and the library reads the maps file, which takes longer. */
+static int close_while_reading_maps(void *context)
 {
 	STEP(refuse(SYS_ioctl, ENOTTY));
 	return close_during_calls(context);
@@ -128,25 +128,25 @@ static int publish_normally(void *context)
 	return 0;
 }
 
-START_TEST(closed_during_calls)
+START_TEST(closing_descriptors_during_calls_is_safe)
 {
 	unsigned count = how_many(50, 1000);
 	bool can_refuse = can_filter();
 
-	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime has descriptors of its own");
-	SKIP_IF(is_emulated(), "the emulator has descriptors of its own");
+	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime uses descriptors");
+	SKIP_IF(is_emulated(), "the emulator uses descriptors");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (unsigned i = 0; i < count; i++) {
 		run_child(close_during_calls, NULL);
 		if (can_refuse)
-			run_child(close_while_reading, NULL);
+			run_child(close_while_reading_maps, NULL);
 	}
 	run_child(publish_normally, NULL);
 }
 END_TEST
 
 /*
- * Standard input, output and error are closed at first use
+ * Standard input, output or error are closed before the first use
  */
 
 static int use_without_standard_files(void *context)
@@ -170,7 +170,7 @@ static int use_without_standard_files(void *context)
 	return 0;
 }
 
-START_TEST(standard_files_stay_closed)
+START_TEST(closed_standard_descriptors_stay_closed)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (unsigned closed = 1; closed < 8; closed++)
@@ -179,7 +179,10 @@ START_TEST(standard_files_stay_closed)
 }
 END_TEST
 
-/* What others print meanwhile does not land in files of ours. */
+/*
+ * Another thread writes to descriptors 1 and 2, which are closed.  The library must not open
+ * its files under these numbers, or the output would end up in them.
+ */
 static bool is_over;
 
 static void *print_often(void *context)
@@ -210,11 +213,11 @@ static int print_without_standard_files(void *context)
 	return 0;
 }
 
-START_TEST(output_does_not_land_in_files_of_the_library)
+START_TEST(output_of_the_program_does_not_reach_the_librarys_files)
 {
 	unsigned count = how_many(200, 3000);
 
-	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime has descriptors of its own");
+	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime uses descriptors");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (unsigned i = 0; i < count; i++)
 		run_child(print_without_standard_files, NULL);
@@ -233,7 +236,10 @@ static bool has_mode(const char *path, mode_t mode)
 	return lstat(path, &status) == 0 && status.st_mode == mode;
 }
 
-/* Where an ordinary user cannot even open what it makes, nothing may be left. */
+/*
+ * With a umask that removes permissions of the owner, an ordinary user cannot open the
+ * directory that the library just made.  The library must leave nothing behind then.
+ */
 static bool left_nothing(mode_t mask)
 {
 	struct stat status;
@@ -279,7 +285,7 @@ static int publish_masked_elsewhere(void *mask)
 	return 0;
 }
 
-START_TEST(mask_neither_opens_nor_closes)
+START_TEST(umask_does_not_change_modes_of_published_files)
 {
 	static mode_t masks[] = { 0777, 0077, 0000, 0022, 0277, 0177, 0400 };
 
@@ -294,11 +300,11 @@ START_TEST(mask_neither_opens_nor_closes)
 END_TEST
 
 /*
- * Another /tmp while running
+ * The program replaces /tmp after the first use
  */
 
-/* A file of this process's name, of somebody else's, in what now is the place. */
-static void plant_others(void)
+/* Makes both directories anew, with files of this process's name that another program wrote. */
+static void forge_files(void)
 {
 	make_dir(SHARED_DIR);
 	make_dir(own_dir());
@@ -306,7 +312,7 @@ static void plant_others(void)
 	write_rendezvous_file(rendezvous_path(own_dir(), getpid()), 12345);
 }
 
-static int use_on(struct buffers_item *item)
+static int use_again(struct buffers_item *item)
 {
 	struct buffers_request large = { .size = 1 << 20, .max_address = GIB_2 };
 
@@ -323,7 +329,7 @@ static int outlive_removal(void *context)
 	(void)context;
 	STEP(item && is_published_in(NULL, item));
 	clear_directory("/tmp");
-	return use_on(item);
+	return use_again(item);
 }
 
 static int outlive_renaming(void *context)
@@ -333,8 +339,8 @@ static int outlive_renaming(void *context)
 	(void)context;
 	STEP(item && is_published_in(NULL, item));
 	STEP(rename("/tmp/.reloaded", "/tmp/moved") == 0);
-	plant_others();
-	return use_on(item);
+	forge_files();
+	return use_again(item);
 }
 
 static int outlive_replacement(void *context)
@@ -344,47 +350,47 @@ static int outlive_replacement(void *context)
 	(void)context;
 	STEP(item && is_published_in(NULL, item));
 	STEP(unlink(rendezvous_path(NULL, getpid())) == 0);
-	plant_others();
-	return use_on(item);
+	forge_files();
+	return use_again(item);
 }
 
-static int outlive_unmounting(void *context)
+static int outlive_mounting(void *context)
 {
 	struct buffers_item *item = use_library();
 
 	(void)context;
 	STEP(item && is_published_in(NULL, item));
 	STEP(mount_tmpfs("/tmp", NULL));
-	plant_others();
-	return use_on(item);
+	forge_files();
+	return use_again(item);
 }
 
-/* The file is gone and so is the process: what others planted is still there. */
-static void check_others(bool are_there)
+/* After the process ended: its own file is removed, the forged files (if any) are left. */
+static void check_forged_files_left(bool are_left)
 {
-	ck_assert_uint_eq(count_files(SHARED_DIR), are_there);
-	ck_assert_uint_eq(count_files(own_dir()), are_there);
+	ck_assert_uint_eq(count_files(SHARED_DIR), are_left);
+	ck_assert_uint_eq(count_files(own_dir()), are_left);
 	clear_directory("/tmp");
 }
 
-START_TEST(tmp_is_deleted_and_made_again)
+START_TEST(library_works_after_its_files_are_deleted)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(outlive_removal, NULL);
-	check_others(false);
+	check_forged_files_left(false);
 	run_child(outlive_renaming, NULL);
-	check_others(true);
+	check_forged_files_left(true);
 	run_child(outlive_replacement, NULL);
-	check_others(true);
+	check_forged_files_left(true);
 }
 END_TEST
 
-START_TEST(tmp_is_mounted_over)
+START_TEST(library_works_after_tmp_is_mounted_over)
 {
 	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
-		"the kernel lets this user mount nothing");
-	run_child(outlive_unmounting, NULL);
-	check_others(true);
+		"the kernel does not let this user mount");
+	run_child(outlive_mounting, NULL);
+	check_forged_files_left(true);
 }
 END_TEST
 
@@ -397,15 +403,15 @@ static int outlive_chroot(void *context)
 	STEP(mkdir("/tmp/root", 0755) == 0 && chroot("/tmp/root") == 0 && chdir("/") == 0);
 	STEP(use_library() == item);
 	STEP(mkdir("/tmp", 0777) == 0);
-	plant_others();
-	return use_on(item);
+	forge_files();
+	return use_again(item);
 }
 
-START_TEST(root_is_changed_after_first_use)
+START_TEST(library_works_after_chroot)
 {
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
 	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
-		"the kernel lets this user mount nothing");
+		"the kernel does not let this user mount");
 	run_child(outlive_chroot, NULL);
 	ck_assert_uint_eq(count_files("/tmp/root" SHARED_DIR), 1);
 	run_child(publish_normally, NULL);
@@ -415,19 +421,19 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-descriptors");
+	Suite *suite = suite_create("rendezvous/descriptors");
 	TCase *all = tcase_create("descriptors");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
-	tcase_add_test(all, closed_between_calls);
-	tcase_add_test(all, closed_during_calls);
-	tcase_add_test(all, standard_files_stay_closed);
-	tcase_add_test(all, output_does_not_land_in_files_of_the_library);
-	tcase_add_test(all, mask_neither_opens_nor_closes);
-	tcase_add_test(all, tmp_is_deleted_and_made_again);
-	tcase_add_test(all, tmp_is_mounted_over);
-	tcase_add_test(all, root_is_changed_after_first_use);
+	tcase_add_test(all, closing_descriptors_between_calls_is_safe);
+	tcase_add_test(all, closing_descriptors_during_calls_is_safe);
+	tcase_add_test(all, closed_standard_descriptors_stay_closed);
+	tcase_add_test(all, output_of_the_program_does_not_reach_the_librarys_files);
+	tcase_add_test(all, umask_does_not_change_modes_of_published_files);
+	tcase_add_test(all, library_works_after_its_files_are_deleted);
+	tcase_add_test(all, library_works_after_tmp_is_mounted_over);
+	tcase_add_test(all, library_works_after_chroot);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-exit.c: a process takes its file with it when it ends, and no other */
+/* rendezvous/exit.c: a process removes its own file, and no other, when it exits */
 
 #include "config.h"
 #include "support/reexec.h"
@@ -26,7 +26,7 @@ static void setup(void)
 }
 
 /*
- * Ways to end, each in a program of its own
+ * Ways to exit, each in a new program
  */
 
 static int return_from_main(int number)
@@ -145,21 +145,21 @@ static int first_use_in_destructor(int number)
 
 static pthread_t main_thread;
 
-static void *go_on_alone(void *context)
+static void *publish_alone(void *context)
 {
 	if (pthread_join(main_thread, NULL) != 0 || publish(context) != 0)
 		_exit(123);
 	return NULL;
 }
 
-/* `number`: whether the main thread is the one that publishes. */
+/* `number`: 1 if the main thread publishes before it ends, else 0. */
 static int end_main_thread(int number)
 {
 	pthread_t thread;
 
 	main_thread = pthread_self();
 	STEP(!number || use());
-	STEP(pthread_create(&thread, NULL, go_on_alone, NULL) == 0);
+	STEP(pthread_create(&thread, NULL, publish_alone, NULL) == 0);
 	pthread_exit(NULL);
 }
 
@@ -179,7 +179,7 @@ static const struct role roles[] = {
 	{ "exit()", call_exit },
 	{ "exit() in a thread", exit_in_thread },
 	{ "exit() in the thread that publishes", publish_in_thread },
-	{ "exit while threads are in calls", exit_beside_threads },
+	{ "exit while other threads are in calls", exit_beside_threads },
 	{ "use in atexit handlers", use_in_handlers },
 	{ "first use in an atexit handler", first_use_in_handler },
 	{ "first use in a destructor", first_use_in_destructor },
@@ -195,9 +195,9 @@ START_TEST(normal_exit_leaves_no_file)
 	unsigned times = how_many(5, 100);
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	SKIP_IF(is_tsan() && _i >= MAIN_THREAD_ENDS, "TSan does not let the main thread end");
+	SKIP_IF(is_tsan() && _i >= MAIN_THREAD_ENDS, "the main thread cannot end under TSan");
 	SKIP_IF(is_emulated() && sysconf(_SC_PAGESIZE) > 4096 && _i >= MAIN_THREAD_ENDS,
-		"the emulator does not tell that the main thread has ended");
+		"the emulator does not report the end of the main thread");
 	for (unsigned i = 0; i < times; i++)
 		ck_assert_msg(run_role(roles[_i].name, 0), "%s", roles[_i].name);
 	ck_assert(exists(SHARED_DIR));
@@ -206,7 +206,7 @@ START_TEST(normal_exit_leaves_no_file)
 END_TEST
 
 /*
- * The file of another process, or in the place of one's own
+ * Files that stay: the parent's, and one that replaced the process's own
  */
 
 static int do_nothing(void *context)
@@ -221,7 +221,7 @@ static int fork_again(void *context)
 	return 0;
 }
 
-START_TEST(exit_of_a_child_leaves_the_file_of_its_parent)
+START_TEST(exit_of_a_child_keeps_the_file_of_its_parent)
 {
 	static int (*const bodies[])(void *) = { do_nothing, publish, fork_again };
 	struct buffers_item *item;
@@ -245,7 +245,7 @@ START_TEST(exit_of_a_child_leaves_the_file_of_its_parent)
 }
 END_TEST
 
-enum replacement { ANOTHER_FILE, OTHER_BYTES, SYMLINK, DIRECTORY, OTHER_USERS, NO_FILE, NO_PLACE };
+enum replacement { ANOTHER_FILE, OTHER_BYTES, SYMLINK, DIRECTORY, OTHER_USER, NO_FILE, NO_DIR };
 
 static void replace(const char *path, enum replacement replacement)
 {
@@ -257,7 +257,7 @@ static void replace(const char *path, enum replacement replacement)
 	case OTHER_BYTES:
 		write_old_file(path);
 		return;
-	case OTHER_USERS:
+	case OTHER_USER:
 		ck_assert_int_eq(chown(path, NOBODY, (gid_t)-1), 0);
 		return;
 	default:
@@ -268,7 +268,7 @@ static void replace(const char *path, enum replacement replacement)
 		ck_assert_int_eq(symlink("/tmp/moved", path), 0);
 	if (replacement == DIRECTORY)
 		ck_assert_int_eq(mkdir(path, 0700), 0);
-	if (replacement == NO_PLACE)
+	if (replacement == NO_DIR)
 		ck_assert_int_eq(rename("/tmp/.reloaded", "/tmp/.renamed"), 0);
 }
 
@@ -281,37 +281,37 @@ static int publish_and_replace(void *replacement)
 	return 0;
 }
 
-START_TEST(file_that_another_one_replaced_stays)
+START_TEST(file_that_replaced_the_published_one_stays)
 {
 	enum replacement replacement = (enum replacement)_i;
 	struct child child;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	SKIP_IF(_i == OTHER_USERS && geteuid() != 0, NOT_ROOT);
+	SKIP_IF(_i == OTHER_USER && geteuid() != 0, NOT_ROOT);
 	child = start_child(publish_and_replace, &replacement);
 	finish_child(child);
 	ck_assert_int_eq(exists(rendezvous_path(NULL, child.process)), _i < NO_FILE);
 	ck_assert_int_eq(exists("/tmp/moved"), _i != ANOTHER_FILE && _i != OTHER_BYTES &&
-					       _i != OTHER_USERS);
+					       _i != OTHER_USER);
 }
 END_TEST
 
 int main(int argc, char **argv)
 {
-	TCase *all = tcase_create("all");
+	TCase *all = tcase_create("exit");
 	Suite *suite;
 	int status;
 
 	if (run_own_role(roles, argc, argv, &status))
 		return status;
-	suite = suite_create("api-exit");
+	suite = suite_create("rendezvous/exit");
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 300);
 	tcase_add_checked_fixture(all, setup, NULL);
 	tcase_add_loop_test(all, normal_exit_leaves_no_file, 0, ENDS);
-	tcase_add_test(all, exit_of_a_child_leaves_the_file_of_its_parent);
-	tcase_add_loop_test(all, file_that_another_one_replaced_stays, ANOTHER_FILE,
-			    NO_PLACE + 1);
+	tcase_add_test(all, exit_of_a_child_keeps_the_file_of_its_parent);
+	tcase_add_loop_test(all, file_that_replaced_the_published_one_stays, ANOTHER_FILE,
+			    NO_DIR + 1);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-faults.c: whatever file-system call fails, the request succeeds */
+/* rendezvous/faults.c: buffers_get() succeeds, whichever file-system call fails */
 
 #include "config.h"
 #include "reloaded/buffers.h"
@@ -23,8 +23,9 @@
 #include <unistd.h>
 
 /*
- * A filter hands all calls below from one thread to another thread, which lets
- * them go on to the kernel or makes them fail, and counts.
+ * A seccomp filter reports each call below to a supervisor thread, as seccomp_unotify(2)
+ * describes.  The supervisor counts the calls, and lets the kernel execute them or makes
+ * them fail.
  */
 static const int file_system_calls[] = {
 #ifdef SYS_open
@@ -49,16 +50,16 @@ enum { CALLS = sizeof(file_system_calls) / sizeof(file_system_calls[0]) };
 
 /* Shared with the parent. */
 struct plan {
-	unsigned position;	/* of the call that fails, from 1 */
-	bool is_lasting;	/* all later ones fail as well */
+	unsigned position;	/* number of the call that fails, from 1 */
+	bool is_lasting;	/* all later calls fail as well */
 	int error;
-	bool until_exit;	/* else only in buffers_get() */
+	bool until_exit;	/* false: calls fail in buffers_get() only */
 	bool is_active;
 	unsigned calls;
 	unsigned failed;
 };
 
-static int listen_to_calls(void)
+static int install_filter(void)
 {
 	struct sock_filter filter[CALLS + 3];
 	struct sock_fprog program = { CALLS + 3, filter };
@@ -77,19 +78,19 @@ static int listen_to_calls(void)
 			    SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
 }
 
-struct referee {
+struct supervisor {
 	struct plan *plan;
-	int listener;		/* -1 until the filter is there */
+	int listener;		/* -1 until the filter is installed */
 };
 
-/* Linux closes the descriptor also where close(2) fails. */
-static void take_effect(const struct seccomp_notif *call)
+/* Linux closes the descriptor even if the call reports an error: see close(2). */
+static void close_anyway(const struct seccomp_notif *call)
 {
 	if (call->data.nr == SYS_close)
 		close((int)call->data.args[0]);
 }
 
-static int verdict_of(struct plan *plan)
+static int error_for_call(struct plan *plan)
 {
 	bool fails;
 
@@ -101,12 +102,12 @@ static int verdict_of(struct plan *plan)
 	return fails ? -plan->error : 0;
 }
 
-static void *referee(void *context)
+static void *supervise(void *context)
 {
-	struct referee *referee = context;
+	struct supervisor *supervisor = context;
 	int listener;
 
-	while ((listener = __atomic_load_n(&referee->listener, __ATOMIC_ACQUIRE)) < 0)
+	while ((listener = __atomic_load_n(&supervisor->listener, __ATOMIC_ACQUIRE)) < 0)
 		sched_yield();
 	for (;;) {
 		struct seccomp_notif call = { .id = 0 };
@@ -115,25 +116,25 @@ static void *referee(void *context)
 		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0)
 			continue;
 		answer.id = call.id;
-		answer.error = verdict_of(referee->plan);
+		answer.error = error_for_call(supervisor->plan);
 		if (answer.error == 0)
 			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
 		else
-			take_effect(&call);
+			close_anyway(&call);
 		ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
 	}
 	return NULL;
 }
 
-static int start_referee(struct plan *plan)
+static int start_supervisor(struct plan *plan)
 {
-	static struct referee state;	/* the thread outlives this */
+	static struct supervisor state;	/* the thread outlives this function */
 	pthread_t thread;
 	int listener;
 
-	state = (struct referee){ plan, -1 };
-	STEP(pthread_create(&thread, NULL, referee, &state) == 0);
-	listener = listen_to_calls();
+	state = (struct supervisor){ plan, -1 };
+	STEP(pthread_create(&thread, NULL, supervise, &state) == 0);
+	listener = install_filter();
 	STEP(listener >= 0);
 	__atomic_store_n(&state.listener, listener, __ATOMIC_RELEASE);
 	return 0;
@@ -154,7 +155,7 @@ static int get_here(struct plan *plan)
 	unsigned descriptors;
 	char *copy;
 
-	STEP(start_referee(plan) == 0);
+	STEP(start_supervisor(plan) == 0);
 	descriptors = open_descriptors();
 	__atomic_store_n(&plan->is_active, true, __ATOMIC_RELEASE);
 	errno = 0;
@@ -183,7 +184,7 @@ static void *get_in_thread(void *context)
 	return NULL;
 }
 
-/* The filter is the thread's alone, so that the process ends without it. */
+/* Installs the filter for one thread only, so that exit handlers run without it. */
 static int get_with_faults(struct plan *plan)
 {
 	struct work work = { plan, 0 };
@@ -206,21 +207,21 @@ static int get_without_faults(void *context)
 }
 
 /*
- * What there is before: the child does not know its number in advance, so a
- * stale file of its own is made by a fork that knows it.
+ * Files that exist before the call.  The child makes them itself, since its PID is part of
+ * their names.
  */
-struct scene {
+struct scenario {
 	struct plan *plan;
 	bool has_stale, has_dead;
-	bool has_live;		/* of another implementation in the process */
+	bool has_live;		/* by another implementation in this process */
 };
 
 static void leave_stale_file(void)
 {
-	size_t nowhere[512] = { 0x1000 };
+	size_t words[512] = { 0x1000 };
 
 	make_dir(SHARED_DIR);
-	write_file(rendezvous_path(NULL, getpid()), nowhere, sizeof(nowhere));
+	write_file(rendezvous_path(NULL, getpid()), words, sizeof(words));
 }
 
 static void publish_as_another(void)
@@ -235,27 +236,27 @@ static void publish_as_another(void)
 static void leave_dead_files(void)
 {
 	make_dir(SHARED_DIR);
-	for (pid_t process = 0x7ffffff0; process < 0x7ffffff4; process++)
-		write_file(rendezvous_path(NULL, process), "", 1);
+	for (pid_t pid = 0x7ffffff0; pid < 0x7ffffff4; pid++)
+		write_file(rendezvous_path(NULL, pid), "", 1);
 }
 
-static int play(void *context)
+static int set_up_and_get(void *context)
 {
-	const struct scene *scene = context;
+	const struct scenario *scenario = context;
 
-	if (scene->has_stale)
+	if (scenario->has_stale)
 		leave_stale_file();
-	if (scene->has_dead)
+	if (scenario->has_dead)
 		leave_dead_files();
-	if (scene->has_live)
+	if (scenario->has_live)
 		publish_as_another();
-	return get_with_faults(scene->plan);
+	return get_with_faults(scenario->plan);
 }
 
-/* Where it is slow, every seventh. */
-static void try_all_positions(struct scene scene, int error, bool is_lasting)
+/* Tries each position in turn; on slow machines every seventh. */
+static void try_all_positions(struct scenario scenario, int error, bool is_lasting)
 {
-	struct plan *plan = scene.plan;
+	struct plan *plan = scenario.plan;
 	bool until_exit = plan->until_exit;
 	unsigned step = is_slow() ? 7 : 1;
 	unsigned position = 1;
@@ -263,7 +264,7 @@ static void try_all_positions(struct scene scene, int error, bool is_lasting)
 	do {
 		*plan = (struct plan){ .position = position, .is_lasting = is_lasting,
 				       .error = error, .until_exit = until_exit };
-		run_child(play, &scene);
+		run_child(set_up_and_get, &scenario);
 		run_child(get_without_faults, NULL);
 		position += step;
 	} while (plan->failed);
@@ -279,65 +280,68 @@ static struct plan *shared_plan(void)
 	return plan;
 }
 
-static int probe_listener(void *context)
+static int probe_filter(void *context)
 {
-	*(bool *)context = listen_to_calls() >= 0;
+	*(bool *)context = install_filter() >= 0;
 	_exit(0);
 }
 
-static bool can_listen(void)
+static bool can_install_filter(void)
 {
 	struct plan *answer = shared_plan();
 	struct child child = { fork(), NULL };
 	int status;
 
 	if (child.process == 0)
-		probe_listener(&answer->is_active);
+		probe_filter(&answer->is_active);
 	waitpid(child.process, &status, 0);
 	return answer->is_active;
 }
 
+#define NO_LISTENER	"the kernel does not let a filter report system calls"
+#define NO_PRIVATE_TMP	"the kernel gives this user no private /tmp"
+
 static const int errors[] = { EIO, EACCES, ENOSPC, EMFILE, ENOMEM, EINTR };
 
-START_TEST(the_nth_file_system_call_fails)
+START_TEST(get_succeeds_if_the_nth_file_system_call_fails)
 {
-	struct scene scene = { shared_plan(), _i & 1, _i & 2, _i == 4 };
+	struct scenario scenario = { shared_plan(), _i & 1, _i & 2, _i == 4 };
 
-	SKIP_IF(!can_listen(), "seccomp does not let calls be listened to here");
-	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
+	SKIP_IF(!can_install_filter(), NO_LISTENER);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t i = 0; i < how_many(2, sizeof(errors) / sizeof(errors[0])); i++) {
-		try_all_positions(scene, errors[i], false);
-		if (errors[i] != EINTR)	/* which for ever is no fault */
-			try_all_positions(scene, errors[i], true);
+		try_all_positions(scenario, errors[i], false);
+		if (errors[i] != EINTR)	/* no kernel interrupts every call */
+			try_all_positions(scenario, errors[i], true);
 	}
 }
 END_TEST
 
-START_TEST(the_nth_file_system_call_fails_until_exit)
+START_TEST(get_and_exit_succeed_if_the_nth_file_system_call_fails)
 {
-	struct scene scene = { shared_plan(), .has_dead = true };
+	struct scenario scenario = { shared_plan(), .has_dead = true };
 
-	SKIP_IF(!can_listen(), "seccomp does not let calls be listened to here");
-	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	SKIP_IF(is_coverage(), "the counts of lines are written at exit");
-	scene.plan->until_exit = true;
-	try_all_positions(scene, EIO, false);
-	scene.plan->until_exit = true;
-	try_all_positions(scene, EACCES, true);
+	SKIP_IF(!can_install_filter(), NO_LISTENER);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	SKIP_IF(is_coverage(), "gcov writes its counts at exit");
+	scenario.plan->until_exit = true;
+	try_all_positions(scenario, EIO, false);
+	scenario.plan->until_exit = true;
+	try_all_positions(scenario, EACCES, true);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-faults");
+	Suite *suite = suite_create("rendezvous/faults");
 	TCase *all = tcase_create("faults");
 
 	if (is_asan() || is_tsan())
-		skip_all("the sanitizer's runtime makes file-system calls of its own");
+		skip_all("the sanitizer's runtime makes file-system calls");
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 300);
-	tcase_add_loop_test(all, the_nth_file_system_call_fails, 0, 5);
-	tcase_add_test(all, the_nth_file_system_call_fails_until_exit);
+	tcase_add_loop_test(all, get_succeeds_if_the_nth_file_system_call_fails, 0, 5);
+	tcase_add_test(all, get_and_exit_succeed_if_the_nth_file_system_call_fails);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

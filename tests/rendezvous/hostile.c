@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-hostile.c: other users, and permissions that let them in */
+/* rendezvous/hostile.c: paths that another user owns, or that other users may write */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -12,95 +12,101 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum who { VICTIM, ATTACKER };
+enum user { VICTIM, ATTACKER };
 
-/* How one component of the path is made: a directory, or the file at its end. */
+/* One component of the path: a directory, or the file at its end. */
 struct component {
-	enum who owner;
+	enum user owner;
 	mode_t mode;
-	enum { REAL, LINK } kind;
-	enum who owner_of_link;
+	enum { REAL, LINK } type;
+	enum user owner_of_link;
 };
 
-struct hostility {
+struct layout {
 	const char *name;
 	struct component outer, inner, file;
 };
 
-#define MINE(mode)	{ VICTIM, mode, REAL, VICTIM }
-#define THEIRS(mode)	{ ATTACKER, mode, REAL, ATTACKER }
+#define VICTIMS(mode)	{ VICTIM, mode, REAL, VICTIM }
+#define ATTACKERS(mode)	{ ATTACKER, mode, REAL, ATTACKER }
 #define LINKED(to, by)	{ to, 0700, LINK, by }
-#define GOOD		MINE(0700)
-#define GOOD_FILE	MINE(0600)
+#define GOOD		VICTIMS(0700)
+#define GOOD_FILE	VICTIMS(0600)
 
-static const struct hostility hostilities[] = {
-	{ "outer directory of another", THEIRS(0755), GOOD, GOOD_FILE },
-	{ "closed outer directory of another", THEIRS(0700), THEIRS(0700), THEIRS(0600) },
-	{ "open outer directory of another", THEIRS(0777), GOOD, GOOD_FILE },
-	{ "sticky outer directory of another", THEIRS(01777), GOOD, GOOD_FILE },
-	{ "both directories of another", THEIRS(0755), THEIRS(0755), GOOD_FILE },
-	{ "all of another", THEIRS(0755), THEIRS(0755), THEIRS(0644) },
-	{ "all of another, open", THEIRS(0777), THEIRS(0777), THEIRS(0666) },
-	{ "inner directory of another", GOOD, THEIRS(0755), GOOD_FILE },
-	{ "open inner directory of another", GOOD, THEIRS(0777), GOOD_FILE },
-	{ "file of another", GOOD, GOOD, THEIRS(0600) },
-	{ "file of another, open", GOOD, GOOD, THEIRS(0666) },
-	{ "group may write outer directory", MINE(0770), GOOD, GOOD_FILE },
-	{ "all may write outer directory", MINE(0707), GOOD, GOOD_FILE },
-	{ "sticky outer directory", MINE(01777), GOOD, GOOD_FILE },
-	{ "group may write inner directory", GOOD, MINE(0770), GOOD_FILE },
-	{ "all may write inner directory", GOOD, MINE(0702), GOOD_FILE },
-	{ "sticky inner directory", GOOD, MINE(01777), GOOD_FILE },
-	{ "group may write file", GOOD, GOOD, MINE(0660) },
-	{ "all may write file", GOOD, GOOD, MINE(0602) },
-	{ "outer link to own", LINKED(VICTIM, VICTIM), GOOD, GOOD_FILE },
-	{ "outer link of another to own", LINKED(VICTIM, ATTACKER), GOOD, GOOD_FILE },
-	{ "outer link to another's", LINKED(ATTACKER, ATTACKER), GOOD, GOOD_FILE },
-	{ "own outer link to another's", LINKED(ATTACKER, VICTIM), THEIRS(0755), THEIRS(0644) },
-	{ "inner link to own", GOOD, LINKED(VICTIM, VICTIM), GOOD_FILE },
-	{ "inner link of another to own", GOOD, LINKED(VICTIM, ATTACKER), GOOD_FILE },
-	{ "inner link to another's", GOOD, LINKED(ATTACKER, ATTACKER), GOOD_FILE },
-	{ "inner link to another's of all", GOOD, LINKED(ATTACKER, VICTIM), THEIRS(0644) },
-	{ "file is link to own", GOOD, GOOD, LINKED(VICTIM, VICTIM) },
-	{ "file is another's link to own", GOOD, GOOD, LINKED(VICTIM, ATTACKER) },
-	{ "file is link to another's", GOOD, GOOD, LINKED(ATTACKER, ATTACKER) },
-	{ "all are links", LINKED(VICTIM, VICTIM), LINKED(VICTIM, VICTIM),
-	  LINKED(VICTIM, VICTIM) },
+static const struct layout layouts[] = {
+	{ "attacker owns outer directory", ATTACKERS(0755), GOOD, GOOD_FILE },
+	{ "attacker owns all, mode 0700", ATTACKERS(0700), ATTACKERS(0700), ATTACKERS(0600) },
+	{ "attacker owns outer directory, all may write", ATTACKERS(0777), GOOD, GOOD_FILE },
+	{ "attacker owns outer directory, sticky", ATTACKERS(01777), GOOD, GOOD_FILE },
+	{ "attacker owns both directories", ATTACKERS(0755), ATTACKERS(0755), GOOD_FILE },
+	{ "attacker owns all", ATTACKERS(0755), ATTACKERS(0755), ATTACKERS(0644) },
+	{ "attacker owns all, all may write", ATTACKERS(0777), ATTACKERS(0777), ATTACKERS(0666) },
+	{ "attacker owns inner directory", GOOD, ATTACKERS(0755), GOOD_FILE },
+	{ "attacker owns inner directory, all may write", GOOD, ATTACKERS(0777), GOOD_FILE },
+	{ "attacker owns file", GOOD, GOOD, ATTACKERS(0600) },
+	{ "attacker owns file, all may write", GOOD, GOOD, ATTACKERS(0666) },
+	{ "group may write outer directory", VICTIMS(0770), GOOD, GOOD_FILE },
+	{ "all may write outer directory", VICTIMS(0707), GOOD, GOOD_FILE },
+	{ "all may write outer directory, sticky", VICTIMS(01777), GOOD, GOOD_FILE },
+	{ "group may write inner directory", GOOD, VICTIMS(0770), GOOD_FILE },
+	{ "all may write inner directory", GOOD, VICTIMS(0702), GOOD_FILE },
+	{ "all may write inner directory, sticky", GOOD, VICTIMS(01777), GOOD_FILE },
+	{ "group may write file", GOOD, GOOD, VICTIMS(0660) },
+	{ "all may write file", GOOD, GOOD, VICTIMS(0602) },
+	{ "victim's outer link to victim's directory", LINKED(VICTIM, VICTIM), GOOD, GOOD_FILE },
+	{ "attacker's outer link to victim's directory", LINKED(VICTIM, ATTACKER), GOOD,
+	  GOOD_FILE },
+	{ "attacker's outer link to attacker's directory", LINKED(ATTACKER, ATTACKER), GOOD,
+	  GOOD_FILE },
+	{ "victim's outer link to attacker's directory", LINKED(ATTACKER, VICTIM), ATTACKERS(0755),
+	  ATTACKERS(0644) },
+	{ "victim's inner link to victim's directory", GOOD, LINKED(VICTIM, VICTIM), GOOD_FILE },
+	{ "attacker's inner link to victim's directory", GOOD, LINKED(VICTIM, ATTACKER),
+	  GOOD_FILE },
+	{ "attacker's inner link to attacker's directory", GOOD, LINKED(ATTACKER, ATTACKER),
+	  GOOD_FILE },
+	{ "victim's inner link to attacker's directory", GOOD, LINKED(ATTACKER, VICTIM),
+	  ATTACKERS(0644) },
+	{ "file is victim's link to victim's file", GOOD, GOOD, LINKED(VICTIM, VICTIM) },
+	{ "file is attacker's link to victim's file", GOOD, GOOD, LINKED(VICTIM, ATTACKER) },
+	{ "file is attacker's link to attacker's file", GOOD, GOOD, LINKED(ATTACKER, ATTACKER) },
+	{ "victim's links to victim's directories and file", LINKED(VICTIM, VICTIM),
+	  LINKED(VICTIM, VICTIM), LINKED(VICTIM, VICTIM) },
 };
 
-enum { COUNT = sizeof(hostilities) / sizeof(hostilities[0]) };
+enum { COUNT = sizeof(layouts) / sizeof(layouts[0]) };
 
-/* Who is who: an ordinary user that runs this is both. */
+/* User IDs of victim and attacker; they are the same unless the test runs as root. */
 static uid_t users[2];
 
-static bool is_anothers(const struct component *component)
+static bool has_attacker(const struct component *component)
 {
 	return component->owner == ATTACKER || component->owner_of_link == ATTACKER;
 }
 
-static bool needs_two_users(const struct hostility *hostility)
+static bool needs_two_users(const struct layout *layout)
 {
-	return is_anothers(&hostility->outer) || is_anothers(&hostility->inner) ||
-	       is_anothers(&hostility->file);
+	return has_attacker(&layout->outer) || has_attacker(&layout->inner) ||
+	       has_attacker(&layout->file);
 }
 
-static void give(const char *path, enum who owner)
+static void set_owner(const char *path, enum user owner)
 {
 	ck_assert_int_eq(lchown(path, users[owner], (gid_t)-1), 0);
 }
 
-/* Where links lead: names in /tmp/attic. */
+/* Makes the link, if it is one, and returns the path that it leads to, in /tmp/attic. */
 static const char *make_target(const char *path, const struct component *component)
 {
 	static char target[80];
 	static unsigned next;
 
-	if (component->kind == REAL)
+	if (component->type == REAL)
 		return path;
 	mkdir("/tmp/attic", 0755);
 	snprintf(target, sizeof(target), "/tmp/attic/%u", next++);
 	ck_assert_int_eq(symlink(target, path), 0);
-	give(path, component->owner_of_link);
+	set_owner(path, component->owner_of_link);
 	return target;
 }
 
@@ -109,7 +115,7 @@ static void make_directory(const char *path, const struct component *component)
 	const char *target = make_target(path, component);
 
 	ck_assert_int_eq(mkdir(target, 0700), 0);
-	give(target, component->owner);
+	set_owner(target, component->owner);
 	ck_assert_int_eq(chmod(target, component->mode), 0);
 }
 
@@ -118,32 +124,32 @@ static void make_file(const char *path, const struct component *component)
 	const char *target = make_target(path, component);
 
 	write_rendezvous_file(target, (uintptr_t)fake.page);
-	give(target, component->owner);
-	ck_assert_int_eq(chmod(target, component->kind == REAL ? component->mode : 0600), 0);
+	set_owner(target, component->owner);
+	ck_assert_int_eq(chmod(target, component->type == REAL ? component->mode : 0600), 0);
 	make_old(target);
 }
 
-/* A file that would be cleaned up if it stood in a place that is trusted. */
-static void make_bait(const char *place)
+/* Makes a stale file, which the library would remove if it trusted the directory. */
+static void make_bait(const char *dir)
 {
-	const char *path = rendezvous_path(place, 4194304);
+	const char *path = rendezvous_path(dir, 4194304);
 
 	write_rendezvous_file(path, 8);
-	give(path, VICTIM);
+	set_owner(path, VICTIM);
 	make_old(path);
 }
 
-/* Makes all of a place, for the process that will look there. */
-static void arrange(const struct hostility *hostility, const char *outer, pid_t process)
+/* Makes both directories and the file, for the process with this PID. */
+static void make_layout(const struct layout *layout, const char *outer, pid_t pid)
 {
-	bool has_bait = hostility->file.kind == REAL && hostility->file.owner == VICTIM &&
-			hostility->file.mode == 0600;
+	bool has_bait = layout->file.type == REAL && layout->file.owner == VICTIM &&
+			layout->file.mode == 0600;
 	char inner[80];
 
 	snprintf(inner, sizeof(inner), "%s/memory.buffers", outer);
-	make_directory(outer, &hostility->outer);
-	make_directory(inner, &hostility->inner);
-	make_file(rendezvous_path(inner, process), &hostility->file);
+	make_directory(outer, &layout->outer);
+	make_directory(inner, &layout->inner);
+	make_file(rendezvous_path(inner, pid), &layout->file);
 	if (has_bait)
 		make_bait(inner);
 }
@@ -156,13 +162,13 @@ static const char *outer_of_victim(void)
 	return path;
 }
 
-/* The victim uses the library once what awaits it is arranged. */
+/* The victim waits for a byte on `go` before it uses the library. */
 struct victim {
-	const struct hostility *shared, *own;	/* own NULL: good */
+	const struct layout *shared, *own;	/* own NULL: its own directory is good */
 	int go[2];
 };
 
-static int become(uid_t user)
+static int switch_user(uid_t user)
 {
 	if (user == geteuid())
 		return 0;
@@ -176,10 +182,10 @@ static int be_victim(void *context)
 {
 	const struct victim *victim = context;
 	struct buffers_item *item;
-	const char *place;
+	const char *dir;
 	char byte;
 
-	STEP(become(users[VICTIM]) == 0);
+	STEP(switch_user(users[VICTIM]) == 0);
 	STEP(read(victim->go[0], &byte, 1) == 1);
 	item = use_library();
 	STEP(item);
@@ -187,14 +193,14 @@ static int be_victim(void *context)
 	STEP(is_untouched(&fake));
 	if (!victim->own)
 		STEP(is_published_in(own_dir(), item));
-	place = victim->own ? SHARED_DIR : "";
-	STEP(!*place || !is_published_in(place, item));
+	dir = victim->own ? SHARED_DIR : "";
+	STEP(!*dir || !is_published_in(dir, item));
 	STEP(use_library() == item);
 	STEP(is_untouched(&fake));
 	return 0;
 }
 
-static void make_good_place(void)
+static void make_good_directory(void)
 {
 	static const struct component good = GOOD;
 	char inner[100];
@@ -204,8 +210,8 @@ static void make_good_place(void)
 	make_directory(inner, &good);
 }
 
-/* Nothing in /tmp changes but the victim's own place, when that is good. */
-static void attack(const struct hostility *shared, const struct hostility *own)
+/* Asserts that the victim changes nothing in /tmp, except in its own directory if that is good. */
+static void attack(const struct layout *shared, const struct layout *own)
 {
 	struct victim victim = { shared, own, { -1, -1 } };
 	const char *except = own ? NULL : outer_of_victim();
@@ -216,22 +222,22 @@ static void attack(const struct hostility *shared, const struct hostility *own)
 	if (users[VICTIM] == users[ATTACKER] &&
 	    (needs_two_users(shared) || (own && needs_two_users(own))))
 		return;
-	printf("%s, %s\n", shared->name, own ? own->name : "own place is good");
+	printf("%s, %s\n", shared->name, own ? own->name : "own directory is good");
 	fflush(stdout);
 	ck_assert_int_eq(pipe(victim.go), 0);
 	child = start_child(be_victim, &victim);
-	arrange(shared, "/tmp/.reloaded", child.process);
+	make_layout(shared, "/tmp/.reloaded", child.process);
 	if (own)
-		arrange(own, outer_of_victim(), child.process);
+		make_layout(own, outer_of_victim(), child.process);
 	else
-		make_good_place();
+		make_good_directory();
 	before = list_tree("/tmp", except);
 	ck_assert_int_eq(write(victim.go[1], "", 1), 1);
 	finish_child(child);
 	close(victim.go[0]);
 	close(victim.go[1]);
 	is_same = are_same(before, list_tree("/tmp", except));
-	ck_assert_msg(is_same, "%s: the victim changed something", shared->name);
+	ck_assert_msg(is_same, "%s: the victim changed a file", shared->name);
 	clear_directory("/tmp");
 }
 
@@ -247,41 +253,41 @@ static bool choose_users(int i)
 	return true;
 }
 
-START_TEST(untrusted_place_is_passed_over)
+START_TEST(untrusted_shared_directory_is_not_used)
 {
-	SKIP_IF(!choose_users(_i), "an ordinary user cannot be another");
+	SKIP_IF(!choose_users(_i), "only root can act as another user");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	forge_locator(&fake, new_page());
 	for (size_t i = 0; i < COUNT; i++)
-		attack(&hostilities[i], NULL);
+		attack(&layouts[i], NULL);
 }
 END_TEST
 
-START_TEST(with_two_untrusted_places_nothing_is_published)
+START_TEST(nothing_is_published_if_both_directories_are_untrusted)
 {
 	uint64_t state = seed_random();
 	unsigned count = how_many(60, COUNT * COUNT);
 
-	SKIP_IF(!choose_users(_i), "an ordinary user cannot be another");
+	SKIP_IF(!choose_users(_i), "only root can act as another user");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	forge_locator(&fake, new_page());
 	for (size_t i = 0; i < COUNT; i++)
-		attack(&hostilities[i], &hostilities[i]);
+		attack(&layouts[i], &layouts[i]);
 	for (unsigned i = 0; i < count; i++) {
 		size_t pair = count < COUNT * COUNT ? random_below(&state, COUNT * COUNT) : i;
 
-		attack(&hostilities[pair / COUNT], &hostilities[pair % COUNT]);
+		attack(&layouts[pair / COUNT], &layouts[pair % COUNT]);
 	}
 }
 END_TEST
 
-static int act_as(uid_t user, const char *place)
+static int act_as(uid_t user, const char *dir)
 {
 	struct buffers_item *item;
 
 	STEP(setresuid(user, user, user) == 0);
 	item = use_library();
-	STEP(item && is_published_in(place ? place : own_dir(), item));
+	STEP(item && is_published_in(dir ? dir : own_dir(), item));
 	return 0;
 }
 
@@ -297,9 +303,9 @@ static int act_as_second(void *context)
 	return act_as(1001, NULL);
 }
 
-START_TEST(second_user_of_a_machine_has_a_place_of_its_own)
+START_TEST(second_user_publishes_in_its_own_directory)
 {
-	SKIP_IF(geteuid() != 0, "an ordinary user cannot be another");
+	SKIP_IF(geteuid() != 0, "only root can act as another user");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(act_as_first, NULL);
 	run_child(act_as_second, NULL);
@@ -308,7 +314,10 @@ START_TEST(second_user_of_a_machine_has_a_place_of_its_own)
 }
 END_TEST
 
-/* Root acts for a user, who has a file ready that leads to what he made. */
+/*
+ * Root has taken on a user's effective UID for a while.  A file of this user names a locator
+ * that the user forged.
+ */
 static int act_for_a_user(void *context)
 {
 	struct forgery forgery;
@@ -327,16 +336,16 @@ static int act_for_a_user(void *context)
 	return 0;
 }
 
-START_TEST(user_does_not_lead_who_acts_for_him_for_a_while)
+START_TEST(root_that_acts_for_a_user_ignores_the_users_file)
 {
-	SKIP_IF(geteuid() != 0, "an ordinary user cannot be another");
+	SKIP_IF(geteuid() != 0, "only root can act as another user");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(act_for_a_user, NULL);
 }
 END_TEST
 
-/* Files where directories should be. */
-static int find_files_for_directories(void *context)
+/* Puts files under the names of the outer or inner directories. */
+static int use_library_with_files_for_directories(void *context)
 {
 	bool has_inner = *(bool *)context;
 	char *before;
@@ -354,28 +363,28 @@ static int find_files_for_directories(void *context)
 	return 0;
 }
 
-START_TEST(files_in_place_of_directories_are_passed_over)
+START_TEST(files_in_place_of_directories_are_left_alone)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	users[VICTIM] = users[ATTACKER] = geteuid();
-	run_child(find_files_for_directories, &(bool){ false });
+	run_child(use_library_with_files_for_directories, &(bool){ false });
 	clear_directory("/tmp");
-	run_child(find_files_for_directories, &(bool){ true });
+	run_child(use_library_with_files_for_directories, &(bool){ true });
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-hostile");
+	Suite *suite = suite_create("rendezvous/hostile");
 	TCase *all = tcase_create("hostile");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
-	tcase_add_loop_test(all, untrusted_place_is_passed_over, 0, 3);
-	tcase_add_loop_test(all, with_two_untrusted_places_nothing_is_published, 0, 3);
-	tcase_add_test(all, second_user_of_a_machine_has_a_place_of_its_own);
-	tcase_add_test(all, user_does_not_lead_who_acts_for_him_for_a_while);
-	tcase_add_test(all, files_in_place_of_directories_are_passed_over);
+	tcase_add_loop_test(all, untrusted_shared_directory_is_not_used, 0, 3);
+	tcase_add_loop_test(all, nothing_is_published_if_both_directories_are_untrusted, 0, 3);
+	tcase_add_test(all, second_user_publishes_in_its_own_directory);
+	tcase_add_test(all, root_that_acts_for_a_user_ignores_the_users_file);
+	tcase_add_test(all, files_in_place_of_directories_are_left_alone);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-nowhere.c: a /tmp that cannot be written, is full, or is none, and comes back */
+/* rendezvous/no-tmp.c: /tmp is read-only, full, limited or missing, and becomes usable again */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -18,17 +18,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WHY_NO_MOUNTS "the kernel lets this user mount nothing"
+#define WHY_NO_MOUNTS "the kernel does not let this user mount"
 
 enum { STALE = 8 };	/* the address in a stale file */
 
-/* What is there before the trouble begins. */
-enum state { NOTHING, PLACES, STALE_FILE, STATES };
+/* Contents of /tmp before the trouble begins. */
+enum state { NOTHING, DIRS, STALE_FILE, STATES };
 
 struct trouble {
 	const char *name;
-	bool (*begin)(void);	/* false: it cannot be had here */
-	void (*end)(void);	/* NULL: it ends with the process */
+	bool (*begin)(void);	/* false: the system does not allow it */
+	void (*end)(void);	/* NULL: it lasts as long as the process */
 	enum { NEVER, PERHAPS, ALWAYS } is_published;
 };
 
@@ -46,7 +46,7 @@ static void prepare(void)
 	}
 }
 
-/* Either this process's file is a good one, or all is as before. */
+/* Either the library has published a valid file, or the directories are as before. */
 static int check_files(const struct trouble *trouble, const struct buffers_item *item)
 {
 	bool is_published = is_published_in(NULL, item);
@@ -61,7 +61,7 @@ static int check_files(const struct trouble *trouble, const struct buffers_item 
 	return 0;
 }
 
-static int live_through(void *context)
+static int use_during_trouble(void *context)
 {
 	const struct trouble *trouble = context;
 	struct buffers_item *item, *again;
@@ -92,15 +92,15 @@ static int publish_normally(void *context)
 	return 0;
 }
 
-/* Drafts that could not be removed are left alone while they are fresh. */
-static void age_all(const char *place)
+/* Makes all files old: the library does not remove the fresh drafts of a dead process. */
+static void make_files_old(const char *dir)
 {
-	DIR *directory = opendir(place);
+	DIR *directory = opendir(dir);
 	struct dirent *entry;
 	char path[400];
 
 	while (directory && (entry = readdir(directory))) {
-		snprintf(path, sizeof(path), "%s/%s", place, entry->d_name);
+		snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
 		if (entry->d_name[0] != '.')
 			make_old(path);
 	}
@@ -108,19 +108,19 @@ static void age_all(const char *place)
 		closedir(directory);
 }
 
-static void live_through_all(const struct trouble *trouble)
+static void use_in_all_states(const struct trouble *trouble)
 {
 	for (state = NOTHING; state < STATES; state++) {
 		printf("%s, state %d\n", trouble->name, (int)state);
-		run_child(live_through, (void *)(uintptr_t)trouble);
-		age_all(SHARED_DIR);
+		run_child(use_during_trouble, (void *)(uintptr_t)trouble);
+		make_files_old(SHARED_DIR);
 		run_child(publish_normally, NULL);
 		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 		clear_directory("/tmp");
 	}
 }
 
-static bool own_tmp(const char *options)
+static bool mount_private_tmp(const char *options)
 {
 	return enter_own_mounts() && mount_tmpfs("/tmp", options);
 }
@@ -135,10 +135,10 @@ static void make_writable(void)
 	ck_assert_int_eq(mount(NULL, "/tmp", NULL, MS_REMOUNT, NULL), 0);
 }
 
-START_TEST(read_only)
+START_TEST(library_works_with_a_read_only_tmp)
 {
-	SKIP_IF(!own_tmp(NULL), WHY_NO_MOUNTS);
-	live_through_all(&(struct trouble){ "read-only", make_read_only, make_writable, NEVER });
+	SKIP_IF(!mount_private_tmp(NULL), WHY_NO_MOUNTS);
+	use_in_all_states(&(struct trouble){ "read-only", make_read_only, make_writable, NEVER });
 }
 END_TEST
 
@@ -152,14 +152,14 @@ static void do_nothing(void)
 {
 }
 
-START_TEST(noexec)
+START_TEST(library_works_with_a_noexec_tmp)
 {
-	SKIP_IF(!own_tmp(NULL), WHY_NO_MOUNTS);
-	live_through_all(&(struct trouble){ "noexec", make_noexec, do_nothing, ALWAYS });
+	SKIP_IF(!mount_private_tmp(NULL), WHY_NO_MOUNTS);
+	use_in_all_states(&(struct trouble){ "noexec", make_noexec, do_nothing, ALWAYS });
 }
 END_TEST
 
-/* Full, so that not even one more byte has room. */
+/* Fills the file system to its last byte. */
 static bool fill_up(void)
 {
 	char bytes[512] = { 1 };
@@ -178,14 +178,14 @@ static void make_room(void)
 	ck_assert_int_eq(unlink("/tmp/filler"), 0);
 }
 
-START_TEST(full)
+START_TEST(library_works_with_a_full_tmp)
 {
-	SKIP_IF(!own_tmp("mode=1777,size=256k"), WHY_NO_MOUNTS);
-	live_through_all(&(struct trouble){ "full", fill_up, make_room, NEVER });
+	SKIP_IF(!mount_private_tmp("mode=1777,size=256k"), WHY_NO_MOUNTS);
+	use_in_all_states(&(struct trouble){ "full", fill_up, make_room, NEVER });
 }
 END_TEST
 
-/* A number of inodes is left, so that each of the steps fails in turn. */
+/* Number of inodes that are left free; the test varies it, so that each step fails in turn. */
 static unsigned inodes_left;
 
 static const char *filler(unsigned i)
@@ -216,27 +216,27 @@ static void free_inodes(void)
 		;
 }
 
-START_TEST(without_inodes)
+START_TEST(library_works_without_free_inodes)
 {
 	struct trouble trouble = { "without inodes", use_up_inodes, free_inodes, NEVER };
 
-	SKIP_IF(!own_tmp("mode=1777,nr_inodes=40"), WHY_NO_MOUNTS);
+	SKIP_IF(!mount_private_tmp("mode=1777,nr_inodes=40"), WHY_NO_MOUNTS);
 	for (inodes_left = 0; inodes_left < 10; inodes_left++) {
 		trouble.is_published = inodes_left == 0 ? NEVER :
 				       inodes_left < 8 ? PERHAPS : ALWAYS;
-		live_through_all(&trouble);
+		use_in_all_states(&trouble);
 	}
 }
 END_TEST
 
 /*
- * Limits of the process
+ * Resource limits of the process
  */
 
 static unsigned long limit;
 static struct rlimit limit_before;
 
-/* No assertions here: Check writes them to a file. */
+/* Must not assert while the limit is in force: Check writes each assertion to a file. */
 static bool limit_size(void)
 {
 	struct rlimit now;
@@ -253,21 +253,22 @@ static void unlimit_size(void)
 	setrlimit(RLIMIT_FSIZE, &limit_before);
 }
 
-START_TEST(limited_file_size)
+START_TEST(library_works_with_a_limited_file_size)
 {
-	const unsigned long page = (unsigned long)getpagesize();	/* as long as a notice */
+	/* The size of a rendezvous file. */
+	const unsigned long page = (unsigned long)getpagesize();
 	const unsigned long limits[] = { 0, 1, 8, 511, 4095, page - 1 };
 	struct trouble trouble = { "RLIMIT_FSIZE", limit_size, unlimit_size, NEVER };
 
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	SKIP_IF(is_emulated(), "emulators write a file where the list of mappings is opened");
+	SKIP_IF(is_emulated(), "emulators write a file when a program opens the maps file");
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
 		limit = limits[i];
-		live_through_all(&trouble);
+		use_in_all_states(&trouble);
 	}
 	limit = page;
 	trouble.is_published = ALWAYS;
-	live_through_all(&trouble);
+	use_in_all_states(&trouble);
 }
 END_TEST
 
@@ -282,23 +283,23 @@ static void unlimit_descriptors(void)
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit_before), 0);
 }
 
-/* None at all, none more than there are, one more, two more... */
-START_TEST(limited_descriptors)
+/* `limit`: 0 allows no descriptor, 1 those that are open, 2 one more, and so on. */
+START_TEST(library_works_with_limited_descriptors)
 {
 	struct trouble trouble = { "RLIMIT_NOFILE", limit_descriptors, unlimit_descriptors, NEVER };
 
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs descriptors");
 	for (limit = 0; limit < 13; limit++) {
-		/* There may be free numbers below, too. */
+		/* Unused numbers below the limit may allow more. */
 		trouble.is_published = limit == 0 ? NEVER : limit < 10 ? PERHAPS : ALWAYS;
-		live_through_all(&trouble);
+		use_in_all_states(&trouble);
 	}
 }
 END_TEST
 
 /*
- * Other directories
+ * A missing /proc, denied access, and a missing /tmp
  */
 
 static bool hide_proc(void)
@@ -311,15 +312,15 @@ static void show_proc(void)
 	ck_assert_int_eq(umount2("/proc", MNT_DETACH), 0);
 }
 
-START_TEST(without_proc)
+START_TEST(library_works_without_proc)
 {
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
-	SKIP_IF(!own_tmp(NULL), WHY_NO_MOUNTS);
-	live_through_all(&(struct trouble){ "without /proc", hide_proc, show_proc, PERHAPS });
+	SKIP_IF(!mount_private_tmp(NULL), WHY_NO_MOUNTS);
+	use_in_all_states(&(struct trouble){ "without /proc", hide_proc, show_proc, PERHAPS });
 }
 END_TEST
 
-/* Rights of Landlock's first version: to do with writing, and all. */
+/* Access rights of Landlock's ABI version 1 that the kernel denies; the first set is all. */
 static uint64_t denied;
 
 static bool deny(void)
@@ -334,7 +335,7 @@ static bool deny(void)
 	return is_denied;
 }
 
-START_TEST(denied_by_landlock)
+START_TEST(library_works_if_landlock_denies_access)
 {
 	static const uint64_t rights[] = {
 		(LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1,
@@ -351,12 +352,12 @@ START_TEST(denied_by_landlock)
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++) {
 		denied = rights[i];
-		live_through_all(&(struct trouble){ "Landlock", deny, NULL, PERHAPS });
+		use_in_all_states(&(struct trouble){ "Landlock", deny, NULL, PERHAPS });
 	}
 }
 END_TEST
 
-/* A root directory with nothing, or something odd, for a /tmp. */
+/* A root directory without /tmp, or with another kind of file in its place. */
 struct root {
 	const char *name;
 	void (*make_tmp)(void);
@@ -378,15 +379,15 @@ static void fifo_for_tmp(void)
 
 static void dangling_tmp(void)
 {
-	ck_assert_int_eq(symlink("/nowhere", "/tmp"), 0);
+	ck_assert_int_eq(symlink("/missing", "/tmp"), 0);
 }
 
-static void endless_tmp(void)
+static void tmp_that_links_to_itself(void)
 {
 	ck_assert_int_eq(symlink("/tmp", "/tmp"), 0);
 }
 
-static int live_without_tmp(void *context)
+static int use_without_tmp(void *context)
 {
 	const struct root *root = context;
 	struct buffers_item *item;
@@ -403,21 +404,21 @@ static int live_without_tmp(void *context)
 	return 0;
 }
 
-START_TEST(without_tmp)
+START_TEST(library_works_without_tmp)
 {
 	static const struct root roots[] = {
 		{ "no /tmp", no_tmp },
 		{ "a file", file_for_tmp },
 		{ "a FIFO", fifo_for_tmp },
 		{ "a dangling link", dangling_tmp },
-		{ "a link to itself", endless_tmp },
+		{ "a link to itself", tmp_that_links_to_itself },
 	};
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
-	SKIP_IF(!own_tmp(NULL), WHY_NO_MOUNTS);
+	SKIP_IF(!mount_private_tmp(NULL), WHY_NO_MOUNTS);
 	for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
 		printf("%s\n", roots[i].name);
-		run_child(live_without_tmp, (void *)(uintptr_t)&roots[i]);
+		run_child(use_without_tmp, (void *)(uintptr_t)&roots[i]);
 		clear_directory("/tmp");
 	}
 }
@@ -425,20 +426,20 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-nowhere");
-	TCase *all = tcase_create("nowhere");
+	Suite *suite = suite_create("rendezvous/no-tmp");
+	TCase *all = tcase_create("no-tmp");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
-	tcase_add_test(all, read_only);
-	tcase_add_test(all, noexec);
-	tcase_add_test(all, full);
-	tcase_add_test(all, without_inodes);
-	tcase_add_test(all, limited_file_size);
-	tcase_add_test(all, limited_descriptors);
-	tcase_add_test(all, without_proc);
-	tcase_add_test(all, denied_by_landlock);
-	tcase_add_test(all, without_tmp);
+	tcase_add_test(all, library_works_with_a_read_only_tmp);
+	tcase_add_test(all, library_works_with_a_noexec_tmp);
+	tcase_add_test(all, library_works_with_a_full_tmp);
+	tcase_add_test(all, library_works_without_free_inodes);
+	tcase_add_test(all, library_works_with_a_limited_file_size);
+	tcase_add_test(all, library_works_with_limited_descriptors);
+	tcase_add_test(all, library_works_without_proc);
+	tcase_add_test(all, library_works_if_landlock_denies_access);
+	tcase_add_test(all, library_works_without_tmp);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * secure-helper.c: uses the library, and its exit status says how
+ * rendezvous/secure-helper.c: uses the library, and reports the result by its exit status
  *
- * With an argument it first plants a file of its own that names a locator in
- * its memory, in all ways to be trusted.  It asserts nothing: outside of a test
- * Check has nobody to tell.
+ * With an argument it first writes a rendezvous file that names a forged locator in its own
+ * memory; owner and modes are such that the library trusts the file.  The helper must not use
+ * ck_assert(): no test of Check runs in this process.
  */
 
 #include "config.h"
@@ -34,7 +34,7 @@ static void fill_page(void)
 	page[AT_COUNT] = 1;
 }
 
-static bool plant(void)
+static bool forge_file(void)
 {
 	int file;
 	bool is_whole;
@@ -52,18 +52,18 @@ static bool plant(void)
 int main(int argc, char **argv)
 {
 	int status = getauxval(AT_SECURE) ? HELPER_IS_SECURE : 0;
-	bool has_planted = argc > 1;
+	bool has_forged = argc > 1;
 	struct buffers_item *item;
-	const char *place;
+	const char *dir;
 
 	(void)argv;
-	if (has_planted && !plant())
+	if (has_forged && !forge_file())
 		return status | HELPER_FAILED;
 	item = use_library();
 	if (!item)
 		return status | HELPER_FAILED;
-	if (has_planted)
+	if (has_forged)
 		return status | (locator_of(item) == (uintptr_t)page ? HELPER_FOLLOWED : 0);
-	place = published_dir(item);
-	return status | (!place ? HELPER_FAILED : *place ? HELPER_PUBLISHED : 0);
+	dir = published_dir(item);
+	return status | (!dir ? HELPER_FAILED : *dir ? HELPER_PUBLISHED : 0);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-secure.c: no file and no variable steers a set-uid program */
+/* rendezvous/secure.c: set-uid programs ignore files in /tmp and environment variables */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -20,7 +20,7 @@
 
 enum { OWNER = 1000, CALLER = 1001 };
 
-/* Linked without the shared library, so that it is all there is to it. */
+/* The helper is linked statically with the library, so that one file is all to install. */
 static void install_helper(uid_t owner, mode_t mode)
 {
 	static unsigned char bytes[1 << 16];
@@ -28,7 +28,7 @@ static void install_helper(uid_t owner, mode_t mode)
 	int out;
 	ssize_t got;
 
-	ck_assert_msg(in >= 0, "tests/rendezvous/secure-helper is not here");
+	ck_assert_msg(in >= 0, "tests/rendezvous/secure-helper is missing");
 	ck_assert_int_eq(mkdir("/tmp/bin", 0755), 0);
 	out = open(HELPER, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
 	ck_assert_int_ge(out, 0);
@@ -51,7 +51,7 @@ static void set_variables(void)
 		setenv(names[i], "/tmp/elsewhere", 1);
 }
 
-/* Runs the helper as an ordinary user; returns its exit status, -1 for a signal. */
+/* Runs the helper as an ordinary user.  Returns its exit status, or -1 if a signal killed it. */
 static int run_helper(uid_t user, const char *argument)
 {
 	int status;
@@ -70,22 +70,22 @@ static int run_helper(uid_t user, const char *argument)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static bool begin(uid_t owner, mode_t mode)
+static bool prepare_or_skip(uid_t owner, mode_t mode)
 {
 	if (is_tsan()) {
-		printf("skipped: TSan's runtime makes files in TMPDIR\n");
+		printf("skipped: TSan's runtime creates files in TMPDIR\n");
 		return false;
 	}
 	if (geteuid() != 0) {
-		printf("skipped: an ordinary user cannot make set-uid programs of others\n");
+		printf("skipped: only root can create set-uid programs of other users\n");
 		return false;
 	}
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1) {
-		printf("skipped: set-uid programs have no effect here\n");
+		printf("skipped: no_new_privs disables set-uid bits\n");
 		return false;
 	}
 	if ((mode & (S_ISUID | S_ISGID)) && is_emulated()) {
-		printf("skipped: an emulator runs set-uid programs as it is\n");
+		printf("skipped: the emulator ignores set-uid bits\n");
 		return false;
 	}
 	if (!sandbox_tmp("mode=1777")) {
@@ -98,55 +98,55 @@ static bool begin(uid_t owner, mode_t mode)
 	return true;
 }
 
-START_TEST(plain_program_publishes_and_follows)
+START_TEST(ordinary_program_publishes_and_follows_files)
 {
-	if (!begin(OWNER, 0755))
+	if (!prepare_or_skip(OWNER, 0755))
 		return;
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_PUBLISHED);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert_uint_eq(count_files("/tmp/elsewhere"), 0);
-	ck_assert_int_eq(run_helper(CALLER, "plant"), HELPER_FOLLOWED);
+	ck_assert_int_eq(run_helper(CALLER, "forge"), HELPER_FOLLOWED);
 }
 END_TEST
 
-static void have_no_effect(uid_t owner, mode_t mode)
+static void assert_files_are_ignored(uid_t owner, mode_t mode)
 {
 	char *before;
 
-	if (!begin(owner, mode))
+	if (!prepare_or_skip(owner, mode))
 		return;
 	before = list_tree("/tmp", NULL);
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_IS_SECURE);
 	ck_assert(are_same(before, list_tree("/tmp", NULL)));
-	ck_assert_int_eq(run_helper(CALLER, "plant"), HELPER_IS_SECURE);
+	ck_assert_int_eq(run_helper(CALLER, "forge"), HELPER_IS_SECURE);
 }
 
-START_TEST(set_uid_program_does_neither)
+START_TEST(set_uid_program_neither_publishes_nor_follows)
 {
-	have_no_effect(OWNER, 04755);
+	assert_files_are_ignored(OWNER, 04755);
 }
 END_TEST
 
-START_TEST(set_uid_root_program_does_neither)
+START_TEST(set_uid_root_program_neither_publishes_nor_follows)
 {
-	have_no_effect(0, 04755);
+	assert_files_are_ignored(0, 04755);
 }
 END_TEST
 
-START_TEST(set_gid_program_does_neither)
+START_TEST(set_gid_program_neither_publishes_nor_follows)
 {
-	have_no_effect(OWNER, 02755);
+	assert_files_are_ignored(OWNER, 02755);
 }
 END_TEST
 
-/* Stale files of its user and its own place do not tempt it to clean up either. */
-START_TEST(set_uid_program_opens_nothing)
+/* A set-uid program does not clean up, although stale files of its user exist. */
+START_TEST(set_uid_program_opens_no_file)
 {
 	char events[4096];
 	char *before;
 	int watch;
 
-	if (!begin(0, 04755))
+	if (!prepare_or_skip(0, 04755))
 		return;
 	make_dir(SHARED_DIR);
 	make_dir(own_dir());
@@ -158,7 +158,7 @@ START_TEST(set_uid_program_opens_nothing)
 	ck_assert_int_ge(inotify_add_watch(watch, "/tmp/.reloaded", IN_ALL_EVENTS), 0);
 	ck_assert_int_ge(inotify_add_watch(watch, SHARED_DIR, IN_ALL_EVENTS), 0);
 	ck_assert_int_ge(inotify_add_watch(watch, own_dir(), IN_ALL_EVENTS), 0);
-	/* the helper itself looks only with lstat(), which is no event */
+	/* The helper's own checks call only lstat(), for which inotify reports no event. */
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_IS_SECURE);
 	ck_assert_int_le(read(watch, events, sizeof(events)), 0);
 	close(watch);
@@ -168,15 +168,15 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-secure");
+	Suite *suite = suite_create("rendezvous/secure");
 	TCase *all = tcase_create("secure");
 
 	tcase_set_tags(all, "fork");
-	tcase_add_test(all, plain_program_publishes_and_follows);
-	tcase_add_test(all, set_uid_program_does_neither);
-	tcase_add_test(all, set_uid_root_program_does_neither);
-	tcase_add_test(all, set_gid_program_does_neither);
-	tcase_add_test(all, set_uid_program_opens_nothing);
+	tcase_add_test(all, ordinary_program_publishes_and_follows_files);
+	tcase_add_test(all, set_uid_program_neither_publishes_nor_follows);
+	tcase_add_test(all, set_uid_root_program_neither_publishes_nor_follows);
+	tcase_add_test(all, set_gid_program_neither_publishes_nor_follows);
+	tcase_add_test(all, set_uid_program_opens_no_file);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

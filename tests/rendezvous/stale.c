@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-stale.c: addresses in files that are no longer, or never were, those of a locator */
+/* rendezvous/stale.c: rendezvous files with addresses at which no valid locator is */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -19,7 +19,7 @@
 #endif
 
 /*
- * A file that is followed, so that what follows shows more than a bad forgery
+ * A file that the library follows: proof that it rejects the later ones for their defects
  */
 
 static int follow(void *links)
@@ -52,7 +52,7 @@ START_TEST(good_file_of_another_implementation_is_followed)
 END_TEST
 
 /*
- * Addresses that lead nowhere
+ * Addresses at which no locator is
  */
 
 static void no_memory(const char *path)
@@ -80,7 +80,7 @@ static void read_only_memory(const char *path)
 	protected_memory(path, PROT_READ);
 }
 
-/* Mapped for reading and writing, says the list of mappings; it faults all the same. */
+/* The maps file lists the page as readable and writable, but each access faults. */
 static void guarded_memory(const char *path)
 {
 	void *page = new_page();
@@ -89,10 +89,10 @@ static void guarded_memory(const char *path)
 		write_rendezvous_file(path, (uintptr_t)page);
 }
 
-static void make_half(const char *path, bool is_first)
+static void map_half(const char *path, bool is_first)
 {
 	long size = sysconf(_SC_PAGESIZE);
-	/* where the kernel, unasked, maps nothing into the hole */
+	/* The kernel does not choose addresses here, so the unmapped half stays unmapped. */
 	unsigned char *pages = mmap((void *)0x20000000, 2 * (size_t)size, PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	unsigned char *start = pages + size - 2048;
@@ -105,12 +105,12 @@ static void make_half(const char *path, bool is_first)
 
 static void first_half_mapped(const char *path)
 {
-	make_half(path, true);
+	map_half(path, true);
 }
 
 static void last_half_mapped(const char *path)
 {
-	make_half(path, false);
+	map_half(path, false);
 }
 
 static void unaligned(const char *path, size_t by)
@@ -172,7 +172,7 @@ static void data_of_the_program(const char *path)
 	write_rendezvous_file(path, (uintptr_t)&fake);
 }
 
-static void kernels_page(const char *path)
+static void vdso_page(const char *path)
 {
 	write_rendezvous_file(path, (uintptr_t)getauxval(AT_SYSINFO_EHDR));
 }
@@ -222,7 +222,7 @@ static void vsyscall_page(const char *path)
 	write_rendezvous_file(path, (uintptr_t)(UINT64_C(0xffffffffff600000) & UINTPTR_MAX));
 }
 
-START_TEST(address_that_leads_nowhere_is_replaced)
+START_TEST(file_with_a_bad_address_is_replaced)
 {
 	static const struct plant plants[] = {
 		NAMED(no_memory, REPLACED),
@@ -239,7 +239,7 @@ START_TEST(address_that_leads_nowhere_is_replaced)
 		NAMED(stack, REPLACED),
 		NAMED(top_of_stack, REPLACED),
 		NAMED(data_of_the_program, REPLACED),
-		NAMED(kernels_page, REPLACED),
+		NAMED(vdso_page, REPLACED),
 		NAMED(address_1, REPLACED),
 		NAMED(null_page, REPLACED),
 		NAMED(last_byte, REPLACED),
@@ -257,10 +257,10 @@ START_TEST(address_that_leads_nowhere_is_replaced)
 END_TEST
 
 /*
- * Locators that do not make sense: not ours to touch
+ * Invalid locators: another version of the library may own them, so they must not change
  */
 
-/* Bits 16 to 31 of a word. */
+/* Offset of bits 16 to 31 in a word. */
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 enum { AT_MIDDLE = sizeof(void *) - 4 };
 #else
@@ -280,19 +280,19 @@ static const struct alteration {
 	{ "other reserved byte", LEFT_ALONE, AT_RESERVED + 1, 1, { 0x80 } },
 	{ "one item too many", sizeof(void *) == 8 ? LEFT_ALONE : EITHER, AT_COUNT, 1,
 	  { MOST_ITEMS == 203 ? 204 : 255 } },
-	{ "more than its size was used", LEFT_ALONE, AT_ITEMS + ITEM_POSITION, 4,
+	{ "position beyond the size", LEFT_ALONE, AT_ITEMS + ITEM_POSITION, 4,
 	  { 0xff, 0xff, 0xff, 0xff } },
-	{ "buffer at 0", LEFT_ALONE, AT_ITEMS + ITEM_BASE, sizeof(void *), { 0 } },
-	{ "another address", REPLACED, AT_THIS + AT_MIDDLE, 2, { 0, 0 } },
+	{ "buffer at address 0", LEFT_ALONE, AT_ITEMS + ITEM_BASE, sizeof(void *), { 0 } },
+	{ "address of another locator", REPLACED, AT_THIS + AT_MIDDLE, 2, { 0, 0 } },
 };
 
-static int meet_altered(void *context)
+static int check_altered_locator(void *context)
 {
 	const struct alteration *altered = context;
 	const char *path = rendezvous_path(NULL, getpid());
 	int line;
 
-	/* so that these bits of the address are not 0 anyway */
+	/* One alteration clears bits 16 to 31 of the address, so they must not be 0 before. */
 	do
 		forge_locator(&fake, new_page());
 	while (((uintptr_t)fake.page >> 16 & 0xffff) == 0);
@@ -308,11 +308,11 @@ static int meet_altered(void *context)
 	return line;
 }
 
-START_TEST(locator_that_makes_no_sense_is_left_alone)
+START_TEST(invalid_locator_is_left_alone)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	for (size_t i = 0; i < sizeof(alterations) / sizeof(alterations[0]); i++) {
-		run_child(meet_altered, (void *)(uintptr_t)&alterations[i]);
+		run_child(check_altered_locator, (void *)(uintptr_t)&alterations[i]);
 		clear_directory("/tmp");
 	}
 }
@@ -323,9 +323,9 @@ END_TEST
  */
 
 enum { NOISE = 1 << 16 };
-static unsigned char *noise;	/* random bytes in memory that addresses may hit */
+static unsigned char *noise;	/* memory full of random bytes, which files name */
 
-static void fill(unsigned char *bytes, size_t size, uint64_t *state)
+static void fill_randomly(unsigned char *bytes, size_t size, uint64_t *state)
 {
 	for (size_t i = 0; i < size; i += 8) {
 		uint64_t number = next_random(state);
@@ -334,7 +334,7 @@ static void fill(unsigned char *bytes, size_t size, uint64_t *state)
 	}
 }
 
-static int count(const struct buffers_info *info, void *context)
+static int count_buffer(const struct buffers_info *info, void *context)
 {
 	(void)info;
 	++*(unsigned *)context;
@@ -342,10 +342,10 @@ static int count(const struct buffers_info *info, void *context)
 }
 
 /*
- * Whoever reads an address has it on the stack, and where it leads right there
- * it seems to be a locator.
+ * The function that reads the address from the file keeps a copy of it on the stack.  If the
+ * file names the address of this copy, the copy looks like a locator's first word.
  */
-static int lead_into_the_readers_frames(void *context)
+static int name_addresses_on_the_stack(void *context)
 {
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 	const char *path = rendezvous_path(NULL, getpid());
@@ -354,7 +354,7 @@ static int lead_into_the_readers_frames(void *context)
 	(void)context;
 	for (uintptr_t below = 0; below < 8192; below += sizeof(void *)) {
 		write_rendezvous_file(path, (here - below) & ~(sizeof(void *) - 1));
-		STEP(buffers_walk(count, &visited) == 0);
+		STEP(buffers_walk(count_buffer, &visited) == 0);
 		STEP(visited == 0);
 	}
 	STEP(use_library());
@@ -362,11 +362,11 @@ static int lead_into_the_readers_frames(void *context)
 	return 0;
 }
 
-START_TEST(address_in_the_readers_own_frames_is_replaced)
+START_TEST(file_with_an_address_on_the_readers_stack_is_replaced)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	make_dir(SHARED_DIR);
-	run_child(lead_into_the_readers_frames, NULL);
+	run_child(name_addresses_on_the_stack, NULL);
 }
 END_TEST
 
@@ -380,19 +380,19 @@ static uintptr_t random_address(uint64_t *state)
 		return (uintptr_t)next_random(state);
 	case 1:
 		return address + random_below(state, 4096);
-	case 2:		/* all is random but this_address, and it makes no sense */
+	case 2:		/* an invalid locator: names its own address, all else is random */
 		memcpy(page, &address, sizeof(address));
 		page[AT_RESERVED] |= 1;
 		return address;
 	default:
-		/* Sanitizers' runtimes have memory there that only they may read. */
+		/* Sanitizers' runtimes map memory that nothing else may read. */
 		if (is_asan() || is_tsan())
 			return (uintptr_t)next_random(state) | (UINTPTR_MAX / 2 + 1);
 		return (uintptr_t)(next_random(state) >> random_below(state, 64));
 	}
 }
 
-static int meet_random(void *context)
+static int check_random_file(void *context)
 {
 	static unsigned char bytes[8192], before[NOISE];
 	uint64_t state = *(uint64_t *)context;
@@ -400,7 +400,7 @@ static int meet_random(void *context)
 	uintptr_t address = random_address(&state);
 	struct buffers_item *item;
 
-	fill(bytes, sizeof(bytes), &state);
+	fill_randomly(bytes, sizeof(bytes), &state);
 	memcpy(bytes, &address, sizeof(address));
 	memcpy(before, noise, NOISE);
 	write_file(path, bytes, random_below(&state, 4) ? 4096 : random_below(&state, 8192));
@@ -409,7 +409,7 @@ static int meet_random(void *context)
 	STEP(item);
 	STEP(published_dir(item) && published_dir(item)[0]);
 	STEP(memcmp(before, noise, NOISE) == 0);
-	unlink(rendezvous_path(NULL, getpid()));	/* where it was left alone */
+	unlink(rendezvous_path(NULL, getpid()));	/* the library may have left it alone */
 	return 0;
 }
 
@@ -421,11 +421,11 @@ START_TEST(files_of_random_bytes_do_no_harm)
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	noise = mmap(NULL, NOISE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(noise, MAP_FAILED);
-	fill(noise, NOISE, &state);
+	fill_randomly(noise, NOISE, &state);
 	make_dir(SHARED_DIR);
 	for (unsigned i = 0; i < count; i++) {
 		next_random(&state);
-		run_child(meet_random, &state);
+		run_child(check_random_file, &state);
 	}
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
@@ -433,15 +433,15 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-stale");
+	Suite *suite = suite_create("rendezvous/stale");
 	TCase *all = tcase_create("stale");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
 	tcase_add_test(all, good_file_of_another_implementation_is_followed);
-	tcase_add_test(all, address_that_leads_nowhere_is_replaced);
-	tcase_add_test(all, locator_that_makes_no_sense_is_left_alone);
-	tcase_add_test(all, address_in_the_readers_own_frames_is_replaced);
+	tcase_add_test(all, file_with_a_bad_address_is_replaced);
+	tcase_add_test(all, invalid_locator_is_left_alone);
+	tcase_add_test(all, file_with_an_address_on_the_readers_stack_is_replaced);
 	tcase_add_test(all, files_of_random_bytes_do_no_harm);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

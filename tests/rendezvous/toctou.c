@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-swap.c: somebody exchanges what the library looks at while it looks */
+/* rendezvous/toctou.c: an attacker exchanges files while the library checks them */
 
 #include "config.h"
 #include "support/forged-files.h"
@@ -21,23 +21,24 @@
 enum { ATTACKER = 1001 };
 
 static bool is_root;
-static uid_t victim;	/* where is_root; an ordinary user is all there is */
+static uid_t victim;	/* only if is_root; else one user is victim and attacker */
 
 /*
- * The attacker exchanges `good` and `bad` all the time.  `evil` is the place
- * that is not to be trusted; it is listed from inside, whatever its name is.
+ * The attacker exchanges the paths `good` and `bad` without a pause.  `evil` is a descriptor of
+ * the untrusted directory; the test lists it through this, since its name changes.
  */
 struct swap {
 	void (*make)(struct swap *swap);
 	char good[160], bad[160];
 	int evil;
-	pid_t process;	/* the victim */
+	pid_t pid;	/* the victim's */
 };
 
-static struct scene {
+/* Memory that the processes of a test share. */
+static struct shared {
 	bool is_over;
 	unsigned long exchanges;
-} *scene;
+} *shared;
 
 static bool exchange(const char *one, const char *other)
 {
@@ -48,15 +49,15 @@ static int keep_exchanging(void *context)
 {
 	const struct swap *swap = context;
 
-	while (!__atomic_load_n(&scene->is_over, __ATOMIC_RELAXED)) {
-		/* It fails once the victim has removed its file. */
+	while (!__atomic_load_n(&shared->is_over, __ATOMIC_RELAXED)) {
+		/* Fails after the victim has removed its file. */
 		if (exchange(swap->good, swap->bad))
-			__atomic_fetch_add(&scene->exchanges, 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&shared->exchanges, 1, __ATOMIC_RELAXED);
 	}
 	return 0;
 }
 
-static void give(const char *path, uid_t user)
+static void set_owner(const char *path, uid_t user)
 {
 	if (is_root)
 		ck_assert_int_eq(lchown(path, user, user), 0);
@@ -65,32 +66,32 @@ static void give(const char *path, uid_t user)
 static void make_directory(const char *path, uid_t owner, mode_t mode)
 {
 	ck_assert_int_eq(mkdir(path, 0700), 0);
-	give(path, owner);
+	set_owner(path, owner);
 	ck_assert_int_eq(chmod(path, mode), 0);
 }
 
-/* Root's victims meet another user's directories, others meet those that all may write. */
+/* Owned by the attacker if the test runs as root; else owned by its user and writable by all. */
 static void make_evil_directory(const char *path)
 {
 	make_directory(path, ATTACKER, is_root ? 0755 : 0777);
 }
 
-static void plant(struct swap *swap, const char *place)
+static void forge_files(struct swap *swap, const char *dir)
 {
-	const char *path = rendezvous_path(place, swap->process);
+	const char *path = rendezvous_path(dir, swap->pid);
 
 	write_rendezvous_file(path, (uintptr_t)fake.page);
-	give(path, victim);
+	set_owner(path, victim);
 	make_old(path);
-	path = rendezvous_path(place, 4194304);
+	path = rendezvous_path(dir, 4194304);
 	write_rendezvous_file(path, 8);
-	give(path, victim);
+	set_owner(path, victim);
 	make_old(path);
-	swap->evil = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	swap->evil = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_ge(swap->evil, 0);
 }
 
-static void make_good(void)
+static void make_good_directories(void)
 {
 	make_directory("/tmp/.reloaded", victim, 0700);
 	make_directory(SHARED_DIR, victim, 0700);
@@ -104,36 +105,36 @@ static void set_names(struct swap *swap, const char *good, const char *bad)
 
 static void swap_outer(struct swap *swap)
 {
-	make_good();
+	make_good_directories();
 	make_evil_directory("/tmp/evil");
 	make_evil_directory("/tmp/evil/memory.buffers");
-	plant(swap, "/tmp/evil/memory.buffers");
+	forge_files(swap, "/tmp/evil/memory.buffers");
 	set_names(swap, "/tmp/.reloaded", "/tmp/evil");
 }
 
 static void swap_inner(struct swap *swap)
 {
-	make_good();
+	make_good_directories();
 	make_evil_directory("/tmp/.reloaded/evil");
-	plant(swap, "/tmp/.reloaded/evil");
+	forge_files(swap, "/tmp/.reloaded/evil");
 	set_names(swap, SHARED_DIR, "/tmp/.reloaded/evil");
 }
 
 static void swap_outer_for_a_link(struct swap *swap)
 {
-	make_good();
+	make_good_directories();
 	make_evil_directory("/tmp/evil");
 	make_evil_directory("/tmp/evil/memory.buffers");
-	plant(swap, "/tmp/evil/memory.buffers");
+	forge_files(swap, "/tmp/evil/memory.buffers");
 	ck_assert_int_eq(symlink("/tmp/evil", "/tmp/link"), 0);
 	set_names(swap, "/tmp/.reloaded", "/tmp/link");
 }
 
 static void swap_inner_for_a_link(struct swap *swap)
 {
-	make_good();
+	make_good_directories();
 	make_evil_directory("/tmp/evil");
-	plant(swap, "/tmp/evil");
+	forge_files(swap, "/tmp/evil");
 	ck_assert_int_eq(symlink("/tmp/evil", "/tmp/.reloaded/link"), 0);
 	set_names(swap, SHARED_DIR, "/tmp/.reloaded/link");
 }
@@ -141,21 +142,21 @@ static void swap_inner_for_a_link(struct swap *swap)
 static void make_stale(const char *path)
 {
 	write_rendezvous_file(path, 8);
-	give(path, victim);
+	set_owner(path, victim);
 	make_old(path);
 }
 
-/* The file itself: a stale one of the victim's, and one that leads to evil. */
+/* Exchanges a stale file of the victim and one that names a forged locator. */
 static void swap_file(struct swap *swap)
 {
-	const char *path = rendezvous_path(NULL, swap->process);
+	const char *path = rendezvous_path(NULL, swap->pid);
 
-	make_good();
+	make_good_directories();
 	make_evil_directory("/tmp/evil");
-	plant(swap, "/tmp/evil");
+	forge_files(swap, "/tmp/evil");
 	make_stale(path);
 	write_rendezvous_file("/tmp/.reloaded/bad", (uintptr_t)fake.page);
-	give("/tmp/.reloaded/bad", ATTACKER);
+	set_owner("/tmp/.reloaded/bad", ATTACKER);
 	if (!is_root)
 		ck_assert_int_eq(chmod("/tmp/.reloaded/bad", 0666), 0);
 	set_names(swap, path, "/tmp/.reloaded/bad");
@@ -163,13 +164,13 @@ static void swap_file(struct swap *swap)
 
 static void swap_file_for_a_link(struct swap *swap)
 {
-	const char *path = rendezvous_path(NULL, swap->process);
+	const char *path = rendezvous_path(NULL, swap->pid);
 
-	make_good();
+	make_good_directories();
 	make_evil_directory("/tmp/evil");
-	plant(swap, "/tmp/evil");
+	forge_files(swap, "/tmp/evil");
 	make_stale(path);
-	ck_assert_int_eq(symlink(rendezvous_path("/tmp/evil", swap->process), "/tmp/.reloaded/bad"), 0);
+	ck_assert_int_eq(symlink(rendezvous_path("/tmp/evil", swap->pid), "/tmp/.reloaded/bad"), 0);
 	set_names(swap, path, "/tmp/.reloaded/bad");
 }
 
@@ -205,21 +206,21 @@ static void attack(void (*make)(struct swap *))
 	clear_directory("/tmp");
 	ck_assert_int_eq(pipe(go), 0);
 	attacked = start_child(be_victim, go);
-	swap.process = attacked.process;
+	swap.pid = attacked.process;
 	make(&swap);
 	ck_assert_int_eq(fchdir(swap.evil), 0);
 	before = list_tree(".", NULL);
-	exchanges = __atomic_load_n(&scene->exchanges, __ATOMIC_RELAXED);
-	__atomic_store_n(&scene->is_over, false, __ATOMIC_RELAXED);
+	exchanges = __atomic_load_n(&shared->exchanges, __ATOMIC_RELAXED);
+	__atomic_store_n(&shared->is_over, false, __ATOMIC_RELAXED);
 	attacker = start_child(keep_exchanging, &swap);
-	while (__atomic_load_n(&scene->exchanges, __ATOMIC_RELAXED) == exchanges)
+	while (__atomic_load_n(&shared->exchanges, __ATOMIC_RELAXED) == exchanges)
 		sched_yield();
 	ck_assert_int_eq(write(go[1], "", 1), 1);
 	finish_child(attacked);
-	__atomic_store_n(&scene->is_over, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&shared->is_over, true, __ATOMIC_RELAXED);
 	finish_child(attacker);
 	is_same = are_same(before, list_tree(".", NULL));
-	ck_assert_msg(is_same, "the victim changed something");
+	ck_assert_msg(is_same, "the victim changed a file in the untrusted directory");
 	ck_assert(is_untouched(&fake));
 	close(swap.evil);
 	close(go[0]);
@@ -233,54 +234,54 @@ static bool can_exchange(void)
 	return exchange("/tmp/one", "/tmp/other");
 }
 
-static void attack_often(void (*make)(struct swap *), int who)
+static void attack_often(void (*make)(struct swap *), int number)
 {
 	unsigned count = how_many(25, 200);
 
 	is_root = geteuid() == 0;
-	victim = who == 0 ? 1000 : 0;
-	SKIP_IF(!is_root && who > 0, "an ordinary user cannot be another");
+	victim = number == 0 ? 1000 : 0;
+	SKIP_IF(!is_root && number > 0, "only root can act as another user");
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	SKIP_IF(!can_exchange(), "the kernel cannot exchange names");
-	scene = mmap(NULL, sizeof(*scene), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		     -1, 0);
-	ck_assert_ptr_ne(scene, MAP_FAILED);
+	SKIP_IF(!can_exchange(), "the kernel does not support RENAME_EXCHANGE");
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	ck_assert_ptr_ne(shared, MAP_FAILED);
 	forge_locator(&fake, new_page());
 	for (unsigned i = 0; i < count; i++)
 		attack(make);
 }
 
-START_TEST(outer_directory_is_swapped)
+START_TEST(swapping_the_outer_directory_is_harmless)
 {
 	attack_often(swap_outer, _i);
 }
 END_TEST
 
-START_TEST(inner_directory_is_swapped)
+START_TEST(swapping_the_inner_directory_is_harmless)
 {
 	attack_often(swap_inner, _i);
 }
 END_TEST
 
-START_TEST(outer_directory_is_swapped_for_a_link)
+START_TEST(swapping_the_outer_directory_for_a_link_is_harmless)
 {
 	attack_often(swap_outer_for_a_link, _i);
 }
 END_TEST
 
-START_TEST(inner_directory_is_swapped_for_a_link)
+START_TEST(swapping_the_inner_directory_for_a_link_is_harmless)
 {
 	attack_often(swap_inner_for_a_link, _i);
 }
 END_TEST
 
-START_TEST(file_is_swapped)
+START_TEST(swapping_the_file_is_harmless)
 {
 	attack_often(swap_file, _i);
 }
 END_TEST
 
-START_TEST(file_is_swapped_for_a_link)
+START_TEST(swapping_the_file_for_a_link_is_harmless)
 {
 	attack_often(swap_file_for_a_link, _i);
 }
@@ -288,17 +289,17 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-swap");
-	TCase *all = tcase_create("swap");
+	Suite *suite = suite_create("rendezvous/toctou");
+	TCase *all = tcase_create("toctou");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
-	tcase_add_loop_test(all, outer_directory_is_swapped, 0, 2);
-	tcase_add_loop_test(all, inner_directory_is_swapped, 0, 2);
-	tcase_add_loop_test(all, outer_directory_is_swapped_for_a_link, 0, 2);
-	tcase_add_loop_test(all, inner_directory_is_swapped_for_a_link, 0, 2);
-	tcase_add_loop_test(all, file_is_swapped, 0, 2);
-	tcase_add_loop_test(all, file_is_swapped_for_a_link, 0, 2);
+	tcase_add_loop_test(all, swapping_the_outer_directory_is_harmless, 0, 2);
+	tcase_add_loop_test(all, swapping_the_inner_directory_is_harmless, 0, 2);
+	tcase_add_loop_test(all, swapping_the_outer_directory_for_a_link_is_harmless, 0, 2);
+	tcase_add_loop_test(all, swapping_the_inner_directory_for_a_link_is_harmless, 0, 2);
+	tcase_add_loop_test(all, swapping_the_file_is_harmless, 0, 2);
+	tcase_add_loop_test(all, swapping_the_file_for_a_link_is_harmless, 0, 2);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-unload.c: a copy of the library is closed, and the others go on */
+/* rendezvous/unload.c: the program closes a copy of the library, and other copies still work */
 
 #include "config.h"
 #include "support/copies.h"
@@ -11,12 +11,12 @@
 
 static const struct buffers_request request = { .size = 64 };
 
-/* Who publishes, and is closed: only the first is really unloaded. */
+/* The copy that publishes, and is closed: dlclose() unloads the first only. */
 static const char *const publishers[] = { PLUGIN, PLUGIN_NODELETE, COPY_ONE };
 
-/* What the other copy is when the publisher is closed. */
-enum { USED, LOADED, ABSENT, MOMENTS };
-enum { CASES = 3 * MOMENTS };
+/* State of the other copy when the publisher is closed. */
+enum { USED, LOADED, ABSENT, STATES };
+enum { CASES = 3 * STATES };
 
 static char *write_text(const struct copy *copy, const char *text)
 {
@@ -30,26 +30,26 @@ static char *write_text(const struct copy *copy, const char *text)
 	return start;
 }
 
-START_TEST(others_go_on_when_the_publisher_is_closed)
+START_TEST(other_copies_work_after_the_publisher_is_closed)
 {
-	const char *file = publishers[_i / MOMENTS];
-	int moment = _i % MOMENTS;
+	const char *file = publishers[_i / STATES];
+	int state = _i % STATES;
 	struct copy publisher, other;
 	uintptr_t address;
 	char *text;
 
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	ck_assert(load_copy(&publisher, file, false));
-	if (moment != ABSENT)
+	if (state != ABSENT)
 		ck_assert(load_copy(&other, COPY_TWO, false));
 	text = write_text(&publisher, "publisher, ");
-	if (moment == USED)
+	if (state == USED)
 		ck_assert_ptr_eq(write_text(&other, ""), text + 11);
 	address = named_address();
 	ck_assert_uint_ne(address, 0);
 	ck_assert_int_eq(close_copy(&publisher, file), strcmp(file, PLUGIN) == 0);
 	ck_assert_uint_eq(named_address(), address);
-	if (moment == ABSENT)
+	if (state == ABSENT)
 		ck_assert(load_copy(&other, COPY_TWO, false));
 	ck_assert_ptr_eq(write_text(&other, "other, "), text + 11);
 	ck_assert(load_copy(&publisher, file, false));
@@ -60,39 +60,39 @@ START_TEST(others_go_on_when_the_publisher_is_closed)
 }
 END_TEST
 
-static int use_nothing(void *context)
+static int do_nothing(void *context)
 {
 	(void)context;
 	return 0;
 }
 
-/* The publisher goes with its whole link namespace and the C library there. */
-START_TEST(others_go_on_when_the_publishers_namespace_is_closed)
+/* dlclose() unloads the publisher's whole link namespace, with the C library in it. */
+START_TEST(other_copies_work_after_the_publishers_namespace_is_closed)
 {
 	struct copy publisher, other;
 	char *text;
 
-	SKIP_IF(is_asan() || is_tsan(), "a sanitizer's runtime cannot be there twice");
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(is_asan() || is_tsan(), "a process cannot load a sanitizer's runtime twice");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	ck_assert(load_copy(&publisher, PLUGIN, true));
 	text = write_text(&publisher, "publisher, ");
 	ck_assert(close_copy(&publisher, PLUGIN));
 	ck_assert(load_copy(&other, COPY_TWO, false));
 	ck_assert_ptr_eq(write_text(&other, "other"), text + 11);
-	run_child(use_nothing, NULL);
+	run_child(do_nothing, NULL);
 	ck_assert(load_copy(&publisher, PLUGIN, true));
 	ck_assert_ptr_eq(write_text(&publisher, ""), text + 16);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
 
-START_TEST(plugin_that_is_loaded_again_finds_what_it_left)
+START_TEST(plugin_that_is_loaded_again_finds_its_buffer)
 {
 	struct copy plugin;
 	struct listing listing;
 	char *text = NULL;
 
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	for (unsigned i = 0; i < 100; i++) {
 		ck_assert(load_copy(&plugin, PLUGIN, false));
 		if (i == 0)
@@ -111,7 +111,7 @@ START_TEST(item_that_an_unloaded_plugin_holds_stays_held)
 	struct copy plugin, other;
 	struct buffers_item *held;
 
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	ck_assert(load_copy(&plugin, PLUGIN, false));
 	ck_assert(load_copy(&other, COPY_TWO, false));
 	held = plugin.calls.get(&request);
@@ -129,8 +129,8 @@ START_TEST(threads_load_and_close_a_plugin_while_others_work)
 	static const char *const files[] = { PLUGIN, COPY_ONE };
 	const char *fault;
 
-	SKIP_IF(is_tsan(), "TSan does not see the lock of the dynamic linker");
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(is_tsan(), "TSan does not see the dynamic linker's lock");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	fault = write_at_once(NULL, files, 2, how_many(100, 2000));
 	ck_assert_msg(!fault, "%s", fault);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
@@ -138,10 +138,10 @@ START_TEST(threads_load_and_close_a_plugin_while_others_work)
 END_TEST
 
 /*
- * Handlers for fork and exit that an unloaded plugin registered
+ * Fork and exit handlers that an unloaded plugin had registered
  */
 
-static int start_anew(void *context)
+static int start_with_a_new_locator(void *context)
 {
 	const struct copy *other = context;
 	struct copy plugin;
@@ -161,13 +161,13 @@ START_TEST(fork_after_a_plugin_was_unloaded_is_safe)
 	struct copy plugin, other;
 	char *text;
 
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	ck_assert(load_copy(&plugin, PLUGIN, false));
 	text = write_text(&plugin, "x");
 	ck_assert(close_copy(&plugin, PLUGIN));
-	run_child(use_nothing, NULL);
+	run_child(do_nothing, NULL);
 	ck_assert(load_copy(&other, COPY_TWO, false));
-	run_child(start_anew, &other);
+	run_child(start_with_a_new_locator, &other);
 	ck_assert_ptr_eq(write_text(&other, "y"), text + 1);
 }
 END_TEST
@@ -190,16 +190,16 @@ static int unload_and_exit(void *context)
 
 START_TEST(exit_after_the_publisher_was_unloaded_is_safe)
 {
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	run_child(unload_and_exit, NULL);
 }
 END_TEST
 
-START_TEST(copies_that_are_left_remove_the_file_at_exit)
+START_TEST(remaining_copies_remove_the_file_at_exit)
 {
 	struct copy other;
 
-	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
 	run_child(unload_and_exit, &other);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
@@ -207,19 +207,19 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-unload");
+	Suite *suite = suite_create("rendezvous/unload");
 	TCase *all = tcase_create("unload");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
-	tcase_add_loop_test(all, others_go_on_when_the_publisher_is_closed, 0, CASES);
-	tcase_add_test(all, others_go_on_when_the_publishers_namespace_is_closed);
-	tcase_add_test(all, plugin_that_is_loaded_again_finds_what_it_left);
+	tcase_add_loop_test(all, other_copies_work_after_the_publisher_is_closed, 0, CASES);
+	tcase_add_test(all, other_copies_work_after_the_publishers_namespace_is_closed);
+	tcase_add_test(all, plugin_that_is_loaded_again_finds_its_buffer);
 	tcase_add_test(all, item_that_an_unloaded_plugin_holds_stays_held);
 	tcase_add_test(all, threads_load_and_close_a_plugin_while_others_work);
 	tcase_add_test(all, fork_after_a_plugin_was_unloaded_is_safe);
 	tcase_add_test(all, exit_after_the_publisher_was_unloaded_is_safe);
-	tcase_add_test(all, copies_that_are_left_remove_the_file_at_exit);
+	tcase_add_test(all, remaining_copies_remove_the_file_at_exit);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

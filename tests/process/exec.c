@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-exec.c: what a program leaves does not trouble the next one of the process */
+/* process/exec.c: a file that a program left does not disturb the next program after exec() */
 
 #include "config.h"
 #include "support/reexec.h"
@@ -19,7 +19,7 @@
 #include <sys/personality.h>
 #include <unistd.h>
 
-#define NO_SANDBOX "no /tmp of its own here; under TSan only root gets one"
+#define NO_SANDBOX "the kernel gives this user no private /tmp; under TSan only root gets one"
 
 extern char **environ;
 
@@ -32,19 +32,19 @@ static void setup(void)
 	is_sandboxed = sandbox_tmp(NULL);
 }
 
-static int count(const struct buffers_info *info, void *context)
+static int count_buffer(const struct buffers_info *info, void *context)
 {
 	*(size_t *)context += !is_unused_rest(info);
 	return 0;
 }
 
-/* The first use of a program, whatever an earlier one left. */
-static int use(struct buffers_item **item)
+/* Uses the library for the first time, although the former program may have left a file. */
+static int first_use(struct buffers_item **item)
 {
 	size_t buffers = 0;
 	char *copy;
 
-	STEP(buffers_walk(count, &buffers) == 0);
+	STEP(buffers_walk(count_buffer, &buffers) == 0);
 	STEP(buffers == 0);
 	*item = buffers_get(&request);
 	STEP(*item);
@@ -54,7 +54,7 @@ static int use(struct buffers_item **item)
 	STEP(buffers_get(&request) == *item);
 	STEP(buffers_next(*item) == copy + 16);
 	buffers_release(*item);
-	STEP(buffers_walk(count, &buffers) == 0);
+	STEP(buffers_walk(count_buffer, &buffers) == 0);
 	STEP(buffers == 1);
 	return 0;
 }
@@ -62,7 +62,7 @@ static int use(struct buffers_item **item)
 static int use_and_publish(void)
 {
 	struct buffers_item *item;
-	int line = use(&item);
+	int line = first_use(&item);
 
 	if (line)
 		return line;
@@ -71,7 +71,7 @@ static int use_and_publish(void)
 	return 0;
 }
 
-/* A child that uses the library and executes the role then: whether all goes well. */
+/* Starts a child that uses the library, then executes the role; true if it exits with 0. */
 static bool run_role_after_use(const char *role, int number)
 {
 	pid_t child;
@@ -93,7 +93,7 @@ static void assert_nothing_is_left(void)
 }
 
 /*
- * Chains of programs under one PID
+ * Chains of programs that one process executes
  */
 
 enum randomisation { RANDOM, FIXED, BOTH_IN_TURN };
@@ -132,9 +132,9 @@ static int be_link(int links)
 	return next_link("link", links, false);
 }
 
-static int be_turning_link(int links)
+static int be_alternating_link(int links)
 {
-	return next_link("turning link", links, true);
+	return next_link("alternating link", links, true);
 }
 
 START_TEST(every_program_of_a_chain_has_a_locator_of_its_own)
@@ -143,8 +143,8 @@ START_TEST(every_program_of_a_chain_has_a_locator_of_its_own)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	set_randomisation(_i != FIXED);
-	SKIP_IF(is_random() != (_i != FIXED), "personality() is refused");
-	ck_assert(run_role_after_use(_i == BOTH_IN_TURN ? "turning link" : "link", links));
+	SKIP_IF(is_random() != (_i != FIXED), "the kernel refuses personality()");
+	ck_assert(run_role_after_use(_i == BOTH_IN_TURN ? "alternating link" : "link", links));
 	assert_nothing_is_left();
 }
 END_TEST
@@ -177,14 +177,14 @@ static int use_in_role(int number)
 static int fail_to_execute(void *context)
 {
 	char *arguments[] = { NULL, NULL };
-	char nowhere[] = "/nowhere/at/all";
+	char missing[] = "/missing/program";
 	struct buffers_item *item;
-	int line = use(&item);
+	int line = first_use(&item);
 
 	(void)context;
-	arguments[0] = nowhere;
+	arguments[0] = missing;
 	STEP(line == 0);
-	STEP(execv(nowhere, arguments) == -1);
+	STEP(execv(missing, arguments) == -1);
 	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
 	STEP(buffers_get(&request) == item);
 	return 0;
@@ -199,7 +199,7 @@ START_TEST(exec_that_fails_changes_nothing)
 END_TEST
 
 /*
- * Threads that are in calls when one of them executes a program
+ * Threads that are in calls of the library when another thread calls exec()
  */
 
 enum { THREADS = 4 };
@@ -250,7 +250,7 @@ static void *become_threaded_link(void *links)
 	become_role("threaded link", *(int *)links - 1);
 }
 
-/* The main thread executes the next link, or another one, which then is the main thread. */
+/* If `links` is odd, another thread executes the next link, and becomes its main thread. */
 static int be_threaded_link(int links)
 {
 	pthread_t threads[THREADS], thread;
@@ -268,7 +268,7 @@ static int be_threaded_link(int links)
 	return __LINE__;
 }
 
-START_TEST(threads_in_calls_die_with_their_program)
+START_TEST(program_works_if_threads_of_the_former_one_were_in_calls)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert(run_role_after_use("threaded link", (int)how_many(10, 200)));
@@ -277,39 +277,39 @@ START_TEST(threads_in_calls_die_with_their_program)
 END_TEST
 
 /*
- * Other things at the address where the former program had its locator
+ * Other memory at the address where the former program had its locator
  */
 
 enum occupant {
 	NOTHING, ZEROS, READ_ONLY, UNREADABLE, UNBACKED, OWN_ADDRESS_ALONE, UNKNOWN_VERSION,
-	MANY_ITEMS, SENSELESS_ITEM, NOISE,	/* and above: other noise */
+	MANY_ITEMS, INVALID_ITEM, NOISE,	/* this and higher numbers: seeds of random bytes */
 };
 
-static bool points_to_itself(int kind)
+static bool points_to_itself(int occupant)
 {
-	return kind >= OWN_ADDRESS_ALONE && kind < NOISE;
+	return occupant >= OWN_ADDRESS_ALONE && occupant < NOISE;
 }
 
-static void fill_page(unsigned char *page, int kind)
+static void fill_page(unsigned char *page, int occupant)
 {
-	uint64_t random = (uint64_t)kind;
+	uint64_t random = (uint64_t)occupant;
 	uintptr_t address = (uintptr_t)page;
 
-	for (size_t i = 0; kind >= NOISE && i < 4096; i++)
+	for (size_t i = 0; occupant >= NOISE && i < 4096; i++)
 		page[i] = (unsigned char)next_random(&random);
-	if (points_to_itself(kind))
+	if (points_to_itself(occupant))
 		memcpy(page, &address, sizeof(address));
-	if (kind == OWN_ADDRESS_ALONE)
+	if (occupant == OWN_ADDRESS_ALONE)
 		memset(page + 2 * sizeof(address), 0xff, 8);
-	if (kind == UNKNOWN_VERSION)
+	if (occupant == UNKNOWN_VERSION)
 		page[2 * sizeof(address) + 4] = 1;
-	if (kind == MANY_ITEMS)
+	if (occupant == MANY_ITEMS)
 		page[2 * sizeof(address) + 5] = sizeof(address) == 8 ? 204 : 255;
-	if (kind == SENSELESS_ITEM)
-		page[2 * sizeof(address) + 5] = 1;	/* with base 0 */
+	if (occupant == INVALID_ITEM)
+		page[2 * sizeof(address) + 5] = 1;	/* one item, with base 0 */
 }
 
-/* A file without bytes: SIGBUS for who touches it. */
+/* Opens an empty file: an access to memory that maps it raises SIGBUS. */
 static int open_empty_file(void)
 {
 	int file = open("/tmp/empty", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -318,10 +318,10 @@ static int open_empty_file(void)
 	return file;
 }
 
-static void *map_there(unsigned char *page, int kind)
+static void *map_at(unsigned char *page, int occupant)
 {
-	int flags = kind == UNBACKED ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
-	int file = kind == UNBACKED ? open_empty_file() : -1;
+	int flags = occupant == UNBACKED ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+	int file = occupant == UNBACKED ? open_empty_file() : -1;
 	void *mapped = mmap(page, 4096, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE,
 			    file, 0);
 
@@ -330,8 +330,11 @@ static void *map_there(unsigned char *page, int kind)
 	return mapped;
 }
 
-/* Where words have 32 bits a new program often has something there: then another one. */
-static bool may_try_again(void)
+/*
+ * In 32-bit processes the kernel often maps part of the new program at the former address.
+ * The test then executes the program again, at most 200 times.
+ */
+static bool can_retry(void)
 {
 	const char *tried = getenv("TRIED");
 	char number[12];
@@ -341,38 +344,38 @@ static bool may_try_again(void)
 	return atoi(number) < 200;
 }
 
-static int occupy(unsigned char *page, int kind)
+static int map_occupant(unsigned char *page, int occupant)
 {
-	if (map_there(page, kind) != page) {
-		STEP(may_try_again());
-		/* From another address: so few are random that each of them may have something. */
+	if (map_at(page, occupant) != page) {
+		STEP(can_retry());
+		/* Publish a new address: few bits are random, so the old one may always fail. */
 		STEP(use_and_publish() == 0);
-		become_role("occupied", kind);
+		become_role("occupied", occupant);
 	}
-	fill_page(page, kind);
-	if (kind == READ_ONLY)
+	fill_page(page, occupant);
+	if (occupant == READ_ONLY)
 		STEP(mprotect(page, 4096, PROT_READ) == 0);
-	if (kind == UNREADABLE)
+	if (occupant == UNREADABLE)
 		STEP(mprotect(page, 4096, PROT_NONE) == 0);
 	return 0;
 }
 
-static bool is_untouched(unsigned char *page, int kind)
+static bool is_untouched(unsigned char *page, int occupant)
 {
 	static unsigned char before[4096];
 	uintptr_t address = (uintptr_t)page;
 
-	if (kind == NOTHING || kind == UNBACKED)
+	if (occupant == NOTHING || occupant == UNBACKED)
 		return true;
-	if (kind == UNREADABLE)
+	if (occupant == UNREADABLE)
 		mprotect(page, 4096, PROT_READ);
-	fill_page(before, kind);
-	if (points_to_itself(kind))
+	fill_page(before, occupant);
+	if (points_to_itself(occupant))
 		memcpy(before, &address, sizeof(address));
 	return memcmp(page, before, 4096) == 0;
 }
 
-static int find_page_occupied(int kind)
+static int find_page_occupied(int occupant)
 {
 	const char *path = rendezvous_path(NULL, getpid());
 	unsigned char *page = (unsigned char *)(uintptr_t)read_address(path);
@@ -380,27 +383,27 @@ static int find_page_occupied(int kind)
 	int line = 0;
 
 	STEP(page);
-	if (kind != NOTHING)
-		line = occupy(page, kind);
+	if (occupant != NOTHING)
+		line = map_occupant(page, occupant);
 	if (line == 0)
-		line = use(&item);
+		line = first_use(&item);
 	if (line)
 		return line;
-	STEP(is_untouched(page, kind));
+	STEP(is_untouched(page, occupant));
 	STEP(is_named_in(path, item) ||
-	     (points_to_itself(kind) &&
+	     (points_to_itself(occupant) &&
 	      is_named_in(rendezvous_path(own_dir(), getpid()), item)));
 	return 0;
 }
 
-START_TEST(former_address_may_hold_anything)
+START_TEST(program_works_with_other_memory_at_the_former_address)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(_i == UNBACKED && !can_map_beyond_end(), NO_MAPPING_BEYOND_END);
-	set_randomisation(true);	/* or the new program may have something there */
+	set_randomisation(true);	/* without it the new program may use the address itself */
 	ck_assert(run_role_after_use("occupied", _i));
 	ck_assert_uint_eq(count_files(own_dir()), 0);
-	/* What may be another implementation's is left alone. */
+	/* The library leaves the file alone if another implementation may own it. */
 	if (!points_to_itself(_i))
 		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert(run_role("use and leave", 0));
@@ -413,10 +416,10 @@ static int use_and_leave(int number)
 	struct buffers_item *item;
 
 	(void)number;
-	return use(&item);
+	return first_use(&item);
 }
 
-START_TEST(former_address_may_hold_noise)
+START_TEST(program_works_with_random_bytes_at_the_former_address)
 {
 	unsigned times = how_many(30, 500);
 	uint64_t random;
@@ -432,10 +435,10 @@ START_TEST(former_address_may_hold_noise)
 END_TEST
 
 /*
- * Without randomisation the new program has its pages where the former had its
- * own, and the former's file seems to be its own.
+ * Without randomisation the new program maps its locator at the former one's address, so the
+ * former program's file seems to be its own.
  */
-static int keep_file_locked(int number)
+static int lock_file(int number)
 {
 	int line = use_and_publish();
 	int file = open(rendezvous_path(NULL, getpid()), O_RDONLY);
@@ -446,7 +449,7 @@ static int keep_file_locked(int number)
 	become_role("use and leave", 0);
 }
 
-START_TEST(former_file_may_be_locked)
+START_TEST(program_works_if_the_former_one_locked_its_file)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	set_randomisation(_i != FIXED);
@@ -457,13 +460,14 @@ START_TEST(former_file_may_be_locked)
 END_TEST
 
 /*
- * Other ways to execute
+ * Other system calls that execute a program
  */
 
 static int become_by_descriptor(int links)
 {
 	int line = use_and_publish();
-	int file = open(PROGRAM, O_RDONLY);	/* an emulator has yet to read it */
+	/* Without O_CLOEXEC, because an emulator reads the program only after the exec. */
+	int file = open(PROGRAM, O_RDONLY);
 
 	STEP(line == 0);
 	STEP(file >= 0);
@@ -472,11 +476,11 @@ static int become_by_descriptor(int links)
 	fexecve(file, role_arguments("by descriptor", links - 1), environ);
 	if (errno != ENOSYS)
 		return __LINE__;
-	printf("skipped: fexecve_is_an_exec: there is no execveat()\n");
+	printf("skipped: program_after_fexecve_has_a_locator_of_its_own: no execveat()\n");
 	return 0;
 }
 
-START_TEST(fexecve_is_an_exec)
+START_TEST(program_after_fexecve_has_a_locator_of_its_own)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert(run_role_after_use("by descriptor", 5));
@@ -507,7 +511,7 @@ static pid_t vfork_role(const char *name)
 static int use_beside_parent(int number)
 {
 	struct buffers_item *item;
-	int line = use(&item);
+	int line = first_use(&item);
 
 	(void)number;
 	STEP(line == 0);
@@ -535,36 +539,36 @@ static int execute_beside_threads(void *context)
 	return join_threads(threads);
 }
 
-static void assert_child_programs_do_well(pid_t (*start)(const char *))
+static void assert_parent_and_child_work(pid_t (*start)(const char *))
 {
 	run_child(execute_beside_threads, &start);
 	assert_nothing_is_left();
 }
 
-START_TEST(posix_spawn_beside_threads_leaves_parent_and_child_well)
+START_TEST(parent_and_child_work_after_posix_spawn_beside_threads)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	assert_child_programs_do_well(spawn_role);
+	assert_parent_and_child_work(spawn_role);
 }
 END_TEST
 
-START_TEST(vfork_and_exec_beside_threads_leave_parent_and_child_well)
+START_TEST(parent_and_child_work_after_vfork_and_exec_beside_threads)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(is_tsan(), "TSan does not support threads and vfork");
-	assert_child_programs_do_well(vfork_role);
+	assert_parent_and_child_work(vfork_role);
 }
 END_TEST
 
 static const struct role roles[] = {
 	{ "link", be_link },
-	{ "turning link", be_turning_link },
+	{ "alternating link", be_alternating_link },
 	{ "nothing", do_nothing },
 	{ "use", use_in_role },
 	{ "use and leave", use_and_leave },
 	{ "threaded link", be_threaded_link },
 	{ "occupied", find_page_occupied },
-	{ "locked", keep_file_locked },
+	{ "locked", lock_file },
 	{ "by descriptor", become_by_descriptor },
 	{ "beside parent", use_beside_parent },
 	{ NULL, NULL },
@@ -578,7 +582,7 @@ int main(int argc, char **argv)
 
 	if (run_own_role(roles, argc, argv, &status))
 		return status;
-	suite = suite_create("api-exec");
+	suite = suite_create("process/exec");
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 300);
 	tcase_add_checked_fixture(all, setup, NULL);
@@ -586,13 +590,15 @@ int main(int argc, char **argv)
 			    BOTH_IN_TURN + 1);
 	tcase_add_test(all, file_of_a_former_program_is_removed_by_the_next_process);
 	tcase_add_test(all, exec_that_fails_changes_nothing);
-	tcase_add_test(all, threads_in_calls_die_with_their_program);
-	tcase_add_loop_test(all, former_address_may_hold_anything, NOTHING, NOISE + 1);
-	tcase_add_test(all, former_address_may_hold_noise);
-	tcase_add_loop_test(all, former_file_may_be_locked, RANDOM, FIXED + 1);
-	tcase_add_test(all, fexecve_is_an_exec);
-	tcase_add_test(all, posix_spawn_beside_threads_leaves_parent_and_child_well);
-	tcase_add_test(all, vfork_and_exec_beside_threads_leave_parent_and_child_well);
+	tcase_add_test(all, program_works_if_threads_of_the_former_one_were_in_calls);
+	tcase_add_loop_test(all, program_works_with_other_memory_at_the_former_address, NOTHING,
+			    NOISE + 1);
+	tcase_add_test(all, program_works_with_random_bytes_at_the_former_address);
+	tcase_add_loop_test(all, program_works_if_the_former_one_locked_its_file, RANDOM,
+			    FIXED + 1);
+	tcase_add_test(all, program_after_fexecve_has_a_locator_of_its_own);
+	tcase_add_test(all, parent_and_child_work_after_posix_spawn_beside_threads);
+	tcase_add_test(all, parent_and_child_work_after_vfork_and_exec_beside_threads);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

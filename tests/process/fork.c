@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-fork.c: a child starts with nothing, and what it inherited is its own */
+/* process/fork.c: a child starts without buffers, and has its own copy of inherited memory */
 
 #include "config.h"
 #include "support/reexec.h"
@@ -20,7 +20,7 @@
 #define KIB ((size_t)1 << 10)
 #define GIB ((size_t)1 << 30)
 
-#define NO_SANDBOX "no /tmp of its own here; under TSan only root gets one"
+#define NO_SANDBOX "the kernel gives this user no private /tmp; under TSan only root gets one"
 
 static const struct buffers_request request = { .max_address = 2 * GIB, .size = 16 };
 
@@ -38,13 +38,13 @@ static void setup(void)
 	is_sandboxed = sandbox_tmp(NULL);
 }
 
-/* A request writes to /tmp, so there is none before it is known to be ours. */
+/* Makes a request, which writes to /tmp, only if the test has a private /tmp. */
 static struct buffers_item *get_in_sandbox(void)
 {
 	return is_sandboxed ? buffers_get(&request) : NULL;
 }
 
-static int note(const struct buffers_info *info, void *context)
+static int add_to_list(const struct buffers_info *info, void *context)
 {
 	struct list *list = context;
 
@@ -63,14 +63,14 @@ static int start_afresh(void *parents_item)
 	uintptr_t parents = (uintptr_t)buffers_base(parents_item);
 	struct buffers_item *item;
 
-	STEP(buffers_walk(note, &list) == 0);
+	STEP(buffers_walk(add_to_list, &list) == 0);
 	STEP(list.count == 0);
 	item = buffers_get(&request);
 	STEP(item && item != parents_item);
 	STEP((uintptr_t)buffers_base(item) >= parents + buffers_size(parents_item) ||
 	     (uintptr_t)buffers_base(item) + buffers_size(item) <= parents);
 	STEP(buffers_append(item, "child", 6));
-	STEP(buffers_walk(note, &list) == 0);
+	STEP(buffers_walk(add_to_list, &list) == 0);
 	STEP(list.count == 1);
 	buffers_release(item);
 	STEP(buffers_get(&request) == item);
@@ -86,7 +86,7 @@ START_TEST(child_starts_without_buffers)
 	ck_assert_ptr_nonnull(item);
 	buffers_release(item);
 	run_child(start_afresh, item);
-	ck_assert_int_eq(buffers_walk(note, &list), 0);
+	ck_assert_int_eq(buffers_walk(add_to_list, &list), 0);
 	ck_assert_uint_eq(list.count, 1);
 	ck_assert_ptr_eq(buffers_get(&request), item);
 	ck_assert_ptr_eq(buffers_next(item), buffers_base(item));
@@ -106,7 +106,7 @@ static int use_held_item(void *held)
 	return 0;
 }
 
-START_TEST(held_item_is_the_childs_own_copy)
+START_TEST(child_has_its_own_copy_of_a_held_item)
 {
 	struct buffers_item *item = get_in_sandbox();
 
@@ -115,21 +115,21 @@ START_TEST(held_item_is_the_childs_own_copy)
 	run_child(use_held_item, item);
 	ck_assert_uint_eq(buffers_remaining(item), buffers_size(item) - 6);
 	ck_assert_mem_eq(buffers_base(item), "parent\0\0\0\0\0", 11);
-	ck_assert_ptr_ne(buffers_get(&request), item);	/* still held here */
+	ck_assert_ptr_ne(buffers_get(&request), item);	/* the parent still holds the item */
 }
 END_TEST
 
-static int grandchild(void *item)
+static int fork_grandchild(void *item)
 {
-	struct buffers_item *mine = buffers_get(&request);
+	struct buffers_item *childs_item = buffers_get(&request);
 	struct child child;
 	int status;
 
-	STEP(mine && mine != item);
+	STEP(childs_item && childs_item != item);
 	child.process = fork();
 	STEP(child.process >= 0);
 	if (child.process == 0)
-		_exit(start_afresh(mine) != 0);
+		_exit(start_afresh(childs_item) != 0);
 	STEP(waitpid(child.process, &status, 0) == child.process);
 	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	return 0;
@@ -138,11 +138,11 @@ static int grandchild(void *item)
 START_TEST(grandchild_starts_without_buffers)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	run_child(grandchild, buffers_get(&request));
+	run_child(fork_grandchild, buffers_get(&request));
 }
 END_TEST
 
-/* No fork handler runs for this one; the kernel alone empties the page. */
+/* A raw clone() runs no fork handler: only MADV_WIPEONFORK empties the page. */
 START_TEST(child_of_a_raw_clone_starts_without_buffers)
 {
 	struct buffers_item *item = get_in_sandbox();
@@ -163,16 +163,16 @@ START_TEST(child_of_a_raw_clone_starts_without_buffers)
 END_TEST
 
 /*
- * Another library's fork handler that runs before ours and uses the library.
- * What it made in the child must not be lost when our handler runs.
+ * A fork handler of another library, which runs in the child before the handler of this
+ * library, and gets a buffer.  The later handler must not lose this buffer.
  */
 static bool early_handler_is_active;
-static struct buffers_item *of_early_handler;
+static struct buffers_item *item_of_early_handler;
 
 static void early_handler(void)
 {
 	if (early_handler_is_active)
-		of_early_handler = buffers_get(&request);
+		item_of_early_handler = buffers_get(&request);
 }
 
 static void register_early_handler(void)
@@ -180,7 +180,7 @@ static void register_early_handler(void)
 	pthread_atfork(NULL, NULL, early_handler);
 }
 
-/* Runs before the constructors of all libraries. */
+/* The dynamic linker calls this before the constructors of all libraries. */
 __attribute__((section(".preinit_array"), used))
 static void (*const before_all)(void) = register_early_handler;
 
@@ -189,16 +189,16 @@ static int find_what_the_early_handler_made(void *context)
 	struct list list = { .count = 0 };
 
 	(void)context;
-	STEP(of_early_handler);
-	STEP(buffers_walk(note, &list) == 0);
+	STEP(item_of_early_handler);
+	STEP(buffers_walk(add_to_list, &list) == 0);
 	STEP(list.count == 1);
-	STEP(list.start[0] == (uintptr_t)buffers_base(of_early_handler));
-	buffers_release(of_early_handler);
-	STEP(buffers_get(&request) == of_early_handler);
+	STEP(list.start[0] == (uintptr_t)buffers_base(item_of_early_handler));
+	buffers_release(item_of_early_handler);
+	STEP(buffers_get(&request) == item_of_early_handler);
 	return 0;
 }
 
-START_TEST(fork_handlers_of_others_can_use_the_library)
+START_TEST(fork_handlers_of_other_libraries_can_get_buffers)
 {
 	SKIP_IF(!can_wipe_on_fork(), NO_WIPE);
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
@@ -208,10 +208,10 @@ START_TEST(fork_handlers_of_others_can_use_the_library)
 }
 END_TEST
 
-/* Threads that allocate while another forks: children go on all the same. */
+/* Threads that are in calls while another thread forks: the child must still work. */
 static bool stop;
 
-/* Not for ever: in some seconds they would fill the range. */
+/* Appends at most a million times: without a bound the threads fill the range in seconds. */
 static void *keep_allocating(void *context)
 {
 	for (unsigned i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
@@ -224,7 +224,7 @@ static void *keep_allocating(void *context)
 	return NULL;
 }
 
-START_TEST(fork_in_the_middle_of_calls_leaves_the_child_well)
+START_TEST(child_works_if_threads_were_in_calls_at_fork)
 {
 	pthread_t threads[4];
 	void *failed;
@@ -252,7 +252,7 @@ END_TEST
  * Lists, files and bytes of parent and child
  */
 
-/* Buffers all over the address space, some held, some full. */
+/* Makes buffers at varied addresses, reserves space in each, and keeps some items held. */
 static int make_buffers(unsigned amount)
 {
 	uint64_t random = amount;
@@ -274,7 +274,7 @@ static int make_buffers(unsigned amount)
 	return 0;
 }
 
-static bool overlap(const struct list *a, const struct list *b)
+static bool have_overlap(const struct list *a, const struct list *b)
 {
 	for (size_t i = 0; i < a->count; i++)
 		for (size_t j = 0; j < b->count; j++)
@@ -288,23 +288,23 @@ static int make_buffers_of_its_own(void *parents_list)
 	static struct list list;
 	int line;
 
-	STEP(buffers_walk(note, &list) == 0 && list.count == 0);
+	STEP(buffers_walk(add_to_list, &list) == 0 && list.count == 0);
 	line = make_buffers(150);
 	STEP(line == 0);
-	STEP(buffers_walk(note, &list) == 0 && list.count > 10);
-	STEP(!overlap(&list, parents_list));
+	STEP(buffers_walk(add_to_list, &list) == 0 && list.count > 10);
+	STEP(!have_overlap(&list, parents_list));
 	return 0;
 }
 
-START_TEST(nothing_of_the_child_overlaps_what_the_parent_was_given)
+START_TEST(buffers_of_the_child_do_not_overlap_those_of_the_parent)
 {
 	static struct list before, after;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert_int_eq(make_buffers(150), 0);
-	ck_assert_int_eq(buffers_walk(note, &before), 0);
+	ck_assert_int_eq(buffers_walk(add_to_list, &before), 0);
 	run_child(make_buffers_of_its_own, &before);
-	ck_assert_int_eq(buffers_walk(note, &after), 0);
+	ck_assert_int_eq(buffers_walk(add_to_list, &after), 0);
 	ck_assert_mem_eq(&before, &after, sizeof(before));
 }
 END_TEST
@@ -315,7 +315,7 @@ static int publish_its_own(void *parents_item)
 	const char *path = rendezvous_path(NULL, getpid());
 	struct buffers_item *item;
 
-	STEP(is_named_in(parents, parents_item));	/* a copy of it is here, too */
+	STEP(is_named_in(parents, parents_item));	/* the child has inherited the item */
 	STEP(count_files(SHARED_DIR) == 1);
 	item = buffers_get(&request);
 	STEP(is_named_in(path, item));
@@ -339,8 +339,8 @@ START_TEST(files_of_parent_and_child_name_different_locators)
 }
 END_TEST
 
-/* What a dead process of the child's number left names what the child has a copy of. */
-static int find_a_file_of_its_number(void *parents_item)
+/* The file under the child's PID, as if a dead process had left it, names an inherited locator. */
+static int find_a_file_of_its_pid(void *parents_item)
 {
 	const char *path = rendezvous_path(NULL, getpid());
 	struct buffers_item *item;
@@ -360,7 +360,7 @@ START_TEST(child_does_not_follow_a_file_that_names_the_locator_of_its_parent)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	item = buffers_get(&request);
 	buffers_release(item);
-	run_child(find_a_file_of_its_number, item);
+	run_child(find_a_file_of_its_pid, item);
 	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), item));
 }
 END_TEST
@@ -371,12 +371,12 @@ struct meeting {
 	int from_parent[2], from_child[2];
 };
 
-static bool tell(int file)
+static bool send_byte(int file)
 {
 	return write(file, "", 1) == 1;
 }
 
-static bool hear(int file)
+static bool receive_byte(int file)
 {
 	char byte;
 
@@ -387,18 +387,18 @@ static int change_while_the_parent_does(void *context)
 {
 	struct meeting *meeting = context;
 
-	STEP(hear(meeting->from_parent[0]));
+	STEP(receive_byte(meeting->from_parent[0]));
 	STEP(memcmp(meeting->bytes, "before\0\0\0\0\0", 11) == 0);
 	STEP(buffers_overwrite(meeting->bytes, "childs", 6) == 0);
 	STEP(buffers_append(meeting->item, "child", 5) == meeting->bytes + 6);
-	STEP(tell(meeting->from_child[1]));
-	STEP(hear(meeting->from_parent[0]));
+	STEP(send_byte(meeting->from_child[1]));
+	STEP(receive_byte(meeting->from_parent[0]));
 	STEP(memcmp(meeting->bytes, "childschild\0\0\0\0\0", 16) == 0);
 	buffers_release(meeting->item);
 	return 0;
 }
 
-START_TEST(bytes_changed_after_the_fork_are_not_seen_by_the_other)
+START_TEST(parent_and_child_do_not_see_each_others_writes)
 {
 	struct meeting meeting = { .item = get_in_sandbox() };
 	struct child child;
@@ -411,17 +411,17 @@ START_TEST(bytes_changed_after_the_fork_are_not_seen_by_the_other)
 	close(meeting.from_parent[0]);
 	close(meeting.from_child[1]);
 	ck_assert_int_eq(buffers_overwrite(meeting.bytes, "parent", 6), 0);
-	ck_assert(tell(meeting.from_parent[1]) && hear(meeting.from_child[0]));
+	ck_assert(send_byte(meeting.from_parent[1]) && receive_byte(meeting.from_child[0]));
 	ck_assert_mem_eq(meeting.bytes, "parent\0\0\0\0\0", 11);
 	ck_assert_ptr_eq(buffers_append(meeting.item, "and more", 8), meeting.bytes + 6);
-	ck_assert(tell(meeting.from_parent[1]));
+	ck_assert(send_byte(meeting.from_parent[1]));
 	finish_child(child);
 	ck_assert_mem_eq(meeting.bytes, "parentand more\0\0", 16);
 }
 END_TEST
 
 /*
- * Other ways to become two
+ * Raw system calls, and daemons
  */
 
 static long raw_clone(void)
@@ -441,7 +441,7 @@ static long raw_clone3(void)
 #endif
 }
 
-START_TEST(clone_while_threads_are_in_calls_leaves_the_child_well)
+START_TEST(child_works_if_threads_were_in_calls_at_clone)
 {
 	long (*clone_now)(void) = _i ? raw_clone3 : raw_clone;
 	pthread_t threads[4];
@@ -475,7 +475,7 @@ END_TEST
 struct service {
 	struct buffers_item *inherited;
 	int report[2];
-	pid_t former;	/* that inherited it, too, and is gone */
+	pid_t former;	/* the daemon's parent, which has ended */
 };
 
 static int serve(const struct service *service)
@@ -497,7 +497,10 @@ static int serve(const struct service *service)
 	return 0;
 }
 
-/* Its parent is gone when the pipe says so; its own end is what closes the pipe. */
+/*
+ * Waits until the parent's end closes the pipe `parent_is_gone`.  Then serves, and writes the line
+ * of the failed step, or 0, to the pipe `report`, which the daemon's own end closes.
+ */
 static _Noreturn void be_daemon(const struct service *service, int *parent_is_gone)
 {
 	int line;
@@ -525,7 +528,7 @@ static _Noreturn void start_daemon(struct service *service, bool has_used_the_li
 	_exit(0);
 }
 
-START_TEST(daemon_goes_on_with_a_locator_of_its_own)
+START_TEST(daemon_has_a_locator_of_its_own)
 {
 	struct service service = { .inherited = get_in_sandbox() };
 	int line = -1;
@@ -541,10 +544,10 @@ START_TEST(daemon_goes_on_with_a_locator_of_its_own)
 	close(service.report[1]);
 	ck_assert(exits_well(child));
 	ck_assert_int_eq(read(service.report[0], &line, sizeof(line)), sizeof(line));
-	ck_assert_msg(line == 0, "daemon's step in line %d failed", line);
+	ck_assert_msg(line == 0, "the daemon's step in line %d failed", line);
 	ck_assert_int_eq(read(service.report[0], &line, sizeof(line)), 0);
 	ck_assert_mem_eq(buffers_base(service.inherited), "parent\0\0\0\0\0\0", 12);
-	run_child(start_afresh, service.inherited);	/* removes what _exit() left */
+	run_child(start_afresh, service.inherited);	/* removes the files that _exit() left */
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), service.inherited));
 }
@@ -552,24 +555,24 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-fork");
+	Suite *suite = suite_create("process/fork");
 	TCase *all = tcase_create("fork");
 
 	tcase_set_tags(all, "fork");
 	tcase_set_timeout(all, 120);
 	tcase_add_checked_fixture(all, setup, NULL);
 	tcase_add_test(all, child_starts_without_buffers);
-	tcase_add_test(all, held_item_is_the_childs_own_copy);
+	tcase_add_test(all, child_has_its_own_copy_of_a_held_item);
 	tcase_add_test(all, grandchild_starts_without_buffers);
 	tcase_add_test(all, child_of_a_raw_clone_starts_without_buffers);
-	tcase_add_test(all, fork_handlers_of_others_can_use_the_library);
-	tcase_add_test(all, fork_in_the_middle_of_calls_leaves_the_child_well);
-	tcase_add_test(all, nothing_of_the_child_overlaps_what_the_parent_was_given);
+	tcase_add_test(all, fork_handlers_of_other_libraries_can_get_buffers);
+	tcase_add_test(all, child_works_if_threads_were_in_calls_at_fork);
+	tcase_add_test(all, buffers_of_the_child_do_not_overlap_those_of_the_parent);
 	tcase_add_test(all, files_of_parent_and_child_name_different_locators);
 	tcase_add_test(all, child_does_not_follow_a_file_that_names_the_locator_of_its_parent);
-	tcase_add_test(all, bytes_changed_after_the_fork_are_not_seen_by_the_other);
-	tcase_add_loop_test(all, clone_while_threads_are_in_calls_leaves_the_child_well, 0, 2);
-	tcase_add_loop_test(all, daemon_goes_on_with_a_locator_of_its_own, 0, 2);
+	tcase_add_test(all, parent_and_child_do_not_see_each_others_writes);
+	tcase_add_loop_test(all, child_works_if_threads_were_in_calls_at_clone, 0, 2);
+	tcase_add_loop_test(all, daemon_has_a_locator_of_its_own, 0, 2);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

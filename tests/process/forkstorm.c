@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-forkstorm.c: processes that fork, work and die in the middle of everything */
+/* process/forkstorm.c: processes fork and are killed while their threads use the library */
 
 #include "config.h"
 #include "support/reexec.h"
@@ -22,7 +22,7 @@
 
 #define GIB ((size_t)1 << 30)
 
-#define NO_SANDBOX "no /tmp of its own here; under TSan only root gets one"
+#define NO_SANDBOX "the kernel gives this user no private /tmp; under TSan only root gets one"
 
 static bool is_sandboxed;
 
@@ -32,19 +32,18 @@ static void setup(void)
 }
 
 /*
- * Bytes in a buffer that say whose they are, and what they should be, which is
- * kept apart.  A fork copies both, so that from there on each process has its
- * own of the two.
+ * Bytes in a buffer, which name the process that wrote them, and the expected bytes, which the
+ * test keeps outside of buffers.  A fork copies both, so each process has its own pair.
  */
 struct bytes {
-	uint32_t process, sequence;
+	uint32_t pid, sequence;
 	uint64_t sum;
 };
 
 struct entry {
 	struct bytes *bytes;
 	struct bytes expected;
-	bool is_changing;	/* a fork at this moment may catch either */
+	bool is_changing;	/* a thread overwrites the bytes: they may be old or new */
 };
 
 enum { ENTRIES = 4096 };
@@ -60,7 +59,7 @@ struct log {
 static struct bytes new_bytes(struct log *log, const void *address)
 {
 	struct bytes bytes = { (uint32_t)getpid(), ++log->sequence, 0 };
-	uint64_t mix = (uintptr_t)address ^ ((uint64_t)bytes.process << 32 | bytes.sequence);
+	uint64_t mix = (uintptr_t)address ^ ((uint64_t)bytes.pid << 32 | bytes.sequence);
 
 	bytes.sum = next_random(&mix);
 	return bytes;
@@ -71,8 +70,11 @@ static bool is_intact(const struct entry *entry)
 	return memcmp(entry->bytes, &entry->expected, sizeof(struct bytes)) == 0;
 }
 
-/* A child has what the thread had written at one moment: some of these stores, in order. */
-static void change(struct log *log, struct entry *entry)
+/*
+ * Overwrites an entry.  If another thread forks meanwhile, the child inherits the first few of
+ * these stores, in this order.  is_changing tells it that the rest may be missing.
+ */
+static void overwrite_entry(struct log *log, struct entry *entry)
 {
 	struct bytes bytes = new_bytes(log, entry->bytes);
 
@@ -126,7 +128,7 @@ static int get_and_append(struct log *log)
 	return 0;
 }
 
-/* Holds an item for some time, so that forks find it held. */
+/* Holds an item over several steps, so that a fork may occur while the thread holds it. */
 static int hold_or_release(struct log *log)
 {
 	static const struct buffers_request request = { .size = sizeof(struct bytes) };
@@ -147,33 +149,35 @@ static int hold_or_release(struct log *log)
 static int work_once(struct log *log)
 {
 	if (log->count && random_below(&log->random, 2)) {
-		change(log, &log->entries[random_below(&log->random, log->count)]);
+		overwrite_entry(log, &log->entries[random_below(&log->random, log->count)]);
 		return 0;
 	}
 	return random_below(&log->random, 8) ? get_and_append(log) : hold_or_release(log);
 }
 
 /*
- * The processes: one, its children and their children, each with threads
+ * Processes of the storm: the first one, its children and grandchildren, each with threads
  */
 
 enum { LEVELS = 4, WORKERS = 2, FORKERS = 2, THREADS = WORKERS + FORKERS };
-enum { CHILDREN = 4, MOST_GRANDCHILDREN = 7 };	/* of each forking thread; of each child */
+
+/* Children for each forking thread of the first process; grandchildren for each child. */
+enum { CHILDREN = 4, MOST_GRANDCHILDREN = 7 };
 #define GRANDCHILDREN how_many(MOST_GRANDCHILDREN, MOST_GRANDCHILDREN)
 
 #define ROUNDS	how_many(50, 50)
 
-/* What every process of the storm has, and none may see change in another. */
+/* Private memory: no process may see changes that another one makes to its copy. */
 static struct log logs[LEVELS][THREADS];
 static unsigned level;
 
-/* What all share. */
-static struct board {
+/* Memory that all processes share. */
+static struct shared {
 	bool is_over;
-	unsigned processes, briefly;
+	unsigned processes, brief_processes;
 	uint64_t seed;
-	int line;	/* of the first step that failed */
-} *board;
+	int line;	/* line of the first step that failed */
+} *shared;
 
 struct thread {
 	pthread_t id;
@@ -202,7 +206,10 @@ static void *work(void *context)
 	return NULL;
 }
 
-/* Leaves out what a thread of the parent was writing when it forked. */
+/*
+ * Checks the entries of all ancestors.  At the start of a child it accepts each entry that a
+ * thread of the parent was changing at the fork.
+ */
 static int check_inherited(bool is_start)
 {
 	for (unsigned i = 0; i < level; i++) {
@@ -221,7 +228,7 @@ static int check_inherited(bool is_start)
 	return 0;
 }
 
-static int by_address(const void *a, const void *b)
+static int compare_addresses(const void *a, const void *b)
 {
 	const struct entry *one = *(struct entry *const *)a;
 	const struct entry *two = *(struct entry *const *)b;
@@ -229,7 +236,7 @@ static int by_address(const void *a, const void *b)
 	return (one->bytes > two->bytes) - (one->bytes < two->bytes);
 }
 
-/* All that this process ever knew of, in the order of addresses. */
+/* Checks all entries, inherited ones included: they are intact and do not overlap. */
 static int check_all(void)
 {
 	static struct entry *all[LEVELS * THREADS * ENTRIES];
@@ -239,7 +246,7 @@ static int check_all(void)
 		for (unsigned j = 0; j < THREADS; j++)
 			for (size_t k = 0; k < logs[i][j].count; k++)
 				all[count++] = &logs[i][j].entries[k];
-	qsort(all, count, sizeof(all[0]), by_address);
+	qsort(all, count, sizeof(all[0]), compare_addresses);
 	for (size_t k = 0; k < count; k++) {
 		STEP(is_intact(all[k]));
 		STEP(k == 0 || all[k - 1]->bytes + 1 <= all[k]->bytes);
@@ -247,12 +254,12 @@ static int check_all(void)
 	return 0;
 }
 
-/* The thread that forked goes on in the child with what it held. */
-static int go_on(struct log *parents)
+/* Prepares a new child: checks inherited entries, and uses and releases the inherited item. */
+static int begin_in_child(struct log *parents)
 {
 	int line;
 
-	alarm(300);	/* of no use but to say where a deadlock is */
+	alarm(300);	/* kills a deadlocked process, so that its parent reports it */
 	level++;
 	line = check_inherited(true);
 	STEP(line == 0);
@@ -268,7 +275,7 @@ static int go_on(struct log *parents)
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		logs[level][i] = (struct log){
-			.random = board->seed ^ ((uint64_t)getpid() * THREADS + i),
+			.random = shared->seed ^ ((uint64_t)getpid() * THREADS + i),
 		};
 	return 0;
 }
@@ -276,7 +283,7 @@ static int go_on(struct log *parents)
 static int be_brief(void *parents)
 {
 	struct log *log = &logs[level + 1][0];
-	int line = go_on(parents);
+	int line = begin_in_child(parents);
 
 	for (unsigned i = 0; i < 20 && line == 0; i++)
 		line = work_once(log);
@@ -284,15 +291,15 @@ static int be_brief(void *parents)
 		line = check_all();
 	if (line)
 		return line;
-	__atomic_add_fetch(&board->briefly, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&shared->brief_processes, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
 static int be_process(void *parents);
 
 /*
- * Not by start_child(), which asserts: Check has a lock of its own, and a child
- * that was forked while another thread held that would wait for ever.
+ * start_child() must not be used here, because it asserts: if another thread held Check's lock
+ * at the fork, the child would wait for this lock forever.
  */
 static pid_t fork_body(int (*body)(void *), void *context)
 {
@@ -302,7 +309,7 @@ static pid_t fork_body(int (*body)(void *), void *context)
 
 	if (child == 0) {
 		line = body(context);
-		__atomic_compare_exchange_n(&board->line, &none, line, false, __ATOMIC_RELAXED,
+		__atomic_compare_exchange_n(&shared->line, &none, line, false, __ATOMIC_RELAXED,
 					    __ATOMIC_RELAXED);
 		exit(line != 0);
 	}
@@ -315,11 +322,11 @@ static int fork_briefly(struct log *log)
 		for (unsigned i = 0; i < 5; i++)
 			STEP(work_once(log) == 0);
 		STEP(exits_well(fork_body(be_brief, log)));
-	} while (!__atomic_load_n(&board->is_over, __ATOMIC_ACQUIRE));
+	} while (!__atomic_load_n(&shared->is_over, __ATOMIC_ACQUIRE));
 	return 0;
 }
 
-/* Forks those that stay, and until the end others that do not. */
+/* Forks `amount` children that last as long as the storm, then brief ones until it is over. */
 static int fork_all(struct log *log, unsigned amount)
 {
 	pid_t children[MOST_GRANDCHILDREN];
@@ -345,7 +352,7 @@ static void *keep_forking(void *context)
 			  GRANDCHILDREN : 0;
 
 	thread->line = fork_all(&logs[level][thread->number], amount);
-	pthread_barrier_wait(&forkers_end);	/* none ends while another forks */
+	pthread_barrier_wait(&forkers_end);	/* no thread may end while another one forks */
 	return NULL;
 }
 
@@ -394,13 +401,13 @@ static int work_in_threads(void)
 		return line;
 	STEP(buffers_walk(count_buffer, &buffers) == 0);
 	STEP(buffers > 0);
-	__atomic_add_fetch(&board->processes, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&shared->processes, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
 static int be_process(void *parents)
 {
-	int line = go_on(parents);
+	int line = begin_in_child(parents);
 
 	return line ? line : work_in_threads();
 }
@@ -409,83 +416,84 @@ static int be_first_process(void *context)
 {
 	(void)context;
 	for (unsigned i = 0; i < THREADS; i++)
-		logs[0][i].random = board->seed ^ i;
+		logs[0][i].random = shared->seed ^ i;
 	return work_in_threads();
 }
 
-START_TEST(processes_that_fork_in_threads_share_nothing_and_lose_nothing)
+START_TEST(processes_forking_in_threads_share_no_buffers_and_lose_no_bytes)
 {
 	struct child storm;
 	siginfo_t end;
 
 	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	SKIP_IF(is_asan(), "ASan's allocator stays locked if another thread forks then");
-	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		     -1, 0);
-	ck_assert_ptr_ne(board, MAP_FAILED);
-	board->seed = seed_random();
+	SKIP_IF(is_asan(),
+		"a child inherits ASan's allocator locked if another thread held its lock");
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		      -1, 0);
+	ck_assert_ptr_ne(shared, MAP_FAILED);
+	shared->seed = seed_random();
 	storm = start_child(be_first_process, NULL);
 	usleep(how_many(1000, 10000) * 1000);
-	__atomic_store_n(&board->is_over, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&shared->is_over, true, __ATOMIC_RELEASE);
 	while (waitid(P_PID, (id_t)storm.process, &end, WEXITED | WNOWAIT) != 0)
 		ck_assert_int_eq(errno, EINTR);
-	ck_assert_msg(board->line == 0, "step in line %d failed", board->line);
+	ck_assert_msg(shared->line == 0, "step in line %d failed", shared->line);
 	finish_child(storm);
-	printf("%u processes, and %u brief ones\n", board->processes, board->briefly);
-	ck_assert_uint_eq(board->processes, 1 + FORKERS * CHILDREN * (1 + GRANDCHILDREN));
+	printf("%u processes, %u brief processes\n", shared->processes, shared->brief_processes);
+	ck_assert_uint_eq(shared->processes, 1 + FORKERS * CHILDREN * (1 + GRANDCHILDREN));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
 
 /*
- * Children that are killed
+ * Children that the parent kills
  */
 
 static const struct buffers_request request = { .size = 16 };
 
-static struct log own;
-static struct buffers_item *first;
+static struct log parents_log;
+static struct buffers_item *parents_item;
 
-static void work_as_parent(unsigned times)
+static void work_in_parent(unsigned times)
 {
 	for (unsigned i = 0; i < times; i++)
-		ck_assert_int_eq(work_once(&own), 0);
+		ck_assert_int_eq(work_once(&parents_log), 0);
 }
 
-static void start_as_parent(void)
+static void start_parent(void)
 {
-	own.random = 1;
-	first = buffers_get(&request);
-	ck_assert_ptr_nonnull(first);
-	buffers_release(first);
-	work_as_parent(200);
+	parents_log.random = 1;
+	parents_item = buffers_get(&request);
+	ck_assert_ptr_nonnull(parents_item);
+	buffers_release(parents_item);
+	work_in_parent(200);
 }
 
-static void assert_parent_is_well(void)
+static void assert_parent_works(void)
 {
 	unsigned buffers = 0;
 
-	work_as_parent(10);
-	for (size_t i = 0; i < own.count; i++)
-		ck_assert(is_intact(&own.entries[i]));
-	if (own.held)
-		ck_assert_int_eq(hold_or_release(&own), 0);
+	work_in_parent(10);
+	for (size_t i = 0; i < parents_log.count; i++)
+		ck_assert(is_intact(&parents_log.entries[i]));
+	if (parents_log.held)
+		ck_assert_int_eq(hold_or_release(&parents_log), 0);
 	ck_assert_int_eq(buffers_walk(count_buffer, &buffers), 0);
 	ck_assert_uint_gt(buffers, 0);
-	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), first));
+	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), parents_item));
 }
 
-static bool is_of_the_dead(const char *name)
+static bool names_dead_process(const char *name)
 {
 	size_t length = strlen(RENDEZVOUS_NAME);
-	pid_t process = strncmp(name, RENDEZVOUS_NAME, length) == 0 ? atoi(name + length) : 1;
+	pid_t pid = strncmp(name, RENDEZVOUS_NAME, length) == 0 ? atoi(name + length) : 1;
 
-	return kill(process, 0) != 0 && errno == ESRCH;
+	return kill(pid, 0) != 0 && errno == ESRCH;
 }
 
-/* Which are made old enough to be removed, too. */
-static unsigned count_files_of_the_dead(void)
+/* Also makes these files old: the library spares fresh ones. */
+static unsigned count_and_age_files_of_dead_processes(void)
 {
 	DIR *directory = opendir(SHARED_DIR);
 	unsigned count = 0;
@@ -494,7 +502,7 @@ static unsigned count_files_of_the_dead(void)
 
 	ck_assert_ptr_nonnull(directory);
 	while ((entry = readdir(directory))) {
-		if (!is_of_the_dead(entry->d_name))
+		if (!names_dead_process(entry->d_name))
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", SHARED_DIR, entry->d_name);
 		make_old(path);
@@ -513,12 +521,12 @@ static int publish(void *context)
 
 static void assert_files_are_removed_in_time(void)
 {
-	unsigned left = count_files_of_the_dead();
+	unsigned left = count_and_age_files_of_dead_processes();
 
-	for (unsigned i = left; i > 0 && count_files_of_the_dead() > 0; i--)
+	for (unsigned i = left; i > 0 && count_and_age_files_of_dead_processes() > 0; i--)
 		run_child(publish, NULL);
-	ck_assert_uint_eq(count_files_of_the_dead(), 0);
-	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), first));
+	ck_assert_uint_eq(count_and_age_files_of_dead_processes(), 0);
+	ck_assert(is_named_in(rendezvous_path(NULL, getpid()), parents_item));
 }
 
 static _Noreturn void work_until_killed(unsigned *steps)
@@ -526,14 +534,14 @@ static _Noreturn void work_until_killed(unsigned *steps)
 	static struct log log;
 
 	log.random = (uint64_t)getpid();
-	if (own.held)
-		buffers_release(own.held);
+	if (parents_log.held)
+		buffers_release(parents_log.held);
 	for (;; __atomic_add_fetch(steps, 1, __ATOMIC_RELAXED))
 		if (work_once(&log) != 0)
 			_exit(1);
 }
 
-static void let_it_work(const unsigned *steps, uint64_t *random)
+static void wait_for_some_steps(const unsigned *steps, uint64_t *random)
 {
 	unsigned enough = (unsigned)random_below(random, 300);
 	siginfo_t end = { .si_pid = 0 };
@@ -557,7 +565,7 @@ static void kill_child(pid_t child)
 	ck_assert_int_eq(WTERMSIG(status), SIGKILL);
 }
 
-START_TEST(child_killed_at_a_random_instant_leaves_the_parent_well)
+START_TEST(parent_works_after_a_child_is_killed_at_a_random_time)
 {
 	unsigned times = how_many(100, 1000);
 	uint64_t random;
@@ -568,7 +576,7 @@ START_TEST(child_killed_at_a_random_instant_leaves_the_parent_well)
 	steps = mmap(NULL, sizeof(*steps), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		     -1, 0);
 	ck_assert_ptr_ne(steps, MAP_FAILED);
-	start_as_parent();
+	start_parent();
 	for (unsigned i = 0; i < times; i++) {
 		pid_t child;
 
@@ -577,15 +585,18 @@ START_TEST(child_killed_at_a_random_instant_leaves_the_parent_well)
 		if (child == 0)
 			work_until_killed(steps);
 		ck_assert_int_gt(child, 0);
-		let_it_work(steps, &random);
+		wait_for_some_steps(steps, &random);
 		kill_child(child);
-		assert_parent_is_well();
+		assert_parent_works();
 	}
 	assert_files_are_removed_in_time();
 }
 END_TEST
 
-/* The child, stopped before the n-th system call of its first use; 0 if it ended before. */
+/*
+ * Forks a child, and stops its first use at the n-th stop.  ptrace() stops it at the entry and
+ * at the exit of each system call.  Returns 0 if the child ended before.
+ */
 static pid_t stop_at_system_call(unsigned n)
 {
 	pid_t child = fork();
@@ -611,21 +622,21 @@ static pid_t stop_at_system_call(unsigned n)
 	}
 }
 
-START_TEST(child_killed_at_any_system_call_leaves_the_parent_well)
+START_TEST(parent_works_after_a_child_is_killed_at_any_system_call)
 {
 	unsigned n;
 	pid_t child;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's own system calls are too many");
-	SKIP_IF(is_coverage(), "the counts of lines would be written by half");
-	SKIP_IF(!can_trace(), "ptrace() is refused");
-	start_as_parent();
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime makes too many system calls");
+	SKIP_IF(is_coverage(), "gcov would write incomplete counts");
+	SKIP_IF(!can_trace(), "the kernel refuses ptrace()");
+	start_parent();
 	for (n = 1; (child = stop_at_system_call(n)); n += is_slow() ? 7 : 1) {
 		kill_child(child);
-		assert_parent_is_well();
+		assert_parent_works();
 	}
-	printf("killed at %u system calls\n", n);
+	printf("killed at %u stops\n", n);
 	ck_assert_uint_gt(n, 10);
 	assert_files_are_removed_in_time();
 }
@@ -641,16 +652,16 @@ static void add_case(Suite *suite, TCase *tests)
 
 int main(void)
 {
-	Suite *suite = suite_create("api-forkstorm");
+	Suite *suite = suite_create("process/forkstorm");
 	TCase *storm = tcase_create("storm");
 	TCase *killed = tcase_create("killed");
 
 	if (is_tsan())
 		skip_all("TSan does not support threads and fork");
 	add_case(suite, storm);
-	tcase_add_test(storm, processes_that_fork_in_threads_share_nothing_and_lose_nothing);
+	tcase_add_test(storm, processes_forking_in_threads_share_no_buffers_and_lose_no_bytes);
 	add_case(suite, killed);
-	tcase_add_test(killed, child_killed_at_a_random_instant_leaves_the_parent_well);
-	tcase_add_test(killed, child_killed_at_any_system_call_leaves_the_parent_well);
+	tcase_add_test(killed, parent_works_after_a_child_is_killed_at_a_random_time);
+	tcase_add_test(killed, parent_works_after_a_child_is_killed_at_any_system_call);
 	return run_suite(suite);
 }

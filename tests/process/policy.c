@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-policy.c: systems that forbid, hide or lack what the library would use */
+/* process/policy.c: systems that deny, hide or lack features that the library uses */
 
 #include "config.h"
 #include "support/restrict.h"
@@ -19,7 +19,7 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-static int add_up(const struct buffers_info *info, void *context)
+static int count_buffer(const struct buffers_info *info, void *context)
 {
 	(void)info;
 	++*(size_t *)context;
@@ -27,10 +27,10 @@ static int add_up(const struct buffers_info *info, void *context)
 }
 
 /*
- * Memory that is writable and executable is denied
+ * Systems that deny memory that is writable and executable
  */
 
-static int find_denied(void)
+static int check_denied(void)
 {
 	struct buffers_request request = { .size = 1 };
 	size_t allocated = 77;
@@ -47,7 +47,7 @@ static int find_denied(void)
 	STEP(!buffers_alloc(&request, &allocated));
 	STEP(errno == EACCES);
 	STEP(allocated == 77);
-	STEP(buffers_walk(add_up, &buffers) == 0);
+	STEP(buffers_walk(count_buffer, &buffers) == 0);
 	STEP(buffers == 0);
 	return 0;
 }
@@ -56,10 +56,10 @@ static int deny_by_mdwe(void *context)
 {
 	(void)context;
 	if (!refuse_exec_gain()) {
-		printf("skipped: %s: Linux before 6.3\n", __func__);
+		printf("skipped: %s: PR_SET_MDWE needs Linux 6.3\n", __func__);
 		return 0;
 	}
-	return find_denied();
+	return check_denied();
 }
 
 START_TEST(mdwe_is_eacces)
@@ -71,7 +71,7 @@ END_TEST
 static int deny_by_filter(void *error)
 {
 	STEP(refuse_written_code(*(int *)error));
-	return find_denied();
+	return check_denied();
 }
 
 START_TEST(filter_is_eacces)
@@ -82,7 +82,7 @@ START_TEST(filter_is_eacces)
 }
 END_TEST
 
-/* Once the first mapping of a request was made. */
+/* Denies all mappings after one request has succeeded. */
 static int deny_all(void *context)
 {
 	struct buffers_request request = { .size = 1 };
@@ -97,7 +97,7 @@ static int deny_all(void *context)
 	return 0;
 }
 
-START_TEST(no_mapping_at_all_is_eacces)
+START_TEST(refusal_of_all_mappings_is_eacces)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(deny_all, NULL);
@@ -105,18 +105,18 @@ START_TEST(no_mapping_at_all_is_eacces)
 END_TEST
 
 /*
- * The ways to see mappings fail, one after the other
+ * Systems without some of the methods that read the list of mappings
  */
 
-static char *packed;	/* 16 MiB without a gap, and then with one of a page */
+static char *packed;	/* 16 MiB without a gap; check_all_placements() frees one page in it */
 
-static void pack(void)
+static void map_packed(void)
 {
 	packed = mmap(NULL, 16 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(packed, MAP_FAILED);
 }
 
-static int place_all(void)
+static int check_all_placements(void)
 {
 	struct buffers_request request = { .size = 100, .max_address = 2 * GIB };
 	struct buffers_item *item;
@@ -134,7 +134,7 @@ static int place_all(void)
 	STEP(item);
 	STEP(errno == 1234);
 
-	/* Only now, or else the library's own pages could be in it. */
+	/* Make the gap only now, or the library's own pages could fill it. */
 	STEP(munmap(packed + 9 * MIB, (size_t)sysconf(_SC_PAGESIZE)) == 0);
 	request.min_address = (uintptr_t)packed;
 	request.max_address = (uintptr_t)packed + 16 * MIB;
@@ -152,13 +152,13 @@ static int have_no_query(void *context)
 {
 	(void)context;
 	STEP(refuse(SYS_ioctl, ENOTTY));
-	return place_all();
+	return check_all_placements();
 }
 
 static int have_no_descriptors(void *context)
 {
 	struct rlimit before = set_limit(RLIMIT_NOFILE, 0);
-	int line = place_all();
+	int line = check_all_placements();
 
 	(void)context;
 	setrlimit(RLIMIT_NOFILE, &before);
@@ -171,29 +171,29 @@ static int have_no_proc(void *context)
 	if (!hide_proc())
 		return 0;
 	STEP(access("/proc/self/maps", F_OK) != 0);
-	return place_all();
+	return check_all_placements();
 }
 
-/* A directory in place of the list: it opens and cannot be read. */
+/* Replaces the maps file by a directory, which can be opened but not read as a file. */
 static bool make_false_proc(void)
 {
 	if (!hide_proc())
 		return false;
 	if (mkdir("/proc/self", 0755) == 0 && mkdir("/proc/self/maps", 0755) == 0)
 		return true;
-	/* a user namespace where this user has no name */
+	/* mkdir() fails in a user namespace that does not map this user. */
 	printf("skipped: %s: %s\n", __func__, strerror(errno));
 	return false;
 }
 
-static int have_a_false_proc(void *context)
+static int have_false_proc(void *context)
 {
 	(void)context;
-	return make_false_proc() ? place_all() : 0;
+	return make_false_proc() ? check_all_placements() : 0;
 }
 
-/* As qemu-user has it: of other memory than the program's. */
-static int have_the_list_of_another(void *context)
+/* A maps file that lists other memory than the program's, as under qemu-user. */
+static int have_foreign_maps(void *context)
 {
 	FILE *list;
 
@@ -207,13 +207,13 @@ static int have_the_list_of_another(void *context)
 		     "%jx-%jx rwxp 00000000 00:00 0\n", (uintmax_t)(uintptr_t)packed,
 		     (uintmax_t)(uintptr_t)packed + 16 * MIB) > 0);
 	STEP(fclose(list) == 0);
-	return place_all();
+	return check_all_placements();
 }
 
-START_TEST(without_queries_the_list_is_read)
+START_TEST(without_queries_the_maps_file_is_read)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
-	pack();
+	map_packed();
 	run_child(have_no_query, NULL);
 }
 END_TEST
@@ -221,7 +221,7 @@ END_TEST
 START_TEST(without_descriptors_memory_is_probed)
 {
 	SKIP_IF(!can_probe(), NO_PROBES);
-	pack();
+	map_packed();
 	run_child(have_no_descriptors, NULL);
 }
 END_TEST
@@ -230,15 +230,15 @@ START_TEST(without_proc_memory_is_probed)
 {
 	SKIP_IF(!can_probe(), NO_PROBES);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
-	pack();
+	map_packed();
 	run_child(have_no_proc, NULL);
-	run_child(have_a_false_proc, NULL);
-	run_child(have_the_list_of_another, NULL);
+	run_child(have_false_proc, NULL);
+	run_child(have_foreign_maps, NULL);
 }
 END_TEST
 
 /*
- * Others
+ * Systems without random numbers, madvise() or robust mutexes
  */
 
 static int have_no_random_numbers(void *context)
@@ -259,32 +259,32 @@ static int have_no_random_numbers(void *context)
 	return 0;
 }
 
-static int place_one(void *place)
+static int allocate_one(void *address)
 {
 	size_t allocated;
 
-	*(void **)place = buffers_alloc(&(struct buffers_request){ .size = 1 }, &allocated);
+	*(void **)address = buffers_alloc(&(struct buffers_request){ .size = 1 }, &allocated);
 	return 0;
 }
 
 static int fork_without_random_numbers(void *context)
 {
-	void **places = mmap(NULL, 2 * sizeof(*places), PROT_READ | PROT_WRITE,
-			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void **addresses = mmap(NULL, 2 * sizeof(*addresses), PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	(void)context;
-	STEP(places != MAP_FAILED);
+	STEP(addresses != MAP_FAILED);
 	STEP(refuse(SYS_getrandom, ENOSYS));
-	run_child(place_one, &places[0]);
-	run_child(place_one, &places[1]);
-	STEP(places[0] && places[1] && places[0] != places[1]);
+	run_child(allocate_one, &addresses[0]);
+	run_child(allocate_one, &addresses[1]);
+	STEP(addresses[0] && addresses[1] && addresses[0] != addresses[1]);
 	return 0;
 }
 
-START_TEST(without_random_numbers_places_differ_still)
+START_TEST(without_random_numbers_addresses_still_differ)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
-	SKIP_IF(is_asan() || is_tsan(), "much of the address space is the sanitizer's");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime takes much of the address space");
 	run_child(have_no_random_numbers, NULL);
 	run_child(fork_without_random_numbers, NULL);
 }
@@ -300,7 +300,7 @@ static int have_no_advice(void *context)
 	return 0;
 }
 
-/* Linux before 4.14 has no MADV_WIPEONFORK; the fork handler does it. */
+/* As before Linux 4.14, without MADV_WIPEONFORK: the fork handler empties the pages. */
 static int fork_without_wiping(void *context)
 {
 	size_t buffers = 0;
@@ -310,7 +310,7 @@ static int fork_without_wiping(void *context)
 	STEP(have_no_advice(context) == 0);
 	child = fork();
 	if (child == 0) {
-		buffers_walk(add_up, &buffers);
+		buffers_walk(count_buffer, &buffers);
 		exit(buffers ? 1 : 0);
 	}
 	STEP(waitpid(child, &status, 0) == child);
@@ -318,7 +318,7 @@ static int fork_without_wiping(void *context)
 	return 0;
 }
 
-START_TEST(without_wiping_a_forked_child_starts_afresh)
+START_TEST(without_wiping_a_forked_child_has_no_buffers)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs madvise()");
@@ -339,13 +339,13 @@ static int have_no_robust_mutexes(void *error)
 	arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
 	if (*(int *)error == ENOSYS)
 		STEP(!arena && errno == ENOSYS);
-	else	/* it only must not be looked at */
+	else	/* a filter forbids the query, but the kernel has robust mutexes */
 		STEP(arena && buffers_arena_destroy(arena) == 0);
 	STEP(is_asan() || is_tsan() || count_mappings(0, UINTPTR_MAX) == mappings);
 	return 0;
 }
 
-START_TEST(without_robust_mutexes_nothing_is_shared_with_children)
+START_TEST(without_robust_mutexes_no_arena_is_shared_with_children)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(have_no_robust_mutexes, &(int){ ENOSYS });
@@ -355,25 +355,25 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-policy");
+	Suite *suite = suite_create("process/policy");
 	TCase *denied = tcase_create("denied");
 	TCase *blind = tcase_create("blind");
 	TCase *lacking = tcase_create("lacking");
 
 	tcase_add_test(denied, mdwe_is_eacces);
 	tcase_add_test(denied, filter_is_eacces);
-	tcase_add_test(denied, no_mapping_at_all_is_eacces);
+	tcase_add_test(denied, refusal_of_all_mappings_is_eacces);
 	suite_add_tcase(suite, denied);
 
 	tcase_set_timeout(blind, 120);
-	tcase_add_test(blind, without_queries_the_list_is_read);
+	tcase_add_test(blind, without_queries_the_maps_file_is_read);
 	tcase_add_test(blind, without_descriptors_memory_is_probed);
 	tcase_add_test(blind, without_proc_memory_is_probed);
 	suite_add_tcase(suite, blind);
 
-	tcase_add_test(lacking, without_random_numbers_places_differ_still);
-	tcase_add_test(lacking, without_wiping_a_forked_child_starts_afresh);
-	tcase_add_test(lacking, without_robust_mutexes_nothing_is_shared_with_children);
+	tcase_add_test(lacking, without_random_numbers_addresses_still_differ);
+	tcase_add_test(lacking, without_wiping_a_forked_child_has_no_buffers);
+	tcase_add_test(lacking, without_robust_mutexes_no_arena_is_shared_with_children);
 	suite_add_tcase(suite, lacking);
 	return run_suite(suite);
 }

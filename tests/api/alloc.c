@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* api-alloc.c: memory for one caller alone */
+/* api/alloc.c: buffers_alloc() and buffers_free() */
 
 #include "config.h"
-#define BUFFERS_BUILD	/* to pass NULL, see there */
+#define BUFFERS_BUILD	/* declares no argument nonnull, so that tests can pass NULL */
 #include "reloaded/buffers.h"
 #include "support/support.h"
 
@@ -12,7 +12,7 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-static char *alloc(const struct buffers_request *request, size_t *allocated)
+static char *alloc_memory(const struct buffers_request *request, size_t *allocated)
 {
 	char *memory;
 
@@ -39,11 +39,11 @@ static void check_free(void *memory, size_t allocated)
 
 static size_t count_zeros(const char *memory, size_t size)
 {
-	size_t count = 0;
+	size_t count_buffer = 0;
 
-	while (count < size && memory[count] == 0)
-		count++;
-	return count;
+	while (count_buffer < size && memory[count_buffer] == 0)
+		count_buffer++;
+	return count_buffer;
 }
 
 START_TEST(memory_is_zeroed_whole_pages_in_the_range)
@@ -53,7 +53,7 @@ START_TEST(memory_is_zeroed_whole_pages_in_the_range)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct buffers_request request = { .max_address = 2 * GIB, .size = sizes[i] };
 		size_t allocated;
-		char *memory = alloc(&request, &allocated);
+		char *memory = alloc_memory(&request, &allocated);
 
 		ck_assert_uint_eq(count_zeros(memory, allocated), allocated);
 		memset(memory, 1, allocated);
@@ -64,7 +64,7 @@ START_TEST(memory_is_zeroed_whole_pages_in_the_range)
 }
 END_TEST
 
-START_TEST(alignment_is_of_the_memory)
+START_TEST(memory_is_aligned_as_requested)
 {
 	for (size_t alignment = 1; alignment <= GIB; alignment *= 2) {
 		struct buffers_request request = {
@@ -76,24 +76,24 @@ START_TEST(alignment_is_of_the_memory)
 		void *memory;
 
 		SKIP_IF(!is_any_candidate_left(1, alignment), NO_CANDIDATE_LEFT);
-		memory = alloc(&request, &allocated);
+		memory = alloc_memory(&request, &allocated);
 		check_free(memory, allocated);
 	}
 }
 END_TEST
 
-START_TEST(freed_memory_is_unmapped_and_its_place_used_again)
+START_TEST(freed_memory_is_unmapped_and_its_address_is_used_again)
 {
 	struct buffers_request request = buffers_request_near(
-		(const void *)freed_memory_is_unmapped_and_its_place_used_again,
+		(const void *)freed_memory_is_unmapped_and_its_address_is_used_again,
 		BUFFERS_REACH_BRANCH, 3 * granularity());
 	size_t allocated;
-	char *first = alloc(&request, &allocated);
+	char *first = alloc_memory(&request, &allocated);
 
 	check_free(first, allocated);
 	ck_assert_uint_eq(count_mappings((uintptr_t)first, (uintptr_t)first + allocated), 0);
 	for (unsigned i = 0; i < 100; i++) {
-		ck_assert_ptr_eq(alloc(&request, &allocated), first);
+		ck_assert_ptr_eq(alloc_memory(&request, &allocated), first);
 		check_free(first, allocated);
 	}
 }
@@ -106,14 +106,14 @@ START_TEST(two_callers_get_different_memory)
 	char *memory[100];
 
 	for (size_t i = 0; i < 100; i++) {
-		memory[i] = alloc(&request, &allocated);
+		memory[i] = alloc_memory(&request, &allocated);
 		for (size_t j = 0; j < i; j++)
 			ck_assert_ptr_ne(memory[i], memory[j]);
 	}
 }
 END_TEST
 
-static int count(const struct buffers_info *info, void *context)
+static int count_buffer(const struct buffers_info *info, void *context)
 {
 	(void)info;
 	++*(size_t *)context;
@@ -125,10 +125,10 @@ START_TEST(private_memory_is_not_shared)
 	struct buffers_request request = { .max_address = 2 * GIB, .size = 100 };
 	size_t allocated;
 	size_t buffers = 0;
-	char *memory = alloc(&request, &allocated);
+	char *memory = alloc_memory(&request, &allocated);
 	struct buffers_item *item;
 
-	ck_assert_int_eq(buffers_walk(count, &buffers), 0);
+	ck_assert_int_eq(buffers_walk(count_buffer, &buffers), 0);
 	ck_assert_uint_eq(buffers, 0);
 	item = buffers_get(&request);
 	ck_assert_ptr_nonnull(item);
@@ -142,7 +142,7 @@ START_TEST(bad_arguments_are_einval_and_change_nothing)
 	struct buffers_request request = { .size = 2 * granularity() };
 	size_t allocated = 77;
 	size_t other = 77;
-	char *memory = alloc(&request, &allocated);
+	char *memory = alloc_memory(&request, &allocated);
 
 	errno = 0;
 	ck_assert_ptr_null(buffers_alloc(NULL, &other));
@@ -170,7 +170,7 @@ START_TEST(bad_arguments_are_einval_and_change_nothing)
 END_TEST
 
 #if CAN_FORK
-START_TEST(memory_of_another_process_is_enosys)
+START_TEST(allocating_in_another_process_is_enosys)
 {
 	struct buffers_request right = { .size = 1, .min_address = 0x100000 };
 	struct buffers_request wrong = { .size = 0 };
@@ -195,18 +195,18 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-alloc");
+	Suite *suite = suite_create("api/alloc");
 	TCase *all = tcase_create("private memory");
 
 	tcase_set_timeout(all, 60);
 	tcase_add_test(all, memory_is_zeroed_whole_pages_in_the_range);
-	tcase_add_test(all, alignment_is_of_the_memory);
-	tcase_add_test(all, freed_memory_is_unmapped_and_its_place_used_again);
+	tcase_add_test(all, memory_is_aligned_as_requested);
+	tcase_add_test(all, freed_memory_is_unmapped_and_its_address_is_used_again);
 	tcase_add_test(all, two_callers_get_different_memory);
 	tcase_add_test(all, private_memory_is_not_shared);
 	tcase_add_test(all, bad_arguments_are_einval_and_change_nothing);
 #if CAN_FORK
-	tcase_add_test(all, memory_of_another_process_is_enosys);
+	tcase_add_test(all, allocating_in_another_process_is_enosys);
 #endif
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

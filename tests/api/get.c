@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* api-get.c: buffers_get() and the memory that it gives */
+/* api/get.c: buffers_get(), and the address and contents of the buffers that it returns */
 
 #include "config.h"
-#define BUFFERS_BUILD	/* to pass NULL, see there */
+#define BUFFERS_BUILD	/* declares no argument nonnull, so that tests can pass NULL */
 #include "reloaded/buffers.h"
 #include "support/support.h"
 
@@ -34,7 +34,7 @@ static uintptr_t end_of(const struct buffers_item *item)
 	return (uintptr_t)buffers_base(item) + buffers_size(item);
 }
 
-/* What every item must be that answers the request. */
+/* Asserts that the item satisfies the request. */
 static void check_item(const struct buffers_request *request, const struct buffers_item *item)
 {
 	ck_assert_ptr_nonnull(item);
@@ -47,7 +47,7 @@ static void check_item(const struct buffers_request *request, const struct buffe
 	ck_assert_uint_ge((uintptr_t)buffers_base(item), 0x10000);
 }
 
-static struct buffers_item *get(const struct buffers_request *request)
+static struct buffers_item *get_item(const struct buffers_request *request)
 {
 	struct buffers_item *item;
 
@@ -69,7 +69,10 @@ static int error_of(const struct buffers_request *request)
  * Requests
  */
 
-/* Also from a thread whose last item would suit. */
+/*
+ * The second run first releases an item, which the library caches for the thread.  The
+ * cached item must not answer an invalid request.
+ */
 START_TEST(contradictory_request_is_einval)
 {
 	static const struct buffers_request right = { .size = 1 };
@@ -90,7 +93,7 @@ START_TEST(contradictory_request_is_einval)
 	};
 
 	if (_i)
-		buffers_release(get(&right));
+		buffers_release(get_item(&right));
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		size_t allocated = 77;
 
@@ -103,39 +106,43 @@ START_TEST(contradictory_request_is_einval)
 }
 END_TEST
 
-/* More than the rest of a locator's page has at once: that may lie where nothing else is free. */
-enum { SOME = 20 << 10 };
+/*
+ * Larger than the free space in a locator's page.  A smaller request could get that space
+ * instead of a new buffer.
+ */
+enum { LARGER_THAN_A_LOCATOR = 20 << 10 };
 
-START_TEST(last_item_of_the_thread_is_given_only_where_it_suits)
+START_TEST(cached_item_is_given_only_if_it_satisfies_the_request)
 {
-	char *room = reserve(secluded_address(), 4 * MIB);	/* with place on both sides */
+	/* The range below leaves 1 MiB free on both sides. */
+	char *room = reserve(secluded_address(), 4 * MIB);
 	struct buffers_request request = {
-		.size = SOME,
+		.size = LARGER_THAN_A_LOCATOR,
 		.min_address = (uintptr_t)room + MIB, .max_address = (uintptr_t)room + 3 * MIB,
 	};
-	struct buffers_item *last;
+	struct buffers_item *cached;
 	uintptr_t start, end;
 
 	unreserve(room, 4 * MIB);
-	last = get(&request);
-	start = start_of(last);
-	end = end_of(last);
-	buffers_release(last);
-	request = (struct buffers_request){ .size = SOME };
-	ck_assert_ptr_eq(get(&request), last);
-	buffers_release(last);
+	cached = get_item(&request);
+	start = start_of(cached);
+	end = end_of(cached);
+	buffers_release(cached);
+	request = (struct buffers_request){ .size = LARGER_THAN_A_LOCATOR };
+	ck_assert_ptr_eq(get_item(&request), cached);
+	buffers_release(cached);
 	request.max_address = end;
-	ck_assert_ptr_eq(get(&request), last);
-	buffers_release(last);
+	ck_assert_ptr_eq(get_item(&request), cached);
+	buffers_release(cached);
 	request.max_address = end - 1;
-	ck_assert_ptr_ne(get(&request), last);
-	request = (struct buffers_request){ .size = SOME, .min_address = start };
-	ck_assert_ptr_eq(get(&request), last);
-	buffers_release(last);
+	ck_assert_ptr_ne(get_item(&request), cached);
+	request = (struct buffers_request){ .size = LARGER_THAN_A_LOCATOR, .min_address = start };
+	ck_assert_ptr_eq(get_item(&request), cached);
+	buffers_release(cached);
 	request.min_address = start + 1;
-	ck_assert_ptr_ne(get(&request), last);
+	ck_assert_ptr_ne(get_item(&request), cached);
 	request = (struct buffers_request){ .size = end - start + 1 };
-	ck_assert_ptr_ne(get(&request), last);
+	ck_assert_ptr_ne(get_item(&request), cached);
 }
 END_TEST
 
@@ -156,7 +163,7 @@ END_TEST
 START_TEST(range_without_room_is_eaddrnotavail)
 {
 	const struct buffers_request full[] = {
-		{ .size = 1, .max_address = 0x10000 },		/* too low for anyone */
+		{ .size = 1, .max_address = 0x10000 },	/* the library maps nothing there */
 		{ .size = 1, .max_address = 1 },
 		{ .size = 1, .min_address = UINTPTR_MAX },
 		{ .size = 1, .min_address = UINTPTR_MAX - 1, .max_address = UINTPTR_MAX },
@@ -192,12 +199,12 @@ START_TEST(mapped_range_is_eaddrnotavail)
 	size_t page = granularity();
 
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
-	/* a hole of one page is all there is, and all that is taken */
+	/* the buffer takes one page, the whole hole, and leaves none for a second request */
 	unreserve(taken + MIB, page);
 	request.size = page + 1;
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 	request.size = page;
-	ck_assert_ptr_eq(buffers_base(get(&request)), taken + MIB);
+	ck_assert_ptr_eq(buffers_base(get_item(&request)), taken + MIB);
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 }
 END_TEST
@@ -211,14 +218,14 @@ START_TEST(more_than_4_gib_never_fits_an_item)
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 	request.size = 4 * GIB - 1;
-	ck_assert_uint_eq(buffers_remaining(get(&request)), 4 * GIB - 1);
+	ck_assert_uint_eq(buffers_remaining(get_item(&request)), 4 * GIB - 1);
 	request.size = 5 * GIB;
 	ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
 	ck_assert_uint_eq(allocated, 5 * GIB);
 }
 END_TEST
 
-START_TEST(near_means_the_reach_to_both_sides_cut_at_the_ends)
+START_TEST(near_reaches_to_both_sides_and_is_clamped_to_the_address_space)
 {
 	const size_t reach = 0x1000;
 	static const struct {
@@ -250,28 +257,28 @@ START_TEST(near_means_the_reach_to_both_sides_cut_at_the_ends)
 END_TEST
 
 /*
- * Places
+ * Addresses
  */
 
 START_TEST(first_2_gib_have_room)
 {
 	struct buffers_request request = { .max_address = 2 * GIB, .size = 100 };
-	struct buffers_item *item = get(&request);
+	struct buffers_item *item = get_item(&request);
 
-	if (buffers_size(item) < 64 * KIB)	/* then the gap is no larger */
+	if (buffers_size(item) < 64 * KIB)	/* the gap is no larger */
 		ck_assert(is_mapped_as((uintptr_t)buffers_base(item) - 1, end_of(item) + 1, NULL));
-	if (!is_asan())		/* whose runtime maps what it likes */
+	if (!is_asan())		/* its runtime maps other memory there */
 		ck_assert(is_mapped_as((uintptr_t)buffers_base(item), end_of(item), "rwxp"));
 }
 END_TEST
 
-static int note_place(void *place)
+static int get_base(void *base)
 {
-	struct buffers_request request = { .max_address = 2 * GIB, .size = SOME };
+	struct buffers_request request = { .max_address = 2 * GIB, .size = LARGER_THAN_A_LOCATOR };
 	struct buffers_item *item = buffers_get(&request);
 
 	STEP(item);
-	*(uintptr_t *)place = (uintptr_t)buffers_base(item);
+	*(uintptr_t *)base = (uintptr_t)buffers_base(item);
 	return 0;
 }
 
@@ -286,14 +293,15 @@ static size_t mapped_below(uintptr_t end)
 	return mapped;
 }
 
-START_TEST(places_without_a_target_are_not_predictable)
+START_TEST(addresses_without_a_target_are_unpredictable)
 {
 	uintptr_t seen[16];
 	unsigned equal = 0;
 
-	SKIP_IF(mapped_below(2 * GIB) > GIB / 2, "much is nearest to the edges of what is taken");
+	SKIP_IF(mapped_below(2 * GIB) > GIB / 2,
+		"random targets in mapped memory lead to its edges");
 	for (unsigned i = 0; i < 16; i++) {
-		run_apart(note_place, &seen[i], sizeof(seen[i]));
+		run_apart(get_base, &seen[i], sizeof(seen[i]));
 		for (unsigned j = 0; j < i; j++)
 			equal += seen[i] == seen[j];
 	}
@@ -356,18 +364,19 @@ START_TEST(buffer_is_within_reach_of_code_stack_and_heap)
 		buffers_request_near(target, BUFFERS_REACH_BRANCH, 4 * KIB);
 	struct buffers_item *near, *again;
 
-	SKIP_IF((is_asan() || is_tsan()) && _i == ON_THE_HEAP, "the sanitizer's heap lies among memory of its own");
+	SKIP_IF((is_asan() || is_tsan()) && _i == ON_THE_HEAP,
+		"the sanitizer's own memory surrounds its heap");
 	errno = 1234;
 	near = buffers_get_near(target, 4 * KIB);
 	ck_assert_int_eq(errno, 1234);
 	check_item(&request, near);
-	again = get(&request);
+	again = get_item(&request);
 	ck_assert_ptr_ne(again, near);
 	ck_assert(start_of(again) >= end_of(near) || end_of(again) <= start_of(near));
 }
 END_TEST
 
-static size_t distance(uintptr_t target, uintptr_t start, uintptr_t end)
+static size_t distance_to(uintptr_t target, uintptr_t start, uintptr_t end)
 {
 	target &= ~(uintptr_t)(granularity() - 1);
 	if (start > target)
@@ -382,9 +391,9 @@ static size_t nearest_in(uintptr_t start, uintptr_t end, uintptr_t target, size_
 	if (end < start || end - start < size)
 		return SIZE_MAX;
 	if (end <= target)
-		return distance(target, end - size, end);
+		return distance_to(target, end - size, end);
 	if (start >= target)
-		return distance(target, start, start + size);
+		return distance_to(target, start, start + size);
 	return 0;
 }
 
@@ -398,92 +407,98 @@ struct stretch {
 };
 
 #if CAN_FORK
-/* What is left to the heap and to the stack. */
-static void find_kept(const struct mapping *maps, size_t count, struct stretch kept[2])
+/* The addresses that the library leaves free so that the heap and the stack can grow. */
+static void find_growth_room(const struct mapping *maps, size_t count,
+			     struct stretch growth_room[2])
 {
 	size_t page = granularity();
 	uintptr_t heap = ((uintptr_t)sbrk(0) + page - 1) & ~(page - 1);
 	uintptr_t stack = (uintptr_t)&page;
 
-	kept[0] = (struct stretch){ heap, heap + (is_64_bit() ? 8192 * GIB : 256 * MIB) };
+	growth_room[0] = (struct stretch){ heap, heap + (is_64_bit() ? 8192 * GIB : 256 * MIB) };
 	for (size_t i = 0; i < count; i++)
 		if (maps[i].start <= stack && stack < maps[i].end)
-			kept[1] = (struct stretch){ maps[i].end - 128 * MIB - 256 * page,
-						    maps[i].end };
-	if (heap < stack && stack < kept[0].end)
-		kept[0].end = stack;
+			growth_room[1] = (struct stretch){
+				maps[i].end - 128 * MIB - 256 * page, maps[i].end,
+			};
+	if (heap < stack && stack < growth_room[0].end)
+		growth_room[0].end = stack;
 	for (size_t i = 0; i < 2; i++) {
 		uintptr_t interpreter = getauxval(AT_BASE);
 
-		if (kept[i].start < interpreter && interpreter < kept[i].end)
-			*(i ? &kept[i].start : &kept[i].end) = interpreter;
+		if (growth_room[i].start < interpreter && interpreter < growth_room[i].end)
+			*(i ? &growth_room[i].start : &growth_room[i].end) = interpreter;
 	}
 }
 #else
-/* Nothing: neither grows beyond what it was given. */
-static void find_kept(const struct mapping *maps, size_t count, struct stretch kept[2])
+/* On Windows neither grows beyond the range that was reserved for it. */
+static void find_growth_room(const struct mapping *maps, size_t count,
+			     struct stretch growth_room[2])
 {
 	(void)maps;
 	(void)count;
-	kept[0] = kept[1] = (struct stretch){ 0, 0 };
+	growth_room[0] = growth_room[1] = (struct stretch){ 0, 0 };
 }
 #endif
 
-/* In a gap, less what is kept from kept[i] on. */
-static size_t nearest_unkept(uintptr_t start, uintptr_t end, uintptr_t target, size_t size,
-			     const struct stretch kept[2], unsigned i)
+/* As nearest_in(), but outside of growth_room[i] and later ranges. */
+static size_t nearest_in_gap(uintptr_t start, uintptr_t end, uintptr_t target, size_t size,
+			     const struct stretch growth_room[2], unsigned i)
 {
 	if (i == 2)
 		return nearest_in(start, end, target, size);
-	if (kept[i].end <= start || end <= kept[i].start)
-		return nearest_unkept(start, end, target, size, kept, i + 1);
-	return least_of(nearest_unkept(start, kept[i].start, target, size, kept, i + 1),
-			nearest_unkept(kept[i].end, end, target, size, kept, i + 1));
+	if (growth_room[i].end <= start || end <= growth_room[i].start)
+		return nearest_in_gap(start, end, target, size, growth_room, i + 1);
+	return least_of(nearest_in_gap(start, growth_room[i].start, target, size, growth_room,
+				       i + 1),
+			nearest_in_gap(growth_room[i].end, end, target, size, growth_room, i + 1));
 }
 
-/* The distance of the nearest free place of `size`, from the list of mappings. */
-static size_t nearest_free(uintptr_t target, size_t size)
+/* The distance to the nearest free candidate of `size`, computed from the list of mappings. */
+static size_t nearest_free_candidate(uintptr_t target, size_t size)
 {
 	static struct mapping maps[70000];
 	size_t count = read_maps(maps, 70000);
-	struct stretch kept[2];
+	struct stretch growth_room[2];
 	size_t least = SIZE_MAX;
 
-	find_kept(maps, count, kept);
+	find_growth_room(maps, count, growth_room);
 	for (size_t i = 0; i <= count; i++) {
 		uintptr_t start = i ? maps[i - 1].end : 0x10000;
 		uintptr_t end = i < count ? maps[i].start :
 				end_of_addresses() - start < MIB ? end_of_addresses() : start + MIB;
 
-		least = least_of(least, nearest_unkept(start, end, target, size, kept, 0));
+		least = least_of(least, nearest_in_gap(start, end, target, size, growth_room, 0));
 	}
 	return least;
 }
 
-START_TEST(nearest_free_place_is_taken)
+START_TEST(buffer_is_at_the_nearest_free_address)
 {
 	uintptr_t target = (uintptr_t)target_named(_i);
 	size_t size = granularity();
 	size_t least;
 	struct buffers_item *item;
 
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
-	SKIP_IF(_i == ON_THE_STACK, "a stack's surroundings change while one looks");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
+	SKIP_IF(_i == ON_THE_STACK,
+		"the mappings near the stack change while the test reads the list");
 	SKIP_IF(!is_mapped_as((uintptr_t)&size, (uintptr_t)&size + 1, NULL),
 		"the emulator's list lacks mappings");
-	SKIP_IF(!is_list_true(), "the emulator lists what may be free");
-	/* one call first: it maps the library's own pages */
+	SKIP_IF(!is_list_true(), "the emulator lists mappings that do not exist");
+	/* The first call maps the library's own pages, before the test reads the list. */
 	ck_assert_ptr_nonnull(buffers_get(&(struct buffers_request){
 		.min_address = 16 * MIB, .max_address = 32 * MIB, .size = 1 }));
-	least = nearest_free(target, size);
-	SKIP_IF(least > BUFFERS_REACH_BRANCH - size, "all that is near is the heap's or the stack's");
+	least = nearest_free_candidate(target, size);
+	SKIP_IF(least > BUFFERS_REACH_BRANCH - size,
+		"the heap's and the stack's growth room takes all addresses in reach");
 	item = buffers_get_near((const void *)target, size);
 	ck_assert_ptr_nonnull(item);
-	ck_assert_uint_eq(distance(target, (uintptr_t)buffers_base(item), end_of(item)), least);
+	ck_assert_uint_eq(distance_to(target, (uintptr_t)buffers_base(item), end_of(item)), least);
 }
 END_TEST
 
-/* 128 MiB without a gap but one, which is exactly as large as wanted. */
+/* The range of 128 MiB has a single gap, which is exactly as large as the request. */
 static int find_hole(void *context)
 {
 	size_t page = granularity();
@@ -498,10 +513,10 @@ static int find_hole(void *context)
 	struct buffers_item *item;
 
 	(void)context;
-	/* One call first: it maps the library's own pages, wherever the system likes. */
+	/* The first call maps the library's own pages, before there is a hole. */
 	STEP(buffers_get(&(struct buffers_request){ .size = 1 }));
 	unreserve(hole, 2 * page);
-	for (size_t i = 0; i < 1000 && i * 4 * page < 64 * MIB; i++) {	/* many mappings around it */
+	for (size_t i = 0; i < 1000 && i * 4 * page < 64 * MIB; i++) {	/* splits the mappings */
 		char *piece = block + 64 * MIB + i * 4 * page;
 
 		if (piece != hole)
@@ -530,16 +545,16 @@ START_TEST(sizes_from_a_byte_to_a_gibibyte_are_served)
 		if ((is_tsan() || !is_64_bit()) && size > 256 * MIB)
 			break;
 		SKIP_IF(!is_any_candidate_left(size, 1), NO_CANDIDATE_LEFT);
-		item = get(&request);
+		item = get_item(&request);
 		next = buffers_next(item);
 		next[0] = next[size - 1] = 1;
 		request.size = size + 1;
 		if (is_64_bit() && !is_asan() && !is_tsan()) {
 			request.min_address = 8 * GIB;
-			request.max_address = 64 * GIB;	/* not to be crowded */
+			request.max_address = 64 * GIB;	/* away from other mappings */
 		}
 		SKIP_IF(!is_any_candidate_left(size + 1, 1), NO_CANDIDATE_LEFT);
-		buffers_release(get(&request));
+		buffers_release(get_item(&request));
 	}
 }
 END_TEST
@@ -552,7 +567,7 @@ START_TEST(alignments_from_a_byte_to_a_gibibyte_are_served)
 		char *byte;
 
 		SKIP_IF(!is_any_candidate_left(1, alignment), NO_CANDIDATE_LEFT);
-		item = get(&request);
+		item = get_item(&request);
 		byte = buffers_append(item, "x", 1);
 		ck_assert_ptr_nonnull(byte);
 		buffers_release(item);
@@ -564,16 +579,16 @@ END_TEST
  * Sharing
  */
 
-START_TEST(remainder_goes_to_the_next_user)
+START_TEST(free_space_goes_to_the_next_caller)
 {
 	struct buffers_request request = { .size = 16 };
-	struct buffers_item *first = get(&request);
+	struct buffers_item *first = get_item(&request);
 	char *one = buffers_append(first, "sixteen bytes...", 16);
 	struct buffers_item *second;
 	char *two;
 
 	buffers_release(first);
-	second = get(&request);
+	second = get_item(&request);
 	ck_assert_ptr_eq(second, first);
 	two = buffers_append(second, "the next sixteen", 16);
 	ck_assert_ptr_eq(two, one + 16);
@@ -581,13 +596,13 @@ START_TEST(remainder_goes_to_the_next_user)
 }
 END_TEST
 
-START_TEST(held_item_is_given_to_nobody_else)
+START_TEST(held_item_is_given_to_no_other_caller)
 {
 	struct buffers_request request = { .size = 1 };
 	struct buffers_item *items[100];
 
 	for (size_t i = 0; i < 100; i++) {
-		items[i] = get(&request);
+		items[i] = get_item(&request);
 		for (size_t j = 0; j < i; j++)
 			ck_assert_ptr_ne(items[i], items[j]);
 	}
@@ -599,7 +614,7 @@ START_TEST(neighbouring_requests_make_few_mappings)
 	struct buffers_request request = { .max_address = 2 * GIB, .size = 1500 };
 	size_t allocated, before;
 
-	/* one call first: random numbers may come from a library that is loaded for that */
+	/* The first call may load a library that provides random numbers. */
 	ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
 	before = count_mappings(0, UINTPTR_MAX);
 	for (unsigned i = 0; i < 10000; i++) {
@@ -629,8 +644,8 @@ static int add_up(const struct buffers_info *info, void *context)
 	return 0;
 }
 
-/* 1,000 items at once: five locators. */
-START_TEST(more_buffers_than_three_locators_list)
+/* A locator lists 203 buffers, or 255 in a 32-bit process: 1,000 need at least four. */
+START_TEST(thousand_held_items_are_listed_by_several_locators)
 {
 	enum { MANY = 1000 };
 	static struct buffers_item *items[MANY];
@@ -638,7 +653,7 @@ START_TEST(more_buffers_than_three_locators_list)
 	struct totals totals = { 0 };
 
 	for (size_t i = 0; i < MANY; i++) {
-		items[i] = get(&request);
+		items[i] = get_item(&request);
 		ck_assert_ptr_nonnull(buffers_append(items[i], &i, sizeof(i)));
 	}
 	ck_assert_int_eq(buffers_walk(add_up, &totals), 0);
@@ -658,23 +673,23 @@ START_TEST(more_buffers_than_three_locators_list)
 }
 END_TEST
 
-static int say_7(const struct buffers_info *info, void *context)
+static int return_7(const struct buffers_info *info, void *context)
 {
 	(void)info;
 	++*(int *)context;
 	return 7;
 }
 
-START_TEST(walk_visits_until_told_to_stop)
+START_TEST(walk_stops_when_the_callback_returns_nonzero)
 {
 	struct buffers_request request = { .size = 1 };
 	int visits = 0;
 
-	ck_assert_int_eq(buffers_walk(say_7, &visits), 0);
+	ck_assert_int_eq(buffers_walk(return_7, &visits), 0);
 	ck_assert_int_eq(visits, 0);
-	get(&request);
-	get(&request);
-	ck_assert_int_eq(buffers_walk(say_7, &visits), 7);
+	get_item(&request);
+	get_item(&request);
+	ck_assert_int_eq(buffers_walk(return_7, &visits), 7);
 	ck_assert_int_eq(visits, 1);
 	errno = 0;
 	ck_assert_int_eq(buffers_walk(NULL, NULL), -1);
@@ -684,7 +699,7 @@ END_TEST
 
 #if CAN_FORK
 /*
- * Refusals of the kernel
+ * Failures of the kernel
  */
 
 static int find_no_memory(const struct buffers_request *request)
@@ -701,7 +716,7 @@ static int find_no_memory(const struct buffers_request *request)
 	return 0;
 }
 
-/* Not even the library's own pages can be had. */
+/* The kernel refuses to map even the library's own pages. */
 static int start_without_address_space(void *context)
 {
 	struct buffers_request request = { .size = 64 * KIB };
@@ -718,7 +733,7 @@ static int start_without_address_space(void *context)
 	return 0;
 }
 
-START_TEST(kernel_without_memory_is_enomem)
+START_TEST(failing_to_map_is_enomem)
 {
 	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
@@ -739,7 +754,7 @@ static int run_out_later(void *context)
 	STEP(line == 0);
 	STEP(buffers_walk(add_up, &totals) == 0);
 	STEP(totals.buffers == 1);
-	/* what there is goes on working */
+	/* the existing item stays usable */
 	STEP(buffers_append(item, "x", 1));
 	buffers_release(item);
 	request.size = 1;
@@ -747,7 +762,7 @@ static int run_out_later(void *context)
 	return 0;
 }
 
-START_TEST(memory_that_ran_out_changes_nothing)
+START_TEST(enomem_leaves_existing_buffers_usable)
 {
 	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
@@ -755,27 +770,31 @@ START_TEST(memory_that_ran_out_changes_nothing)
 }
 END_TEST
 
-/* How many buffers a locator takes beside what is left of its page. */
+/*
+ * How many buffers a locator can list, without those in the free space of its own page,
+ * which are listed from the start.
+ */
 static size_t capacity_of_a_locator(size_t page)
 {
 	return (is_64_bit() ? 203 : 255) - (page - 4 * KIB + 16 * KIB - 1) / (16 * KIB);
 }
 
 struct shortage {
-	size_t left;	/* bytes */
-	bool is_full;	/* the first locator */
+	size_t mappable;	/* bytes that the process may still map */
+	bool is_locator_full;	/* the request needs a second locator */
 };
 
 /*
- * Something of what a new process or a full locator needs cannot be had:
- * allowed to map so much, a request fails and gives all of it back.
+ * A first request maps a state, a locator and a buffer; a request to a full locator maps a
+ * second one.  A memory limit lets only some of these be mapped: the request fails and
+ * unmaps what it has mapped.
  */
-static int run_short(void *context)
+static int exceed_the_limit(void *context)
 {
 	const struct shortage *shortage = context;
 	struct buffers_request request = { .size = 64 * KIB };
 	size_t page = granularity();
-	size_t capacity = shortage->is_full ? capacity_of_a_locator(page) : 0;
+	size_t capacity = shortage->is_locator_full ? capacity_of_a_locator(page) : 0;
 	struct totals totals = { 0 };
 	struct rlimit before;
 	size_t mapped;
@@ -784,77 +803,78 @@ static int run_short(void *context)
 	for (size_t i = 0; i < capacity; i++)
 		STEP(buffers_get(&request));
 	mapped = mapped_bytes();
-	before = set_limit(RLIMIT_AS, mapped + shortage->left);
+	before = set_limit(RLIMIT_AS, mapped + shortage->mappable);
 	error = buffers_get(&request) ? 0 : errno;
 	STEP(setrlimit(RLIMIT_AS, &before) == 0);
 	STEP(error == ENOMEM);
 	STEP(buffers_walk(add_up, &totals) == 0);
 	STEP(totals.buffers == capacity);
-	/* but for the state and the first locator, which the next request uses */
-	STEP(mapped_bytes() <= mapped + (capacity ? 0 : shortage->left));
+	/* except the state and the first locator, which stay for the next request */
+	STEP(mapped_bytes() <= mapped + (capacity ? 0 : shortage->mappable));
 	STEP(buffers_get(&request));
 	return 0;
 }
 
-START_TEST(request_that_fails_halfway_loses_nothing)
+START_TEST(request_that_fails_halfway_leaks_nothing)
 {
 	size_t page = granularity();
 
 	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
-	run_child(run_short, &(struct shortage){ page, false });	/* state, no locator */
-	run_child(run_short, &(struct shortage){ 2 * page, false });	/* both, no buffer */
-	run_child(run_short, &(struct shortage){ 64 * KIB, true });	/* no second locator */
+	/* state without locator; state and locator without buffer; no second locator */
+	run_child(exceed_the_limit, &(struct shortage){ page, false });
+	run_child(exceed_the_limit, &(struct shortage){ 2 * page, false });
+	run_child(exceed_the_limit, &(struct shortage){ 64 * KIB, true });
 }
 END_TEST
 
-static void add_refusals(Suite *suite)
+static void add_failures(Suite *suite)
 {
-	TCase *refusals = tcase_create("refusals");
+	TCase *failures = tcase_create("refusals");
 
-	tcase_add_test(refusals, kernel_without_memory_is_enomem);
-	tcase_add_test(refusals, memory_that_ran_out_changes_nothing);
-	tcase_add_test(refusals, request_that_fails_halfway_loses_nothing);
-	suite_add_tcase(suite, refusals);
+	tcase_add_test(failures, failing_to_map_is_enomem);
+	tcase_add_test(failures, enomem_leaves_existing_buffers_usable);
+	tcase_add_test(failures, request_that_fails_halfway_leaks_nothing);
+	suite_add_tcase(suite, failures);
 }
 #endif
 
 int main(void)
 {
-	Suite *suite = suite_create("api-get");
+	Suite *suite = suite_create("api/get");
 	TCase *requests = tcase_create("requests");
-	TCase *places = tcase_create("places");
+	TCase *addresses = tcase_create("addresses");
 	TCase *sharing = tcase_create("sharing");
 
 	tcase_add_loop_test(requests, contradictory_request_is_einval, 0, 2);
-	tcase_add_test(requests, last_item_of_the_thread_is_given_only_where_it_suits);
+	tcase_add_test(requests, cached_item_is_given_only_if_it_satisfies_the_request);
 	tcase_add_test(requests, null_request_is_einval);
 	tcase_add_test(requests, range_without_room_is_eaddrnotavail);
 	tcase_add_test(requests, mapped_range_is_eaddrnotavail);
 	tcase_add_test(requests, more_than_4_gib_never_fits_an_item);
-	tcase_add_test(requests, near_means_the_reach_to_both_sides_cut_at_the_ends);
+	tcase_add_test(requests, near_reaches_to_both_sides_and_is_clamped_to_the_address_space);
 	suite_add_tcase(suite, requests);
 
-	tcase_set_timeout(places, 120);
-	tcase_add_test(places, first_2_gib_have_room);
-	tcase_add_test(places, places_without_a_target_are_not_predictable);
-	tcase_add_loop_test(places, buffer_is_within_reach_of_code_stack_and_heap, 0, TARGETS);
-	tcase_add_loop_test(places, nearest_free_place_is_taken, 0, TARGETS);
-	tcase_add_test(places, hole_of_exactly_the_size_is_found_in_packed_memory);
-	tcase_add_test(places, sizes_from_a_byte_to_a_gibibyte_are_served);
-	tcase_add_test(places, alignments_from_a_byte_to_a_gibibyte_are_served);
-	suite_add_tcase(suite, places);
+	tcase_set_timeout(addresses, 120);
+	tcase_add_test(addresses, first_2_gib_have_room);
+	tcase_add_test(addresses, addresses_without_a_target_are_unpredictable);
+	tcase_add_loop_test(addresses, buffer_is_within_reach_of_code_stack_and_heap, 0, TARGETS);
+	tcase_add_loop_test(addresses, buffer_is_at_the_nearest_free_address, 0, TARGETS);
+	tcase_add_test(addresses, hole_of_exactly_the_size_is_found_in_packed_memory);
+	tcase_add_test(addresses, sizes_from_a_byte_to_a_gibibyte_are_served);
+	tcase_add_test(addresses, alignments_from_a_byte_to_a_gibibyte_are_served);
+	suite_add_tcase(suite, addresses);
 
 	tcase_set_timeout(sharing, 120);
-	tcase_add_test(sharing, remainder_goes_to_the_next_user);
-	tcase_add_test(sharing, held_item_is_given_to_nobody_else);
+	tcase_add_test(sharing, free_space_goes_to_the_next_caller);
+	tcase_add_test(sharing, held_item_is_given_to_no_other_caller);
 	tcase_add_test(sharing, neighbouring_requests_make_few_mappings);
-	tcase_add_test(sharing, more_buffers_than_three_locators_list);
-	tcase_add_test(sharing, walk_visits_until_told_to_stop);
+	tcase_add_test(sharing, thousand_held_items_are_listed_by_several_locators);
+	tcase_add_test(sharing, walk_stops_when_the_callback_returns_nonzero);
 	suite_add_tcase(suite, sharing);
 
 #if CAN_FORK
-	add_refusals(suite);
+	add_failures(suite);
 #endif
 	return run_suite(suite);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * api-growth.c: heap and stack can grow after many buffers near them
+ * api/growth.c: heap and stack can grow after many buffers near them
  *
- * Runs twice, with and without randomisation of the address space.
+ * The program runs the tests twice, with and without randomised addresses.
  */
 
 #include "config.h"
@@ -30,13 +30,13 @@ static size_t least_of(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Of 64 KiB each. */
+/* How many buffers of 64 KiB the tests take within the reach. */
 static size_t buffers_within(size_t reach)
 {
 	return least_of(BUFFERS, reach / 4 / (64 * KIB));
 }
 
-/* Each is held so that the next is a new one. */
+/* Holds each item, so that every call returns a new buffer. */
 static void take_near(const void *target, size_t reach)
 {
 	struct buffers_request request = buffers_request_near(target, reach, 64 * KIB);
@@ -51,7 +51,7 @@ static void take_near(const void *target, size_t reach)
 	}
 }
 
-/* What can be, if nothing is done before. */
+/* A test must call this before it takes buffers. */
 static bool can_grow_heap(void)
 {
 	void *start = sbrk(0);
@@ -60,9 +60,9 @@ static bool can_grow_heap(void)
 	return brk(start) == 0 && can;
 }
 
-/* All around the break may be its own room. */
+/* With a short reach, the heap's growth room may cover all addresses within reach. */
 #define SKIP_IF_REACH_IS_SHORT()						\
-	SKIP_IF(BUFFERS_REACH_BRANCH < 64 * MIB, "a branch reaches no further than the heap grows")
+	SKIP_IF(BUFFERS_REACH_BRANCH < 64 * MIB, "a branch reaches less far than the heap grows")
 #define SKIP_IF_HEAP_IS_BOUND()	SKIP_IF(!can_grow_heap(), "the heap cannot grow here")
 
 static void check_heap_grows(void)
@@ -95,8 +95,8 @@ START_TEST(heap_grows_after_buffers_near_the_executable)
 END_TEST
 
 /*
- * Page after page beside the last, which asks nobody where the break is now,
- * while the heap grows and is given back.
+ * Allocates page after page while the heap grows and shrinks.  The search cache puts each page
+ * beside the previous one and does not query the current break.
  */
 START_TEST(heap_grows_while_pages_are_mapped_near_it)
 {
@@ -124,7 +124,7 @@ START_TEST(heap_grows_while_pages_are_mapped_near_it)
 }
 END_TEST
 
-/* With a position-dependent executable, the heap is in this range. */
+/* The heap of a position-dependent executable lies in this range. */
 START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
 {
 	SKIP_IF_HEAP_IS_BOUND();
@@ -133,8 +133,8 @@ START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
 }
 END_TEST
 
-/* Where the range leaves nothing else, its far end is used. */
-START_TEST(heap_grows_when_only_its_own_room_is_left)
+/* The range holds only the heap's growth room, so the library takes its far end. */
+START_TEST(heap_grows_after_buffers_in_its_growth_room)
 {
 	uintptr_t start = (uintptr_t)sbrk(0);
 	struct buffers_request request = {
@@ -174,8 +174,8 @@ static bool can_grow_stack(void)
 	return waitpid(child, &status, 0) == child && status == 0;
 }
 
-/* From here to the next mapping. */
-static size_t room_below(uintptr_t here)
+/* Bytes from this address down to the next mapping. */
+static size_t free_below(uintptr_t here)
 {
 	static struct mapping maps[10000];
 	size_t count = read_maps(maps, 10000);
@@ -187,10 +187,10 @@ static size_t room_below(uintptr_t here)
 	return here - below;
 }
 
-/* What is left within the reach, if the buffers are at its far end. */
+/* How far the stack can grow within the reach if the buffers lie at the far end. */
 static size_t depth_above_buffers(void)
 {
-	size_t room = room_below((uintptr_t)__builtin_frame_address(0));
+	size_t room = free_below((uintptr_t)__builtin_frame_address(0));
 	size_t guard = 256 * (size_t)getpagesize();
 	size_t taken = buffers_within(BUFFERS_REACH_BRANCH) * 64 * KIB + guard + MIB;
 
@@ -198,7 +198,7 @@ static size_t depth_above_buffers(void)
 	return room > taken ? least_of(64 * MIB, room - taken) : 0;
 }
 
-/* The stack's limit is raised only after the buffers were made. */
+/* Raises the stack's limit last: the library must leave more room than the current limit. */
 START_TEST(stack_grows_after_buffers_near_it)
 {
 	size_t depth;
@@ -212,7 +212,7 @@ START_TEST(stack_grows_after_buffers_near_it)
 }
 END_TEST
 
-START_TEST(stack_grows_when_only_its_own_room_is_left)
+START_TEST(stack_grows_after_buffers_in_its_growth_room)
 {
 	uintptr_t end = (uintptr_t)__builtin_frame_address(0);
 	struct buffers_request request = {
@@ -223,7 +223,7 @@ START_TEST(stack_grows_when_only_its_own_room_is_left)
 	};
 
 	SKIP_IF(!can_grow_stack(), "the stack cannot grow here");
-	for (size_t i = 0; i < how_many(600, 600); i++)	/* 37 of its 133 MiB */
+	for (size_t i = 0; i < how_many(600, 600); i++)	/* 37 of 133 MiB */
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	set_limit(RLIMIT_STACK, 100 * MIB);
 	ck_assert_uint_gt(descend(64 * MIB), 0);
@@ -240,7 +240,7 @@ START_TEST(nothing_is_mapped_below_64_kib)
 	while (buffers_get(&request))
 		count++;
 	ck_assert_int_eq(errno, EADDRNOTAVAIL);
-	/* there may be the executable */
+	/* the executable may fill the range */
 	ck_assert(count > 0 || is_mapped_as(64 * KIB, 192 * KIB, NULL));
 	request.size = 1;
 	ck_assert_ptr_null(buffers_alloc(&request, &allocated));
@@ -253,15 +253,15 @@ START_TEST(nothing_is_mapped_below_64_kib)
 }
 END_TEST
 
-/* It cannot grow past what is mapped, so memory near libc is not its room. */
-START_TEST(lifted_stack_limit_leaves_places_near_libc)
+/* A stack cannot grow past other mappings, so addresses near libc are no growth room. */
+START_TEST(unlimited_stack_leaves_addresses_near_libc)
 {
-	/* not the stub that a program at a fixed address may have */
+	/* in a program at a fixed address, &getenv may be a stub of the executable */
 	uintptr_t target = (uintptr_t)dlsym(RTLD_NEXT, "getenv");
 	struct buffers_item *item;
 	uintptr_t base;
 
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime crowds that memory");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps most memory near libc");
 	set_limit(RLIMIT_STACK, RLIM_INFINITY);
 	item = buffers_get_near((const void *)target, 4096);
 	ck_assert_ptr_nonnull(item);
@@ -270,7 +270,7 @@ START_TEST(lifted_stack_limit_leaves_places_near_libc)
 }
 END_TEST
 
-static int run(const char *name)
+static int run_growth_tests(const char *name)
 {
 	Suite *suite = suite_create(name);
 	TCase *all = tcase_create("growth");
@@ -281,10 +281,10 @@ static int run(const char *name)
 	tcase_add_test(all, heap_grows_after_buffers_near_the_executable);
 	tcase_add_test(all, heap_grows_while_pages_are_mapped_near_it);
 	tcase_add_test(all, heap_grows_after_buffers_in_the_first_2_gib);
-	tcase_add_test(all, heap_grows_when_only_its_own_room_is_left);
+	tcase_add_test(all, heap_grows_after_buffers_in_its_growth_room);
 	tcase_add_test(all, stack_grows_after_buffers_near_it);
-	tcase_add_test(all, lifted_stack_limit_leaves_places_near_libc);
-	tcase_add_test(all, stack_grows_when_only_its_own_room_is_left);
+	tcase_add_test(all, unlimited_stack_leaves_addresses_near_libc);
+	tcase_add_test(all, stack_grows_after_buffers_in_its_growth_room);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }
@@ -295,13 +295,13 @@ int main(int argc, char **argv)
 	int failed;
 
 	if (argc > 1 && strcmp(argv[1], fixed) == 0)
-		return run("api-growth, fixed addresses");
-	failed = run("api-growth, random addresses");
+		return run_growth_tests("api/growth, fixed addresses");
+	failed = run_growth_tests("api/growth, random addresses");
 	fflush(stdout);
 	if (failed)
 		return failed;
 	if (personality(ADDR_NO_RANDOMIZE) == -1) {
-		puts("skipped: fixed addresses, personality() is refused");
+		puts("skipped: fixed addresses: personality() failed");
 		return 0;
 	}
 	execv("/proc/self/exe", (char *[]){ argv[0], fixed, NULL });

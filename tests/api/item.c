@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* api-item.c: what the holder of an item may do, and code in it */
+/* api/item.c: the calls that take an item, and running code in it */
 
 #include "config.h"
-#define BUFFERS_BUILD	/* to pass NULL, see there */
+#define BUFFERS_BUILD	/* declares no argument nonnull, so that tests can pass NULL */
 #include "reloaded/buffers.h"
 #include "support/code.h"
 #include "support/support.h"
@@ -23,14 +23,14 @@ static struct buffers_item *new_item(void)
 	return item;
 }
 
-/* Everything that can be seen of an item, so that "nothing changed" can be shown. */
+/* All that a caller can read of an item.  Equal states show that a call changed nothing. */
 struct state {
 	void *next, *base;
 	size_t remaining, size;
 	unsigned char bytes[64 << 10];
 };
 
-static void look(const struct buffers_item *item, struct state *state)
+static void take_snapshot(const struct buffers_item *item, struct state *state)
 {
 	state->next = buffers_next(item);
 	state->base = buffers_base(item);
@@ -43,7 +43,7 @@ static void check_unchanged(const struct buffers_item *item, const struct state 
 {
 	static struct state now;
 
-	look(item, &now);
+	take_snapshot(item, &now);
 	ck_assert_ptr_eq(now.next, before->next);
 	ck_assert_ptr_eq(now.base, before->base);
 	ck_assert_uint_eq(now.remaining, before->remaining);
@@ -68,7 +68,7 @@ START_TEST(append_copies_and_advances)
 }
 END_TEST
 
-START_TEST(bytes_that_are_in_place_already_can_be_appended)
+START_TEST(data_already_at_its_destination_can_be_appended)
 {
 	struct buffers_item *item = new_item();
 	char *next = buffers_next(item);
@@ -81,7 +81,7 @@ START_TEST(bytes_that_are_in_place_already_can_be_appended)
 }
 END_TEST
 
-/* Misaligned: no single store of that size is to be tried. */
+/* Also at odd offsets, where the library must not use one store of the whole size. */
 START_TEST(any_bytes_of_an_item_can_be_overwritten)
 {
 	struct buffers_item *item = new_item();
@@ -98,13 +98,13 @@ START_TEST(any_bytes_of_an_item_can_be_overwritten)
 }
 END_TEST
 
-START_TEST(append_of_nothing_changes_nothing)
+START_TEST(appending_zero_bytes_changes_nothing)
 {
 	static struct state before;
 	struct buffers_item *item = new_item();
 
 	ck_assert_ptr_nonnull(buffers_append(item, "abc", 3));
-	look(item, &before);
+	take_snapshot(item, &before);
 	errno = 1234;
 	ck_assert_ptr_eq(buffers_append(item, NULL, 0), before.next);
 	ck_assert_ptr_eq(buffers_append(item, "x", 0), before.next);
@@ -122,7 +122,7 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 
 	ck_assert_uint_le(size, sizeof(data));
 	memset(data, 7, sizeof(data));
-	look(item, &before);
+	take_snapshot(item, &before);
 	errno = 0;
 	ck_assert_ptr_null(buffers_append(item, data, size + 1));
 	ck_assert_int_eq(errno, ENOSPC);
@@ -131,10 +131,11 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 	ck_assert_ptr_null(buffers_append(item, data, 2));
 	ck_assert_ptr_nonnull(buffers_append(item, data, 1));
 	ck_assert_uint_eq(buffers_remaining(item), 0);
-	look(item, &before);
+	take_snapshot(item, &before);
 	for (size_t i = 0; i < 4; i++) {
 		static const size_t sizes[] = { 1, 16, UINT32_MAX, SIZE_MAX };
-		volatile size_t too_much = sizes[i];	/* compilers know data[] is smaller */
+		/* volatile, or compilers warn that data[] is smaller */
+		volatile size_t too_much = sizes[i];
 
 		errno = 0;
 		ck_assert_ptr_null(buffers_append(item, data, too_much));
@@ -151,7 +152,7 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 }
 END_TEST
 
-START_TEST(reserve_aligns_and_keeps_zeros)
+START_TEST(reserved_bytes_are_aligned_and_zero)
 {
 	struct buffers_item *item = new_item();
 	char *base = buffers_base(item);
@@ -176,7 +177,7 @@ START_TEST(reserve_that_does_not_fit_after_aligning_changes_nothing)
 	size_t size = buffers_size(item);
 
 	ck_assert_ptr_nonnull(buffers_reserve(item, size - 100, 1));
-	look(item, &before);
+	take_snapshot(item, &before);
 	for (unsigned i = 0; i < 3; i++) {
 		static const struct {
 			size_t size, alignment;
@@ -198,7 +199,7 @@ START_TEST(bad_arguments_are_einval)
 	struct buffers_item *item = new_item();
 	char byte = 1;
 
-	look(item, &before);
+	take_snapshot(item, &before);
 #define EINVAL_IS(call)					\
 	do {						\
 		errno = 0;				\
@@ -248,7 +249,7 @@ START_TEST(appended_code_runs)
 }
 END_TEST
 
-START_TEST(reserved_room_takes_code)
+START_TEST(code_can_be_written_to_reserved_space)
 {
 	struct buffers_item *item = new_item();
 	struct code code = code_of(42);
@@ -268,7 +269,7 @@ static void set_result(void *bytes, size_t size, void *context)
 	memcpy(bytes, after.bytes, size);
 }
 
-START_TEST(code_that_was_handed_out_can_be_changed)
+START_TEST(code_can_be_changed_after_the_release_of_its_item)
 {
 	struct buffers_item *item = new_item();
 	struct code code = code_of(42), other = other_code_of(77);
@@ -293,7 +294,7 @@ END_TEST
 #endif
 
 #if CODE_IS_COHERENT
-/* Eight aligned bytes change as a whole: whoever executes them sees either. */
+/* A thread that executes code while its eight bytes change runs the old or the new code. */
 struct swap {
 	void *code;
 	bool stop;
@@ -312,7 +313,7 @@ static void *execute(void *context)
 	return NULL;
 }
 
-START_TEST(aligned_eight_bytes_change_as_a_whole)
+START_TEST(eight_aligned_bytes_change_atomically)
 {
 	struct code one = code_of(CODE_ONE), two = other_code_of(CODE_TWO);
 	struct buffers_item *item = new_item();
@@ -332,15 +333,15 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-item");
+	Suite *suite = suite_create("api/item");
 	TCase *items = tcase_create("items");
 
 	tcase_add_test(items, append_copies_and_advances);
-	tcase_add_test(items, bytes_that_are_in_place_already_can_be_appended);
+	tcase_add_test(items, data_already_at_its_destination_can_be_appended);
 	tcase_add_test(items, any_bytes_of_an_item_can_be_overwritten);
-	tcase_add_test(items, append_of_nothing_changes_nothing);
+	tcase_add_test(items, appending_zero_bytes_changes_nothing);
 	tcase_add_test(items, item_is_filled_to_its_last_byte_and_no_further);
-	tcase_add_test(items, reserve_aligns_and_keeps_zeros);
+	tcase_add_test(items, reserved_bytes_are_aligned_and_zero);
 	tcase_add_test(items, reserve_that_does_not_fit_after_aligning_changes_nothing);
 	tcase_add_test(items, bad_arguments_are_einval);
 	suite_add_tcase(suite, items);
@@ -349,10 +350,10 @@ int main(void)
 
 	tcase_set_timeout(code, 120);
 	tcase_add_test(code, appended_code_runs);
-	tcase_add_test(code, reserved_room_takes_code);
-	tcase_add_test(code, code_that_was_handed_out_can_be_changed);
+	tcase_add_test(code, code_can_be_written_to_reserved_space);
+	tcase_add_test(code, code_can_be_changed_after_the_release_of_its_item);
 #if CODE_IS_COHERENT
-	tcase_add_test(code, aligned_eight_bytes_change_as_a_whole);
+	tcase_add_test(code, eight_aligned_bytes_change_atomically);
 #endif
 	suite_add_tcase(suite, code);
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-kinds.c: kinds of memory, and that requests for one are never given another */
+/* api/kinds.c: RWX, RW and RX memory; each request gets memory of its own kind */
 
 #include "config.h"
 #include "support/kinds.h"
@@ -16,11 +16,11 @@
 #endif
 
 /*
- * What each kind is
+ * Permissions of each kind
  */
 
-static void check_place(const struct watch *watch, const struct kind *kind,
-			const struct buffers_request *request)
+static void check_permissions(const struct watch *watch, const struct kind *kind,
+			      const struct buffers_request *request)
 {
 	struct buffers_item *item = buffers_get(request);
 	size_t allocated;
@@ -61,24 +61,24 @@ START_TEST(memory_of_a_kind_has_its_permissions_everywhere)
 	ck_assert(watch_open(&watch));
 	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
 		requests[i].flags = kind->flags;
-		check_place(&watch, kind, &requests[i]);
+		check_permissions(&watch, kind, &requests[i]);
 	}
 	watch_close(&watch);
 }
 END_TEST
 
 #ifdef HAVE_CODE
-static void call(void *code)
+static void call_it(void *code)
 {
 	call_code(code);
 }
 
-/* qemu-user has no address for it where the processor is POWER. */
+/* qemu-user reports no fault address on POWER. */
 static bool faults_when_called(void *code)
 {
 	void *address;
 
-	return faults(call, code, &address) && (address == code || (is_emulated() && !address));
+	return faults(call_it, code, &address) && (address == code || (is_emulated() && !address));
 }
 
 static int execute_each(void *number)
@@ -87,20 +87,20 @@ static int execute_each(void *number)
 	struct buffers_request request = { .size = 64, .flags = kind->flags };
 	struct code code = code_of(42);
 	size_t allocated;
-	void *places[4];
+	void *functions[4];
 
-	places[0] = buffers_append_code(get_kind(kind, 64), code.bytes, CODE_SIZE);
-	places[1] = buffers_append(get_kind(kind, 64), code.bytes, CODE_SIZE);
-	places[2] = buffers_reserve(get_kind(kind, 64), CODE_SIZE, 8);
-	places[3] = buffers_alloc(&request, &allocated);
+	functions[0] = buffers_append_code(get_kind(kind, 64), code.bytes, CODE_SIZE);
+	functions[1] = buffers_append(get_kind(kind, 64), code.bytes, CODE_SIZE);
+	functions[2] = buffers_reserve(get_kind(kind, 64), CODE_SIZE, 8);
+	functions[3] = buffers_alloc(&request, &allocated);
 	for (unsigned i = 0; i < 4; i++) {
-		STEP(places[i]);
+		STEP(functions[i]);
 		if (i >= 2)
-			STEP(buffers_overwrite(places[i], code.bytes, CODE_SIZE) == 0);
+			STEP(buffers_overwrite(functions[i], code.bytes, CODE_SIZE) == 0);
 		if (kind->permissions[2] == 'x')
-			STEP(call_code(places[i]) == 42);
+			STEP(call_code(functions[i]) == 42);
 		else
-			STEP(faults_when_called(places[i]));
+			STEP(faults_when_called(functions[i]));
 	}
 	return 0;
 }
@@ -130,18 +130,18 @@ static int write_each(void *number)
 	struct buffers_request request = { .size = 64, .flags = kind->flags };
 	bool is_writable = kind->permissions[1] == 'w';
 	size_t allocated;
-	unsigned char *places[4];
+	unsigned char *destinations[4];
 
-	places[0] = buffers_append(get_kind(kind, 64), "12345678", 8);
-	places[1] = buffers_reserve(get_kind(kind, 64), 8, 8);
-	places[2] = buffers_next(get_kind(kind, 64));
-	places[3] = buffers_alloc(&request, &allocated);
+	destinations[0] = buffers_append(get_kind(kind, 64), "12345678", 8);
+	destinations[1] = buffers_reserve(get_kind(kind, 64), 8, 8);
+	destinations[2] = buffers_next(get_kind(kind, 64));
+	destinations[3] = buffers_alloc(&request, &allocated);
 	for (unsigned i = 0; i < 4; i++) {
-		STEP(places[i]);
-		STEP(faults_when_written(places[i]) == !is_writable);
+		STEP(destinations[i]);
+		STEP(faults_when_written(destinations[i]) == !is_writable);
 		if (i != 2)
-			STEP(buffers_overwrite(places[i], "abcdefgh", 8) == 0);
-		STEP(faults_when_written(places[i]) == !is_writable);
+			STEP(buffers_overwrite(destinations[i], "abcdefgh", 8) == 0);
+		STEP(faults_when_written(destinations[i]) == !is_writable);
 	}
 	return 0;
 }
@@ -153,7 +153,7 @@ START_TEST(only_rwx_and_rw_can_be_written_by_address)
 END_TEST
 
 /*
- * Requests for one kind are never given another
+ * Separation of the kinds
  */
 
 struct list {
@@ -161,7 +161,7 @@ struct list {
 	struct buffers_info buffers[4000];
 };
 
-static int note(const struct buffers_info *info, void *context)
+static int add_to_list(const struct buffers_info *info, void *context)
 {
 	struct list *list = context;
 
@@ -175,7 +175,7 @@ static void list_all(struct list *list)
 {
 	list->count = 0;
 	errno = 1234;
-	ck_assert_int_eq(buffers_walk(note, list), 0);
+	ck_assert_int_eq(buffers_walk(add_to_list, list), 0);
 	ck_assert_int_eq(errno, 1234);
 }
 
@@ -201,7 +201,7 @@ START_TEST(unknown_or_contradictory_flags_are_einval_and_change_nothing)
 
 	ck_assert(watch_open(&watch));
 	for (unsigned i = 0; i < KINDS; i++)
-		if (_i)		/* then the thread has a last item */
+		if (_i)		/* the library then has a cached item to try first */
 			buffers_release(get_kind(&kinds[i], 1));
 	list_all(&before);
 	mappings = watch_count(&watch);
@@ -218,8 +218,8 @@ START_TEST(unknown_or_contradictory_flags_are_einval_and_change_nothing)
 }
 END_TEST
 
-/* Also for the thread's last item, which is tried first. */
-START_TEST(last_item_of_the_thread_is_given_for_its_kind_only)
+/* The library tries the thread's cached item first, which may be of another kind. */
+START_TEST(cached_item_is_given_for_its_kind_only)
 {
 	struct buffers_item *items[KINDS];
 
@@ -230,25 +230,25 @@ START_TEST(last_item_of_the_thread_is_given_for_its_kind_only)
 		buffers_release(items[i]);
 	}
 	for (unsigned i = 0; i < 1000; i++) {
-		unsigned last = i * i % 7 % KINDS;
+		unsigned cached = i * i % 7 % KINDS;
 		unsigned next = i % KINDS;
 
-		buffers_release(get_kind(&kinds[last], 16));
+		buffers_release(get_kind(&kinds[cached], 16));
 		ck_assert_ptr_eq(get_kind(&kinds[next], 16), items[next]);
 		buffers_release(items[next]);
 	}
 }
 END_TEST
 
-/* Which kind each buffer is of, kept apart from the library. */
+/* The kind of each buffer, recorded independently of the library. */
 enum { MOST_BUFFERS = 1 << 14 };
 static struct known {
 	uintptr_t base;
-	unsigned kind;		/* 1 + what buffers_walk() is to say */
+	unsigned kind;		/* 1 + the flags that buffers_walk() must report */
 } known[MOST_BUFFERS];
 
-/* Whether the buffer was of no other kind before; any thread may ask. */
-static bool is_always(const void *base, unsigned listed)
+/* Records the buffer's kind; false if it had another one before.  Threads may call it at once. */
+static bool has_kept_its_kind(const void *base, unsigned listed)
 {
 	size_t i = (size_t)((uintptr_t)base >> 12) * 2654435761u % MOST_BUFFERS;
 
@@ -302,7 +302,7 @@ static const struct kind *random_kind(uint64_t *seed)
 	return &kinds[random_below(seed, KINDS)];
 }
 
-/* Memory for one alone lies beside all buffers; some is kept, some given back. */
+/* Allocates memory, which must overlap no buffer, and frees it in half of the calls. */
 static void allocate_one(uint64_t *seed, const struct kind *kind)
 {
 	struct buffers_request request = random_request(seed, kind);
@@ -331,7 +331,7 @@ static void check_walk(const struct watch *watch)
 		const struct kind *kind = &kinds[info->flags % KINDS];
 
 		ck_assert_uint_lt(info->flags, 3);
-		ck_assert(is_always(info->base, info->flags));
+		ck_assert(has_kept_its_kind(info->base, info->flags));
 		ck_assert(is_asan() || is_tsan() || i % 16 ||
 			  watch_is_mapped_as(watch, info->base, info->size,
 					     kind->permissions));
@@ -349,7 +349,7 @@ static void use_one(uint64_t *seed, struct buffers_item **held)
 	void *copy;
 
 	ck_assert_ptr_nonnull(item);
-	ck_assert(is_always(buffers_base(item), kind->listed));
+	ck_assert(has_kept_its_kind(buffers_base(item), kind->listed));
 	fill(bytes, size, (unsigned)size);
 	copy = buffers_append(item, bytes, size);
 	ck_assert_ptr_nonnull(copy);
@@ -358,7 +358,7 @@ static void use_one(uint64_t *seed, struct buffers_item **held)
 	*held = item;
 }
 
-START_TEST(random_requests_of_all_kinds_get_their_own)
+START_TEST(random_requests_get_memory_of_their_kind)
 {
 	enum { HELD = 16, ROUNDS = 20000 };
 	struct buffers_item *held[HELD] = { NULL };
@@ -396,11 +396,11 @@ static const char *use_once(struct user *user)
 
 	if (!item)
 		return "a request failed";
-	if (!is_always(buffers_base(item), kind->listed))
-		return "a buffer was given as two kinds";
+	if (!has_kept_its_kind(buffers_base(item), kind->listed))
+		return "two kinds got the same buffer";
 	copy = buffers_append(item, "x", 1);
 	if (!copy || *copy != 'x')
-		return "a byte was not appended";
+		return "an append failed";
 	buffers_release(item);
 	return NULL;
 }
@@ -414,7 +414,7 @@ static void *use_many(void *context)
 	return NULL;
 }
 
-START_TEST(threads_with_requests_of_all_kinds_get_their_own)
+START_TEST(requests_of_threads_get_memory_of_their_kind)
 {
 	struct user users[THREADS];
 	uint64_t seed = seed_random();
@@ -439,7 +439,7 @@ static int stop_at(const struct buffers_info *info, void *flags)
 	return info->flags == *(unsigned *)flags ? 7 : 0;
 }
 
-START_TEST(walk_visits_each_kind_and_stops_in_any)
+START_TEST(walk_visits_every_kind_and_can_stop_at_each)
 {
 	static struct list list;
 	struct buffers_item *items[KINDS];
@@ -455,7 +455,7 @@ START_TEST(walk_visits_each_kind_and_stops_in_any)
 	for (unsigned i = 0; i < KINDS; i++) {
 		unsigned kind = list.buffers[i].flags;
 
-		ck_assert_uint_lt(kind, KINDS);	/* and so it is the kind's number */
+		ck_assert_uint_lt(kind, KINDS);	/* the index in kinds[], too */
 		ck_assert_ptr_eq(list.buffers[i].base, buffers_base(items[kind]));
 		ck_assert_uint_eq(list.buffers[i].used, kind + 1);
 		ck_assert_int_eq(list.buffers[i].taken, kind != 1);
@@ -467,10 +467,10 @@ END_TEST
 
 #if CAN_FORK
 /*
- * Notices
+ * Rendezvous files
  */
 
-static int publish_each(void *kept)
+static int publish_each(void *leaves_files)
 {
 	for (unsigned i = 0; i < KINDS; i++) {
 		const struct kind *kind = &kinds[(i + 1) % KINDS];
@@ -488,12 +488,12 @@ static int publish_each(void *kept)
 			     (i == j));
 		}
 	}
-	if (kept)	/* as a process leaves them that is killed */
+	if (leaves_files)	/* _exit() skips the cleanup, as a kill does */
 		_exit(1);
 	return 0;
 }
 
-START_TEST(each_kind_has_a_notice_and_exit_removes_it)
+START_TEST(each_kind_has_a_rendezvous_file_and_exit_removes_it)
 {
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
 	run_child(publish_each, NULL);
@@ -511,18 +511,18 @@ static int use_one_kind(void *kind)
 	return 0;
 }
 
-/* Whichever kind a process uses, it removes what killed ones have left of all. */
-START_TEST(notices_of_killed_processes_are_removed)
+/* A process that uses one kind removes the files that killed processes left for all kinds. */
+START_TEST(rendezvous_files_of_killed_processes_are_removed)
 {
 	struct kind kind = kinds[_i];
 	int status;
-	pid_t process;
+	pid_t pid;
 
 	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	process = fork();
-	if (process == 0)
+	pid = fork();
+	if (pid == 0)
 		_exit(publish_each(&kind) ? 2 : 3);
-	ck_assert_int_eq(waitpid(process, &status, 0), process);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1);
 	ck_assert_uint_eq(count_files(SHARED_DIR), KINDS);
 	run_child(use_one_kind, &kind);
@@ -530,45 +530,46 @@ START_TEST(notices_of_killed_processes_are_removed)
 }
 END_TEST
 
-static void add_notices(Suite *suite)
+static void add_rendezvous_files(Suite *suite)
 {
-	TCase *notices = tcase_create("notices");
+	TCase *files = tcase_create("rendezvous files");
 
-	tcase_set_tags(notices, "fork");
-	tcase_add_test(notices, each_kind_has_a_notice_and_exit_removes_it);
-	tcase_add_loop_test(notices, notices_of_killed_processes_are_removed, 0, KINDS);
-	suite_add_tcase(suite, notices);
+	tcase_set_tags(files, "fork");
+	tcase_add_test(files, each_kind_has_a_rendezvous_file_and_exit_removes_it);
+	tcase_add_loop_test(files, rendezvous_files_of_killed_processes_are_removed, 0, KINDS);
+	suite_add_tcase(suite, files);
 }
 #endif
 
 static void add_kinds(Suite *suite)
 {
-	TCase *what = tcase_create("kinds");
-	TCase *apart = tcase_create("apart");
+	TCase *permissions = tcase_create("permissions");
+	TCase *separation = tcase_create("separation");
 
-	tcase_add_loop_test(what, memory_of_a_kind_has_its_permissions_everywhere, 0, KINDS);
+	tcase_add_loop_test(permissions, memory_of_a_kind_has_its_permissions_everywhere, 0, KINDS);
 #ifdef HAVE_CODE
-	tcase_add_loop_test(what, only_rwx_and_rx_can_be_executed, 0, KINDS);
+	tcase_add_loop_test(permissions, only_rwx_and_rx_can_be_executed, 0, KINDS);
 #endif
-	tcase_add_loop_test(what, only_rwx_and_rw_can_be_written_by_address, 0, KINDS);
-	suite_add_tcase(suite, what);
+	tcase_add_loop_test(permissions, only_rwx_and_rw_can_be_written_by_address, 0, KINDS);
+	suite_add_tcase(suite, permissions);
 
-	tcase_set_timeout(apart, 120);
-	tcase_add_loop_test(apart, unknown_or_contradictory_flags_are_einval_and_change_nothing, 0, 2);
-	tcase_add_test(apart, last_item_of_the_thread_is_given_for_its_kind_only);
-	tcase_add_test(apart, random_requests_of_all_kinds_get_their_own);
-	tcase_add_test(apart, threads_with_requests_of_all_kinds_get_their_own);
-	tcase_add_test(apart, walk_visits_each_kind_and_stops_in_any);
-	suite_add_tcase(suite, apart);
+	tcase_set_timeout(separation, 120);
+	tcase_add_loop_test(separation,
+			    unknown_or_contradictory_flags_are_einval_and_change_nothing, 0, 2);
+	tcase_add_test(separation, cached_item_is_given_for_its_kind_only);
+	tcase_add_test(separation, random_requests_get_memory_of_their_kind);
+	tcase_add_test(separation, requests_of_threads_get_memory_of_their_kind);
+	tcase_add_test(separation, walk_visits_every_kind_and_can_stop_at_each);
+	suite_add_tcase(suite, separation);
 }
 
 int main(void)
 {
-	Suite *suite = suite_create("api-kinds");
+	Suite *suite = suite_create("api/kinds");
 
 	add_kinds(suite);
 #if CAN_FORK
-	add_notices(suite);
+	add_rendezvous_files(suite);
 #endif
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-nomalloc.c: the library calls no malloc(), and works inside one */
+/* api/nomalloc.c: the library never calls malloc(), and works when malloc() calls it */
 
 #include "config.h"
 #include "reloaded/buffers.h"
@@ -22,7 +22,7 @@ int main(void)
 #define GIB ((size_t)1 << 30)
 
 /*
- * This program's own malloc family, which the library would find first.
+ * This program's own malloc family.  The dynamic linker binds the library's calls to it.
  */
 
 void *__libc_malloc(size_t size);
@@ -31,11 +31,11 @@ void *__libc_realloc(void *memory, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *memory);
 
-static __thread bool is_forbidden;	/* in the midst of a library call */
+static __thread bool is_forbidden;	/* the thread is in a library call */
 static __thread unsigned calls;
-static __thread bool is_hooked;		/* malloc() uses the library first */
+static __thread bool is_hooked;		/* the next malloc() calls the library */
 
-static void note(void)
+static void count_call(void)
 {
 	if (is_forbidden)
 		calls++;
@@ -45,9 +45,9 @@ static struct buffers_item *hooked_item;
 
 void *malloc(size_t size)
 {
-	note();
+	count_call();
 	if (is_hooked && !is_forbidden) {
-		is_hooked = false;	/* an assertion would come back here */
+		is_hooked = false;	/* a failing assertion calls malloc() again */
 		hooked_item = buffers_get(&(struct buffers_request){ .size = 16 });
 	}
 	return __libc_malloc(size);
@@ -55,39 +55,39 @@ void *malloc(size_t size)
 
 void *calloc(size_t count, size_t size)
 {
-	note();
+	count_call();
 	return __libc_calloc(count, size);
 }
 
 void *realloc(void *memory, size_t size)
 {
-	note();
+	count_call();
 	return __libc_realloc(memory, size);
 }
 
 void *memalign(size_t alignment, size_t size);
 void *memalign(size_t alignment, size_t size)
 {
-	note();
+	count_call();
 	return __libc_memalign(alignment, size);
 }
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-	note();
+	count_call();
 	return __libc_memalign(alignment, size);
 }
 
 int posix_memalign(void **memory, size_t alignment, size_t size)
 {
-	note();
+	count_call();
 	*memory = __libc_memalign(alignment, size);
 	return *memory ? 0 : ENOMEM;
 }
 
 void free(void *memory)
 {
-	note();
+	count_call();
 	__libc_free(memory);
 }
 
@@ -109,7 +109,7 @@ static bool call_everything(void)
 	char byte = 1;
 	bool good = true;
 
-	for (unsigned i = 0; i < 300; i++) {	/* more than one locator */
+	for (unsigned i = 0; i < 300; i++) {	/* fills more than one locator */
 		struct buffers_item *item = buffers_get(&request);
 		char *copy;
 
@@ -134,7 +134,7 @@ static bool call_everything(void)
 	return good;
 }
 
-/* through a volatile, for compilers know what becomes of free(malloc(1)) */
+/* The volatile pointer keeps compilers from removing both calls. */
 static void allocate_and_free(void)
 {
 	void *volatile memory = malloc(1);
@@ -158,7 +158,7 @@ static int count_mallocs(void *context)
 
 START_TEST(no_call_allocates)
 {
-	/* the counting works */
+	/* First show that the functions above count. */
 	is_forbidden = true;
 	allocate_and_free();
 	is_forbidden = false;
@@ -186,7 +186,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-nomalloc");
+	Suite *suite = suite_create("api/nomalloc");
 	TCase *all = tcase_create("malloc");
 
 	tcase_set_timeout(all, 60);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* api-writing.c: memory of each kind is written alike, also where it cannot be by its address */
+/* api/overwrite.c: writing to memory of each kind, also where its own address is read-only */
 
 #include "config.h"
-#define BUFFERS_BUILD	/* to pass NULL, see there */
+#define BUFFERS_BUILD	/* declares no argument nonnull, so that tests can pass NULL */
 #include "support/kinds.h"
 #include "support/code.h"
 
@@ -15,17 +15,17 @@
 #endif
 
 /*
- * Writing, which is the same for each kind
+ * Writing, with the same results for each kind
  */
 
-/* Everything that can be seen of an item, so that "nothing changed" can be shown. */
+/* All that a caller can read of an item.  Equal states show that a call changed nothing. */
 struct state {
 	void *next, *base;
 	size_t remaining, size;
 	unsigned char *bytes;
 };
 
-static struct state look(const struct buffers_item *item)
+static struct state take_snapshot(const struct buffers_item *item)
 {
 	struct state state = {
 		.next = buffers_next(item),
@@ -55,21 +55,21 @@ static const size_t sizes[] = {
 };
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 
-/* Aligned, and at the oddest address. */
+/* Appends `lead` bytes after an aligned address. */
 static void append_at(struct buffers_item *item, const unsigned char *bytes, size_t size,
 		      size_t lead)
 {
-	unsigned char *place = buffers_reserve(item, lead, 16);
+	unsigned char *reserved = buffers_reserve(item, lead, 16);
 	unsigned char *copy;
 
-	ck_assert_ptr_nonnull(place);
+	ck_assert_ptr_nonnull(reserved);
 	errno = 1234;
 	copy = buffers_append(item, bytes, size);
 	ck_assert_int_eq(errno, 1234);
-	ck_assert_ptr_eq(copy, place + lead);
+	ck_assert_ptr_eq(copy, reserved + lead);
 	ck_assert_int_eq(memcmp(copy, bytes, size), 0);
 	for (size_t i = 0; i < lead; i++)
-		ck_assert_uint_eq(place[i], 0);
+		ck_assert_uint_eq(reserved[i], 0);
 	ck_assert_ptr_eq(buffers_next(item), copy + size);
 }
 
@@ -81,19 +81,19 @@ START_TEST(any_size_can_be_appended_anywhere)
 	item = get_kind(kind_of(_i), 32 * MIB);
 	for (unsigned i = 0; i < SIZES; i++) {
 		unsigned char *bytes = new_bytes(sizes[i], i);
-		unsigned char *last = buffers_next(item);
+		unsigned char *previous = buffers_next(item);
 
 		append_at(item, bytes, sizes[i], 0);
 		append_at(item, bytes, sizes[i], 1 + i % 15);
 		ck_assert_ptr_nonnull(buffers_append_code(item, bytes, sizes[i]));
 		append_at(item, (unsigned char *)"", 1, 15);
-		ck_assert_ptr_ne(last, buffers_next(item));
+		ck_assert_ptr_ne(previous, buffers_next(item));
 		free(bytes);
 	}
 }
 END_TEST
 
-START_TEST(nothing_can_be_appended_and_nothing_changes)
+START_TEST(writing_zero_bytes_changes_nothing)
 {
 	struct buffers_item *item;
 	struct state before;
@@ -101,7 +101,7 @@ START_TEST(nothing_can_be_appended_and_nothing_changes)
 	SKIP_IF_NO_VIEW(_i);
 	item = get_kind(kind_of(_i), 100);
 	ck_assert_ptr_nonnull(buffers_append(item, "abc", 3));
-	before = look(item);
+	before = take_snapshot(item);
 	errno = 1234;
 	ck_assert_ptr_eq(buffers_append(item, NULL, 0), before.next);
 	ck_assert_ptr_eq(buffers_append(item, "x", 0), before.next);
@@ -124,7 +124,7 @@ START_TEST(null_is_einval_and_changes_nothing)
 	SKIP_IF_NO_VIEW(_i);
 	item = get_kind(kind_of(_i), 100);
 	ck_assert_ptr_nonnull(buffers_append(item, "abc", 3));
-	before = look(item);
+	before = take_snapshot(item);
 	errno = 0;
 	ck_assert_ptr_null(buffers_append(item, NULL, 1));
 	ck_assert_int_eq(errno, EINVAL);
@@ -142,7 +142,7 @@ START_TEST(null_is_einval_and_changes_nothing)
 }
 END_TEST
 
-/* Data that cannot be read is a fault or an error, and never taken for appended. */
+/* An append of unreadable data faults or returns NULL. */
 struct attempt {
 	struct buffers_item *item;
 	const char *data;
@@ -157,7 +157,7 @@ static void try_to_append(void *context)
 	attempt->is_appended = buffers_append(attempt->item, attempt->data, attempt->size);
 }
 
-static int append_what_is_not_there(void *view)
+static int append_unreadable_data(void *view)
 {
 	struct buffers_item *item = get_kind(kind_of(*(int *)view), 3 * PAGE);
 	char *data = reserve(0, 2 * PAGE);
@@ -179,7 +179,7 @@ START_TEST(unreadable_data_is_not_appended)
 {
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer reports the fault");
-	run_apart(append_what_is_not_there, &_i, sizeof(_i));
+	run_apart(append_unreadable_data, &_i, sizeof(_i));
 }
 END_TEST
 
@@ -198,8 +198,8 @@ static void check_overlap(const struct kind *kind, size_t used, size_t back, siz
 	free(bytes);
 }
 
-/* Data before the room, reaching into it, and within it. */
-START_TEST(data_of_the_same_buffer_is_copied_as_it_was)
+/* The data lies before the free space, overlaps its start, or lies within it. */
+START_TEST(data_in_the_same_buffer_is_copied_unchanged)
 {
 	static const struct {
 		size_t used, back, size;
@@ -234,7 +234,7 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 	item = get_kind(kind_of(_i), 64 * KIB);
 	size = buffers_size(item);
 	bytes = new_bytes(size + 1, 3);
-	before = look(item);
+	before = take_snapshot(item);
 	errno = 0;
 	ck_assert_ptr_null(buffers_append(item, bytes, size + 1));
 	ck_assert_int_eq(errno, ENOSPC);
@@ -247,7 +247,7 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 	ck_assert_ptr_null(buffers_append(item, bytes, 2));
 	ck_assert_ptr_nonnull(buffers_append(item, bytes + size - 1, 1));
 	ck_assert_int_eq(memcmp(before.base, bytes, size), 0);
-	before = look(item);
+	before = take_snapshot(item);
 	errno = 0;
 	ck_assert_ptr_null(buffers_append(item, bytes, 1));
 	ck_assert_int_eq(errno, ENOSPC);
@@ -260,7 +260,7 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 }
 END_TEST
 
-START_TEST(reserved_room_is_aligned_and_zero_until_overwritten)
+START_TEST(reserved_space_is_aligned_and_zero_until_overwritten)
 {
 	struct buffers_item *item;
 
@@ -268,30 +268,30 @@ START_TEST(reserved_room_is_aligned_and_zero_until_overwritten)
 	item = get_kind(kind_of(_i), MIB);
 	for (size_t alignment = 1; alignment <= 64 * KIB; alignment *= 2) {
 		unsigned char *bytes = new_bytes(alignment + 3, 5);
-		unsigned char *room;
+		unsigned char *destination;
 
 		ck_assert_ptr_nonnull(buffers_append(item, "\xff", 1));
-		room = buffers_reserve(item, alignment + 3, alignment);
-		ck_assert_ptr_nonnull(room);
-		ck_assert_uint_eq((uintptr_t)room % alignment, 0);
+		destination = buffers_reserve(item, alignment + 3, alignment);
+		ck_assert_ptr_nonnull(destination);
+		ck_assert_uint_eq((uintptr_t)destination % alignment, 0);
 		for (size_t i = 0; i < alignment + 3; i++)
-			ck_assert_uint_eq(room[i], 0);
+			ck_assert_uint_eq(destination[i], 0);
 		errno = 1234;
-		ck_assert_int_eq(buffers_overwrite(room, bytes, alignment + 3), 0);
+		ck_assert_int_eq(buffers_overwrite(destination, bytes, alignment + 3), 0);
 		ck_assert_int_eq(errno, 1234);
-		ck_assert_mem_eq(room, bytes, alignment + 3);
+		ck_assert_mem_eq(destination, bytes, alignment + 3);
 		free(bytes);
 	}
 }
 END_TEST
 
-/* Of many pages. */
+/* The size of memory that spans many pages. */
 static size_t large_size(void)
 {
 	return is_slow() ? MIB : 4 * MIB;
 }
 
-/* Around a boundary of pages, for each size and each place in a word. */
+/* Overwrites bytes on both sides of a page boundary, in each size at each offset in a word. */
 static void overwrite_around(unsigned char *pages, size_t boundary)
 {
 	unsigned char expected[64], bytes[16];
@@ -378,7 +378,7 @@ static void edit_each(const struct kind *kind, bool is_alone)
 	free(bytes);
 }
 
-START_TEST(any_bytes_can_be_edited_by_a_function_that_sees_them)
+START_TEST(function_sees_and_edits_any_bytes)
 {
 	SKIP_IF_NO_VIEW(_i);
 	edit_each(kind_of(_i), false);
@@ -386,10 +386,10 @@ START_TEST(any_bytes_can_be_edited_by_a_function_that_sees_them)
 }
 END_TEST
 
-/* A function that itself calls the library, for the page that it edits, too. */
+/* The editing function calls the library, too, and writes to the page that it edits. */
 struct nested {
 	const struct kind *kind;
-	unsigned char *beside;
+	unsigned char *neighbour;
 };
 
 static void edit_more(void *bytes, size_t size, void *context)
@@ -399,11 +399,11 @@ static void edit_more(void *bytes, size_t size, void *context)
 
 	ck_assert_ptr_nonnull(buffers_append_code(item, "nested", 6));
 	buffers_release(item);
-	ck_assert_int_eq(buffers_overwrite(nested->beside, "12345678", 8), 0);
+	ck_assert_int_eq(buffers_overwrite(nested->neighbour, "12345678", 8), 0);
 	memset(bytes, 'x', size);
 }
 
-START_TEST(function_that_edits_may_call_the_library)
+START_TEST(editing_function_may_call_the_library)
 {
 	struct nested nested;
 	unsigned char *memory;
@@ -416,11 +416,11 @@ START_TEST(function_that_edits_may_call_the_library)
 }
 END_TEST
 
-START_TEST(memory_that_was_given_back_is_zero_when_it_comes_again)
+START_TEST(freed_memory_is_zero_when_allocated_again)
 {
 	static const unsigned char zeros[1 << 16];
-	unsigned again = 0;
-	void *last = NULL;
+	unsigned reused = 0;
+	void *previous = NULL;
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(_i >= KINDS && !can_probe(), NO_PROBES);
@@ -441,24 +441,24 @@ START_TEST(memory_that_was_given_back_is_zero_when_it_comes_again)
 			ck_assert_int_eq(buffers_overwrite(memory + at, &at, 8), 0);
 		ck_assert_int_eq(buffers_overwrite(memory + 1, memory + 4096, 600), 0);
 		ck_assert_int_eq(buffers_free(memory, allocated), 0);
-		again += memory == last;
-		last = memory;
+		reused += memory == previous;
+		previous = memory;
 	}
 	if (!is_asan() && !is_tsan())
-		ck_assert_uint_gt(again, 0);
+		ck_assert_uint_gt(reused, 0);
 }
 END_TEST
 
 /*
- * Memory that is not the library's
+ * Memory that the library may be unable to write to
  */
 
-static void check_einval(unsigned char *place, size_t size)
+static void check_einval(unsigned char *destination, size_t size)
 {
 	unsigned char *bytes = new_bytes(8192, 4);
 
 	errno = 0;
-	ck_assert_int_eq(buffers_overwrite(place, bytes, size), -1);
+	ck_assert_int_eq(buffers_overwrite(destination, bytes, size), -1);
 	ck_assert_int_eq(errno, EINVAL);
 	free(bytes);
 }
@@ -476,7 +476,7 @@ static void change_all(void *bytes, size_t size, void *context)
 	memset(bytes, 0xee, size);
 }
 
-START_TEST(memory_that_cannot_be_read_is_einval_and_nothing_changes)
+START_TEST(unreadable_memory_is_einval_and_changes_nothing)
 {
 	unsigned char *memory, *expected;
 	size_t size = 4 * PAGE;
@@ -508,7 +508,10 @@ START_TEST(memory_that_cannot_be_read_is_einval_and_nothing_changes)
 }
 END_TEST
 
-/* As an owner does who has written all. */
+/*
+ * Makes memory read-only, as a caller does that has written everything.  An overwrite of it
+ * succeeds or fails, but must not change its permissions.
+ */
 static void check_sealed(const struct kind *kind, const char *permissions,
 			 const struct watch *watch)
 {
@@ -527,7 +530,7 @@ static void check_sealed(const struct kind *kind, const char *permissions,
 		result = buffers_overwrite(memory + changes[i].at, bytes, changes[i].size);
 		if (result == 0)
 			memcpy(expected + changes[i].at, bytes, changes[i].size);
-		else	/* an emulator says so to mremap() */
+		else	/* an emulator's mremap() fails with ENOMEM */
 			ck_assert(errno == EACCES || (is_emulated() && errno == ENOMEM));
 		ck_assert_mem_eq(memory, expected, sizeof(expected));
 		ck_assert(watch_is_mapped_as(watch, memory, 4 * PAGE, permissions));
@@ -540,7 +543,7 @@ START_TEST(sealed_memory_keeps_its_permissions)
 
 	ck_assert(watch_open(&watch));
 	SKIP_IF_NO_VIEW(_i);
-	if (_i < KINDS)	/* without /proc nobody tells what they are */
+	if (_i < KINDS)	/* only /proc tells the library that this memory is not executable */
 		check_sealed(kind_of(_i), "r--p", &watch);
 	if (kind_of(_i)->permissions[2] == 'x')
 		check_sealed(kind_of(_i), "r-xp", &watch);
@@ -574,8 +577,11 @@ static int overwrite_own_code(void *context)
 	return 0;
 }
 
-/* Not promised, but whatever is said of it must be so. */
-START_TEST(code_of_the_program_is_changed_or_left_alone)
+/*
+ * The library does not promise to overwrite the program's own code, but its result must be
+ * true.
+ */
+START_TEST(program_code_is_overwritten_or_unchanged)
 {
 	SKIP_IF_NO_VIEW(_i * KINDS);
 	run_apart(overwrite_own_code, NULL, 0);
@@ -585,25 +591,25 @@ END_TEST
 #endif
 
 /*
- * What writing takes
+ * Mappings and descriptors that writing uses
  */
 
-static void write_all_over(unsigned char *memory, size_t pages, uint64_t *seed)
+static void write_at_random(unsigned char *memory, size_t pages, uint64_t *seed)
 {
 	for (unsigned i = 0; i < how_many(5000, 5000); i++) {
-		unsigned char *place = memory + PAGE * random_below(seed, pages) +
-				       8 * random_below(seed, PAGE / 8 - 8);
+		unsigned char *destination = memory + PAGE * random_below(seed, pages) +
+					     8 * random_below(seed, PAGE / 8 - 8);
 		uint64_t value = next_random(seed);
 
-		ck_assert_int_eq(buffers_overwrite(place, &value, 8), 0);
-		ck_assert_mem_eq(place, &value, 8);
-		place += random_below(seed, 8);
-		ck_assert_int_eq(buffers_overwrite(place, &value, 7), 0);
-		ck_assert_mem_eq(place, &value, 7);
+		ck_assert_int_eq(buffers_overwrite(destination, &value, 8), 0);
+		ck_assert_mem_eq(destination, &value, 8);
+		destination += random_below(seed, 8);
+		ck_assert_int_eq(buffers_overwrite(destination, &value, 7), 0);
+		ck_assert_mem_eq(destination, &value, 7);
 	}
 }
 
-START_TEST(thousands_of_changes_take_few_mappings_and_no_descriptors)
+START_TEST(thousands_of_writes_use_few_mappings_and_no_descriptors)
 {
 	enum { PAGES = 16 };
 	uint64_t seed = seed_random();
@@ -619,10 +625,10 @@ START_TEST(thousands_of_changes_take_few_mappings_and_no_descriptors)
 	memory = some_memory(kind_of(_i), PAGES * PAGE, true);
 	item = get_kind(kind_of(_i), MIB);
 	before = watch_count(&watch);
-	write_all_over(memory, 1, &seed);
+	write_at_random(memory, 1, &seed);
 	if (!is_asan() && !is_tsan())
 		ck_assert_uint_le(watch_count(&watch), before + 4);
-	write_all_over(memory, PAGES, &seed);
+	write_at_random(memory, PAGES, &seed);
 	if (!is_asan() && !is_tsan())
 		ck_assert_uint_le(watch_count(&watch), before + 2 * PAGES + 4);
 	before = watch_count(&watch);
@@ -637,151 +643,155 @@ END_TEST
 
 #if CAN_FORK
 /*
- * No mappings left
+ * Writing while a resource is exhausted
  */
 
-static char *crowd;
-enum { CROWD = 140000 };
+static char *filler;
+enum { FILLER_PAGES = 140000 };
 
-static void fill_mappings(void)
+static void use_up_mappings(void)
 {
-	crowd = mmap(NULL, CROWD * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		     -1, 0);
-	ck_assert_ptr_ne(crowd, MAP_FAILED);
-	for (size_t i = 0; i < CROWD; i += 2)
-		if (mprotect(crowd + i * PAGE, PAGE, PROT_READ) != 0)
+	filler = mmap(NULL, FILLER_PAGES * PAGE, PROT_NONE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ck_assert_ptr_ne(filler, MAP_FAILED);
+	for (size_t i = 0; i < FILLER_PAGES; i += 2)
+		if (mprotect(filler + i * PAGE, PAGE, PROT_READ) != 0)
 			return;
-	ck_abort_msg("no limit to mappings");
+	ck_abort_msg("the kernel does not limit mappings");
 }
 
-/* Lets so many mappings be made again, which come in pairs. */
-static void leave_mappings(size_t pairs)
+/*
+ * Changes the permissions of single pages to those of their neighbours.  The kernel merges
+ * each with both neighbours, so that two more mappings are possible.
+ */
+static void free_mappings(size_t pairs)
 {
 	for (size_t i = 0; i < pairs; i++)
-		ck_assert_int_eq(mprotect(crowd + (2 * i + 2) * PAGE, PAGE, PROT_NONE), 0);
+		ck_assert_int_eq(mprotect(filler + (2 * i + 2) * PAGE, PAGE, PROT_NONE), 0);
 }
 
-static bool has_failed_well(int result)
+static bool is_success_or_enomem(int result)
 {
 	return result == 0 || errno == ENOMEM;
 }
 
-struct room {
+struct destination {
 	struct buffers_item *item;
 	unsigned char *memory;
 	unsigned char *expected;
 	size_t size;
 };
 
-/* Writes it all, or nothing of it. */
-static int overwrite_or_not(struct room *room, size_t at, size_t size, unsigned number)
+/* Asserts that the call writes all bytes, or fails and writes none. */
+static int overwrite_all_or_nothing(struct destination *destination, size_t at, size_t size,
+				    unsigned number)
 {
 	unsigned char bytes[8 * 4096];
 	int result;
 
 	fill(bytes, size, number);
 	errno = 0;
-	result = buffers_overwrite(room->memory + at, bytes, size);
-	STEP(has_failed_well(result));
+	result = buffers_overwrite(destination->memory + at, bytes, size);
+	STEP(is_success_or_enomem(result));
 	if (result == 0)
-		memcpy(room->expected + at, bytes, size);
-	STEP(memcmp(room->memory, room->expected, room->size) == 0);
+		memcpy(destination->expected + at, bytes, size);
+	STEP(memcmp(destination->memory, destination->expected, destination->size) == 0);
 	return 0;
 }
 
-static int append_or_not(struct room *room, size_t size, unsigned number)
+static int append_all_or_nothing(struct destination *destination, size_t size, unsigned number)
 {
 	unsigned char bytes[8 * 4096];
-	void *next = buffers_next(room->item);
+	void *next = buffers_next(destination->item);
 	unsigned char *copy;
 
 	fill(bytes, size, number);
 	errno = 0;
-	copy = buffers_append(room->item, bytes, size);
-	STEP(has_failed_well(copy ? 0 : -1));
+	copy = buffers_append(destination->item, bytes, size);
+	STEP(is_success_or_enomem(copy ? 0 : -1));
 	STEP(copy ? copy == next && memcmp(copy, bytes, size) == 0 :
-		    buffers_next(room->item) == next);
+		    buffers_next(destination->item) == next);
 	return 0;
 }
 
-static int write_or_not(struct room *room, unsigned round)
+static int write_all_or_nothing(struct destination *destination, unsigned round)
 {
-	size_t last = room->size - 8 * 4096;
+	size_t last = destination->size - 8 * 4096;
 
-	STEP(overwrite_or_not(room, 8 * (round + 1), 8, round) == 0);
-	STEP(overwrite_or_not(room, 4096 * (round % 7) + 4093, 9, round) == 0);
-	STEP(overwrite_or_not(room, 100 + round, 3 * 4096, round) == 0);
-	STEP(overwrite_or_not(room, last - round, 8 * 4096, round) == 0);
-	STEP(append_or_not(room, 8, round) == 0);
-	STEP(append_or_not(room, 10000 + round, round) == 0);
+	STEP(overwrite_all_or_nothing(destination, 8 * (round + 1), 8, round) == 0);
+	STEP(overwrite_all_or_nothing(destination, 4096 * (round % 7) + 4093, 9, round) == 0);
+	STEP(overwrite_all_or_nothing(destination, 100 + round, 3 * 4096, round) == 0);
+	STEP(overwrite_all_or_nothing(destination, last - round, 8 * 4096, round) == 0);
+	STEP(append_all_or_nothing(destination, 8, round) == 0);
+	STEP(append_all_or_nothing(destination, 10000 + round, round) == 0);
 	return 0;
 }
 
-static int write_in_a_crowd(void *context)
+static int write_without_mappings(void *context)
 {
-	struct room *room = context;
+	struct destination *destination = context;
 
-	fill_mappings();
+	use_up_mappings();
 	for (unsigned round = 0; round < 12; round++) {
-		STEP(write_or_not(room, round) == 0);
-		leave_mappings(round);
+		STEP(write_all_or_nothing(destination, round) == 0);
+		free_mappings(round);
 	}
-	STEP(munmap(crowd, CROWD * PAGE) == 0);
-	STEP(buffers_overwrite(room->memory, "12345678", 8) == 0);
-	STEP(buffers_append(room->item, "12345678", 8));
+	STEP(munmap(filler, FILLER_PAGES * PAGE) == 0);
+	STEP(buffers_overwrite(destination->memory, "12345678", 8) == 0);
+	STEP(buffers_append(destination->item, "12345678", 8));
 	return 0;
 }
 
-static struct room new_room(const struct kind *kind)
+static struct destination new_destination(const struct kind *kind)
 {
-	struct room room = {
+	struct destination destination = {
 		.item = get_kind(kind, MIB),
 		.memory = some_memory(kind, 64 * 4096, true),
 		.expected = calloc(64, 4096),
 		.size = 64 * 4096,
 	};
 
-	ck_assert_ptr_nonnull(room.expected);
-	return room;
+	ck_assert_ptr_nonnull(destination.expected);
+	return destination;
 }
 
-START_TEST(without_mappings_writing_works_or_is_enomem_and_changes_nothing)
+START_TEST(writing_without_mappings_succeeds_or_is_enomem)
 {
-	struct room room;
+	struct destination destination;
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs mappings");
 	SKIP_IF(is_emulated(), "the emulator needs mappings");
-	room = new_room(kind_of(_i));
-	run_child(write_in_a_crowd, &room);
+	destination = new_destination(kind_of(_i));
+	run_child(write_without_mappings, &destination);
 }
 END_TEST
 
 static int write_without_address_space(void *context)
 {
-	struct room *room = context;
+	struct destination *destination = context;
 	struct rlimit before = set_limit(RLIMIT_AS, 0);
 
 	for (unsigned round = 0; round < 12; round++)
-		STEP(write_or_not(room, round) == 0);
+		STEP(write_all_or_nothing(destination, round) == 0);
 	setrlimit(RLIMIT_AS, &before);
-	STEP(buffers_overwrite(room->memory, "12345678", 8) == 0);
-	STEP(buffers_append(room->item, "12345678", 8));
+	STEP(buffers_overwrite(destination->memory, "12345678", 8) == 0);
+	STEP(buffers_append(destination->item, "12345678", 8));
 	return 0;
 }
 
-START_TEST(without_address_space_writing_works_or_is_enomem_and_changes_nothing)
+START_TEST(writing_without_address_space_succeeds_or_is_enomem)
 {
-	struct room room;
+	struct destination destination;
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs memory");
-	room = new_room(kind_of(_i));
-	run_child(write_without_address_space, &room);
+	destination = new_destination(kind_of(_i));
+	run_child(write_without_address_space, &destination);
 }
 END_TEST
 
-/* That is free. */
+/* The lowest free descriptor. */
 static int lowest_descriptor(void)
 {
 	int lowest = dup(STDOUT_FILENO);
@@ -791,34 +801,37 @@ static int lowest_descriptor(void)
 	return lowest;
 }
 
-/* From none on, as many descriptors as the library may use at once. */
+/* Leaves 0 to 5 descriptors free; the library uses no more at once. */
 static int write_with_few_descriptors(void *context)
 {
-	struct room *room = context;
+	struct destination *destination = context;
 	int first = lowest_descriptor();
 
 	for (unsigned round = 0; round < 6; round++) {
 		struct rlimit before = set_limit(RLIMIT_NOFILE, (unsigned)first + round);
 
-		STEP(write_or_not(room, round) == 0);
+		STEP(write_all_or_nothing(destination, round) == 0);
 		setrlimit(RLIMIT_NOFILE, &before);
-		STEP(buffers_overwrite(room->memory, room->expected, 8) == 0);
+		STEP(buffers_overwrite(destination->memory, destination->expected, 8) == 0);
 	}
 	return 0;
 }
 
-START_TEST(without_descriptors_writing_works_or_is_enomem_and_changes_nothing)
+START_TEST(writing_without_descriptors_succeeds_or_is_enomem)
 {
-	struct room room;
+	struct destination destination;
 
 	SKIP_IF_NO_VIEW(_i);
-	room = new_room(kind_of(_i));
-	run_child(write_with_few_descriptors, &room);
+	destination = new_destination(kind_of(_i));
+	run_child(write_with_few_descriptors, &destination);
 }
 END_TEST
 
-/* Readable, and writable says the list of mappings, to whom has the key. */
-START_TEST(memory_locked_by_a_key_is_written_or_left_alone)
+/*
+ * The protection key lets this thread read the memory but not write to it, though the list of
+ * mappings shows it as writable (pkeys(7)).
+ */
+START_TEST(memory_with_a_protection_key_is_written_or_unchanged)
 {
 	unsigned char *memory = some_memory(kind_of(0), PAGE, true);
 	int key = pkey_alloc(0, PKEY_DISABLE_WRITE);
@@ -831,7 +844,7 @@ START_TEST(memory_locked_by_a_key_is_written_or_left_alone)
 	ck_assert(result == 0 || errno == EACCES);
 	ck_assert_mem_eq(memory + 8, result == 0 ? "12345678" : "\0\0\0\0\0\0\0", 8);
 	ck_assert_int_eq(pkey_set(key, 0), 0);
-	memory[8] = 'x';	/* it is still what it was */
+	memory[8] = 'x';	/* the mapping is still writable */
 	ck_assert_int_eq(buffers_overwrite(memory + 8, "abcdefgh", 8), 0);
 }
 END_TEST
@@ -842,15 +855,15 @@ static void add_scarce(Suite *suite)
 
 	tcase_set_timeout(scarce, 60);
 	tcase_add_loop_test(scarce,
-			    without_mappings_writing_works_or_is_enomem_and_changes_nothing,
+			    writing_without_mappings_succeeds_or_is_enomem,
 			    0, VIEWS);
 	tcase_add_loop_test(scarce,
-			    without_address_space_writing_works_or_is_enomem_and_changes_nothing,
+			    writing_without_address_space_succeeds_or_is_enomem,
 			    0, VIEWS);
 	tcase_add_loop_test(scarce,
-			    without_descriptors_writing_works_or_is_enomem_and_changes_nothing,
+			    writing_without_descriptors_succeeds_or_is_enomem,
 			    0, VIEWS);
-	tcase_add_test(scarce, memory_locked_by_a_key_is_written_or_left_alone);
+	tcase_add_test(scarce, memory_with_a_protection_key_is_written_or_unchanged);
 	suite_add_tcase(suite, scarce);
 }
 #endif
@@ -858,43 +871,44 @@ static void add_scarce(Suite *suite)
 static void add_writing(Suite *suite)
 {
 	TCase *writing = tcase_create("writing");
-	TCase *others = tcase_create("others-memory");
-	TCase *costs = tcase_create("costs");
+	TCase *unwritable = tcase_create("unwritable");
+	TCase *resources = tcase_create("resources");
 
 	tcase_set_timeout(writing, 60);
 	tcase_add_loop_test(writing, any_size_can_be_appended_anywhere, 0, VIEWS);
-	tcase_add_loop_test(writing, nothing_can_be_appended_and_nothing_changes, 0, VIEWS);
+	tcase_add_loop_test(writing, writing_zero_bytes_changes_nothing, 0, VIEWS);
 	tcase_add_loop_test(writing, null_is_einval_and_changes_nothing, 0, VIEWS);
 	tcase_add_loop_test(writing, unreadable_data_is_not_appended, 0, VIEWS);
-	tcase_add_loop_test(writing, data_of_the_same_buffer_is_copied_as_it_was, 0, VIEWS);
+	tcase_add_loop_test(writing, data_in_the_same_buffer_is_copied_unchanged, 0, VIEWS);
 	tcase_add_loop_test(writing, item_is_filled_to_its_last_byte_and_no_further, 0, VIEWS);
-	tcase_add_loop_test(writing, reserved_room_is_aligned_and_zero_until_overwritten, 0, VIEWS);
+	tcase_add_loop_test(writing, reserved_space_is_aligned_and_zero_until_overwritten, 0,
+			    VIEWS);
 	tcase_add_loop_test(writing, any_bytes_can_be_overwritten_and_no_others_change, 0, VIEWS);
-	tcase_add_loop_test(writing, any_bytes_can_be_edited_by_a_function_that_sees_them,
+	tcase_add_loop_test(writing, function_sees_and_edits_any_bytes,
 			    0, VIEWS);
-	tcase_add_loop_test(writing, function_that_edits_may_call_the_library, 0, VIEWS);
-	tcase_add_loop_test(writing, memory_that_was_given_back_is_zero_when_it_comes_again,
+	tcase_add_loop_test(writing, editing_function_may_call_the_library, 0, VIEWS);
+	tcase_add_loop_test(writing, freed_memory_is_zero_when_allocated_again,
 			    0, VIEWS);
 	suite_add_tcase(suite, writing);
 
-	tcase_add_loop_test(others, memory_that_cannot_be_read_is_einval_and_nothing_changes,
+	tcase_add_loop_test(unwritable, unreadable_memory_is_einval_and_changes_nothing,
 			    0, VIEWS);
-	tcase_add_loop_test(others, sealed_memory_keeps_its_permissions, 0, VIEWS);
+	tcase_add_loop_test(unwritable, sealed_memory_keeps_its_permissions, 0, VIEWS);
 #ifdef HAVE_CODE
-	tcase_add_loop_test(others, code_of_the_program_is_changed_or_left_alone, 0,
+	tcase_add_loop_test(unwritable, program_code_is_overwritten_or_unchanged, 0,
 			    1 + CAN_FORK);
 #endif
-	suite_add_tcase(suite, others);
+	suite_add_tcase(suite, unwritable);
 
-	tcase_set_timeout(costs, 60);
-	tcase_add_loop_test(costs, thousands_of_changes_take_few_mappings_and_no_descriptors,
+	tcase_set_timeout(resources, 60);
+	tcase_add_loop_test(resources, thousands_of_writes_use_few_mappings_and_no_descriptors,
 			    0, VIEWS);
-	suite_add_tcase(suite, costs);
+	suite_add_tcase(suite, resources);
 }
 
 int main(void)
 {
-	Suite *suite = suite_create("api-writing");
+	Suite *suite = suite_create("api/overwrite");
 
 	add_writing(suite);
 #if CAN_FORK

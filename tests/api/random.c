@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-random.c: 100,000 random requests against an independent record */
+/* api/random.c: 100,000 random requests, checked against an independent record */
 
 #include "config.h"
 #include "support/ownership.h"
@@ -87,7 +87,7 @@ static int add_up(const struct buffers_info *info, void *context)
 	return 0;
 }
 
-START_TEST(bytes_are_static_and_never_handed_out_twice)
+START_TEST(bytes_stay_unchanged_and_are_never_handed_out_twice)
 {
 	static struct record records[REQUESTS];
 	struct buffers_item *held[HELD] = { NULL };
@@ -129,12 +129,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-random");
+	Suite *suite = suite_create("api/random");
 	TCase *all = tcase_create("random requests");
 
 	tcase_set_tags(all, "slow");
 	tcase_set_timeout(all, 600);
-	tcase_add_test(all, bytes_are_static_and_never_handed_out_twice);
+	tcase_add_test(all, bytes_stay_unchanged_and_are_never_handed_out_twice);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

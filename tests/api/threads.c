@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-threads.c: many threads at once */
+/* api/threads.c: threads that use the library at the same time */
 
 #include "config.h"
 #include "support/ledger.h"
@@ -19,21 +19,21 @@
 
 enum { THREADS = 8, RECORDS = 100000 };
 
-/* Of each thread: what they describe stays, and there may be no more than 2 GiB in all. */
+/* Records per thread.  Reserved bytes are never freed, and some address spaces have 2 GiB. */
 static size_t most_records(void)
 {
 	return end_of_addresses() > 2 * GIB ? RECORDS : RECORDS / 20;
 }
 
-/* Seconds that the threads run: BUFFERS_TEST_SECONDS, or 10. */
-static double seconds(void)
+/* Seconds that the threads run: BUFFERS_TEST_SECONDS, or 10, or 0.3 where tests are slow. */
+static double run_time(void)
 {
 	const char *given = getenv("BUFFERS_TEST_SECONDS");
 
 	return given ? atof(given) : is_slow() ? 0.3 : 10;
 }
 
-static double now(void)
+static double seconds_now(void)
 {
 	struct timespec time;
 
@@ -75,7 +75,7 @@ static struct buffers_request random_request(struct worker *worker)
 	return request;
 }
 
-static const char *use(struct worker *worker)
+static const char *use_item(struct worker *worker)
 {
 	struct buffers_request request = random_request(worker);
 	struct buffers_item *item = buffers_get(&request);
@@ -84,35 +84,35 @@ static const char *use(struct worker *worker)
 	worker->calls++;
 	if (!item)
 		return errno == EADDRNOTAVAIL && request.max_address ? NULL :
-		       "a request failed that should not";
+		       "a request failed unexpectedly";
 	if (!claim(item, worker->number))
 		return "two threads own one item";
 	if (buffers_remaining(item) < request.size)
-		return "less room than asked for";
+		return "less space than requested";
 	if ((uintptr_t)buffers_next(item) < request.min_address ||
 	    (request.max_address && (uintptr_t)buffers_base(item) + buffers_size(item) >
 				    request.max_address))
-		return "room outside the range";
+		return "space outside of the range";
 	if (worker->count < worker->most && random_below(&worker->seed, 4)) {
 		memory = buffers_reserve(item, request.size, 1);
 		if (!memory)
-			return "room that cannot be reserved";
+			return "a reserve failed";
 		record_fill(&worker->records[worker->count++], memory, request.size,
 			    (unsigned char)next_random(&worker->seed));
 	}
 	if (!disclaim(item, worker->number))
-		return "an item changed hands while it was held";
+		return "another thread got an item that was held";
 	buffers_release(item);
 	return NULL;
 }
 
-static void *work(void *context)
+static void *run_worker(void *context)
 {
 	struct worker *worker = context;
 
-	while (!worker->fault && now() < worker->end)
+	while (!worker->fault && seconds_now() < worker->end)
 		for (unsigned i = 0; i < 64 && !worker->fault; i++)
-			worker->fault = use(worker);
+			worker->fault = use_item(worker);
 	return NULL;
 }
 
@@ -136,11 +136,12 @@ START_TEST(no_two_threads_own_the_same_bytes)
 		workers[i] = (struct worker){
 			.number = i + 1,
 			.seed = next_random(&seed),
-			.end = now() + seconds(),
+			.end = seconds_now() + run_time(),
 			.records = records + i * RECORDS,
 			.most = most_records(),
 		};
-		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]),
+				 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_join(workers[i].thread, NULL), 0);
@@ -160,17 +161,17 @@ START_TEST(no_two_threads_own_the_same_bytes)
 END_TEST
 
 /*
- * Everyone wants the last room of one buffer: a range that holds one page.
+ * The range holds one page and so one buffer.  All threads request its last free space.
  */
 struct scramble {
 	pthread_barrier_t start;
 	struct buffers_request request;
 	size_t page;
-	size_t got;
+	size_t reserved;
 	unsigned faults;
 };
 
-static void *want_last_room(void *context)
+static void *request_last_space(void *context)
 {
 	struct scramble *scramble = context;
 
@@ -181,20 +182,21 @@ static void *want_last_room(void *context)
 		if (item) {
 			if (!buffers_reserve(item, scramble->request.size, 1))
 				__atomic_fetch_add(&scramble->faults, 1, __ATOMIC_RELAXED);
-			__atomic_fetch_add(&scramble->got, scramble->request.size,
+			__atomic_fetch_add(&scramble->reserved, scramble->request.size,
 					   __ATOMIC_RELAXED);
 			buffers_release(item);
-		} else if (__atomic_load_n(&scramble->got, __ATOMIC_RELAXED) > scramble->page - 41) {
+		} else if (__atomic_load_n(&scramble->reserved, __ATOMIC_RELAXED) >
+			   scramble->page - 41) {
 			return NULL;
 		}
 	}
 }
 
-START_TEST(last_room_of_a_buffer_is_given_once)
+START_TEST(last_space_of_a_buffer_is_given_once)
 {
 	size_t page = granularity();
 	unsigned rounds = how_many(50, 50);
-	/* where the system, unasked, maps nothing into the holes */
+	/* at an address where the kernel maps nothing of its own accord */
 	char *room = reserve(secluded_address(), (2 * rounds + 1) * page);
 
 	for (unsigned round = 0; round < rounds; round++) {
@@ -208,13 +210,13 @@ START_TEST(last_room_of_a_buffer_is_given_once)
 		unreserve((void *)hole, page);
 		pthread_barrier_init(&scramble.start, NULL, THREADS);
 		for (unsigned i = 0; i < THREADS; i++)
-			ck_assert_int_eq(pthread_create(&threads[i], NULL, want_last_room,
+			ck_assert_int_eq(pthread_create(&threads[i], NULL, request_last_space,
 							&scramble), 0);
 		for (unsigned i = 0; i < THREADS; i++)
 			pthread_join(threads[i], NULL);
 		pthread_barrier_destroy(&scramble.start);
 		ck_assert_uint_eq(scramble.faults, 0);
-		ck_assert_uint_eq(scramble.got, page / 41 * 41);
+		ck_assert_uint_eq(scramble.reserved, page / 41 * 41);
 	}
 }
 END_TEST
@@ -251,7 +253,7 @@ static int race_for_the_first_call(void *context)
 		for (unsigned j = 0; j < i; j++)
 			STEP(items[i] != items[j]);
 	}
-	/* were there two locators, the walk would miss the items of one */
+	/* with two locators, the walk would miss the items of one */
 	STEP(buffers_walk(count_buffers, &buffers) == 0);
 	STEP(buffers == THREADS);
 	return 0;
@@ -266,7 +268,7 @@ START_TEST(threads_that_race_for_the_first_call_share_one_locator)
 }
 END_TEST
 
-/* A thread that is cancelled loses nothing: no call is a cancellation point. */
+/* No call of the library is a cancellation point: a thread can only be cancelled outside. */
 static void *call_until_cancelled(void *context)
 {
 	size_t allocated;
@@ -300,7 +302,7 @@ START_TEST(cancelled_thread_leaks_nothing)
 	size_t mappings;
 
 	ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
-	cancel_after(0, &request);	/* maps a stack, which is kept, and more of the C library's */
+	cancel_after(0, &request);	/* the C library keeps a stack and other memory */
 	mappings = count_mappings(0, 2 * GIB);
 	for (unsigned i = 0; i < times; i++)
 		cancel_after(100000 + (long)i * (300000 / (long)times), &request);
@@ -311,13 +313,13 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-threads");
+	Suite *suite = suite_create("api/threads");
 	TCase *all = tcase_create("threads");
 
 	tcase_set_tags(all, "slow");
 	tcase_set_timeout(all, 600);
 	tcase_add_test(all, no_two_threads_own_the_same_bytes);
-	tcase_add_test(all, last_room_of_a_buffer_is_given_once);
+	tcase_add_test(all, last_space_of_a_buffer_is_given_once);
 	tcase_add_test(all, threads_that_race_for_the_first_call_share_one_locator);
 	tcase_add_test(all, cancelled_thread_leaks_nothing);
 	suite_add_tcase(suite, all);

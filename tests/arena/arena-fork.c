@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-arena-fork.c: processes that share an arena, and those that must not */
+/* arena/arena-fork.c: parents and children that share an arena, or have copies of it */
 
 #include "config.h"
 #include "support/arena-records.h"
@@ -22,20 +22,20 @@
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-#define NO_SANDBOX "no /tmp of its own here; under TSan only root gets one"
+#define NO_SANDBOX "this user cannot mount a private /tmp; under TSan only root can"
 
-#define TSAN_HELD "TSan believes that a child holds the locks that its parent held"
+#define TSAN_HELD "TSan takes locks that the parent held at fork for locks of the child"
 
 static bool is_sandboxed;
 
-/* Some tests use the buffers of the process, and those write to /tmp. */
-static void setup(void)
+/* Some tests use shared buffers, for which the library writes files to /tmp. */
+static void set_up_sandbox(void)
 {
 	is_sandboxed = sandbox_tmp(NULL);
 }
 
 /*
- * A team: processes that share an arena, and memory for their notes
+ * A team: processes that share an arena, and memory for their results
  */
 
 enum { MOST_CHILDREN = 64 };
@@ -45,13 +45,14 @@ struct team {
 	struct buffers_request window;
 	struct record_log *log;
 	uint64_t seed;
-	unsigned writers;	/* all that ever were */
-	unsigned records;	/* that each is to append */
-	unsigned functions;	/* instead of records */
+	unsigned writers;	/* started so far */
+	unsigned records;	/* for each process to append */
+	unsigned functions;	/* for each process to append instead of records */
 	unsigned members;
-	unsigned arrived[4];	/* at the end of a phase */
-	unsigned enough;	/* processes that found all they should */
-	int line;		/* of a step that failed in a process that nobody waits for */
+	unsigned arrived[4];	/* processes that finished each phase */
+	unsigned succeeded;	/* orphans without a failed step */
+	bool is_destroyed;	/* the parent has destroyed its arena */
+	int line;		/* line of the first failed step of an orphan */
 };
 
 static struct team *new_team(int kind, size_t size, size_t records)
@@ -59,7 +60,7 @@ static struct team *new_team(int kind, size_t size, size_t records)
 	struct team *team = map_memory(sizeof(*team), true);
 
 	team->log = record_log_new(records, true);
-	/* after all else is mapped, so that nothing comes between */
+	/* A first arena maps all that the library keeps, before exact_window() seeks a range. */
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 },
 						   arena_flags(kind)));
 	team->window = exact_window(size);
@@ -79,8 +80,11 @@ static uint64_t random_of(const struct team *team, unsigned writer)
 	return team->seed ^ (uint64_t)writer << 32;
 }
 
-/* Waits for the others; where one failed its parent sees it, and ends the rest. */
-static void meet(struct team *team, unsigned phase)
+/*
+ * Waits until all members have finished the phase.  If one failed, the parent's assertion ends
+ * the test, and Check kills the others.
+ */
+static void finish_phase(struct team *team, unsigned phase)
 {
 	__atomic_add_fetch(&team->arrived[phase], 1, __ATOMIC_ACQ_REL);
 	while (__atomic_load_n(&team->arrived[phase], __ATOMIC_ACQUIRE) < team->members)
@@ -100,11 +104,11 @@ static void finish_all(struct team *team, const pid_t children[MOST_CHILDREN])
 	for (unsigned i = 0; i < team->members; i++) {
 		int status;
 		pid_t child = waitpid(-1, &status, 0);
-		bool is_ours = false;
+		bool is_member = false;
 
 		for (unsigned j = 0; j < team->members; j++)
-			is_ours |= children[j] == child;
-		ck_assert(is_ours);
+			is_member |= children[j] == child;
+		ck_assert(is_member);
 		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
 			      "a child failed: its output says where");
 	}
@@ -118,7 +122,7 @@ static void run_all(struct team *team, int (*body)(void *))
 	finish_all(team, children);
 }
 
-/* Whether everything that was begun was finished, is whole, and no room was lost. */
+/* Asserts that all records are finished and intact, and that no space was lost. */
 static void check_all(struct team *team)
 {
 	unsigned unfinished;
@@ -130,7 +134,10 @@ static void check_all(struct team *team)
 	ck_assert_int_eq(team->line, 0);
 }
 
-/* Gets once and appends some.  -1: ENOSPC, else as a body. */
+/*
+ * Gets an item and appends up to four records.  Returns -1 for ENOSPC, 0, or the line of the
+ * step that failed.
+ */
 static int append_some(struct team *team, unsigned writer, uint64_t *random)
 {
 	size_t size = record_size(random);
@@ -202,7 +209,7 @@ START_TEST(no_record_of_any_child_is_lost_or_torn)
 }
 END_TEST
 
-START_TEST(children_of_children_share_it_too)
+START_TEST(grandchildren_share_the_arena)
 {
 	struct team *team = new_team(ARENA_SHARED + _i, 16 * MIB, MIB);
 
@@ -215,7 +222,7 @@ START_TEST(children_of_children_share_it_too)
 }
 END_TEST
 
-/* Ends when there is no room even for the least, whoever holds what. */
+/* Returns after 50 failed gets in a row, when hardly any space is free. */
 static int append_until_exhausted(void *context)
 {
 	struct team *team = context;
@@ -243,21 +250,24 @@ static int find_exhausted(struct team *team)
 	return 0;
 }
 
-/* The first to find it exhausted use what is left, and only then all look again. */
+/*
+ * Waits until every process has found the arena exhausted.  Then all use up the rest, and then
+ * all assert that nothing is left.
+ */
 static int exhaust(void *context)
 {
 	struct team *team = context;
 	int line = append_until_exhausted(team);
 
 	STEP(line == 0);
-	meet(team, 0);
+	finish_phase(team, 0);
 	STEP(record_fill_up(team->log, team->arena));
-	meet(team, 1);
+	finish_phase(team, 1);
 	line = find_exhausted(team);
 	if (line)
 		return line;
 	STEP(!record_check(team->log));
-	meet(team, 2);
+	finish_phase(team, 2);
 	return 0;
 }
 
@@ -266,7 +276,7 @@ static int find_exhausted_as_child(void *team)
 	return find_exhausted(team);
 }
 
-START_TEST(exhausted_arena_is_enospc_to_all_and_stays_well)
+START_TEST(exhausted_arena_is_enospc_in_all_processes_and_intact)
 {
 	struct team *team = new_team(ARENA_SHARED + _i % SHARED_KINDS,
 				     _i >= SHARED_KINDS || is_slow() ? 100 * KIB : 2 * MIB, MIB);
@@ -304,7 +314,7 @@ static int append_functions(struct team *team, unsigned writer)
 	return 0;
 }
 
-/* Called: how many functions there are, of whomever. */
+/* Calls the functions of all writers; *called is their number. */
 static int call_functions(const struct team *team, unsigned *called)
 {
 	*called = 0;
@@ -324,7 +334,7 @@ static int append_and_call_functions(void *context)
 	unsigned called;
 
 	STEP(line == 0);
-	meet(team, 0);
+	finish_phase(team, 0);
 	STEP(call_functions(team, &called) == 0);
 	STEP(called == team->members * team->functions);
 	return 0;
@@ -340,11 +350,11 @@ static int call_all_functions(void *context)
 	return 0;
 }
 
-START_TEST(code_of_one_child_is_called_by_all)
+START_TEST(code_of_each_child_runs_in_all_processes)
 {
 	struct team *team;
 
-	SKIP_IF(!record_has_code(), "no code for this machine");
+	SKIP_IF(!record_has_code(), "the tests have no code for this processor");
 	team = new_team(ARENA_SHARED + _i, 16 * MIB, MIB);
 	team->members = 8;
 	team->functions = 200;
@@ -355,7 +365,7 @@ START_TEST(code_of_one_child_is_called_by_all)
 }
 END_TEST
 
-/* The second half of a meeting: what the other wrote is seen. */
+/* The child sees the bytes of the parent, then overwrites them. */
 static int see_and_overwrite(void *context)
 {
 	struct team *team = context;
@@ -367,7 +377,7 @@ static int see_and_overwrite(void *context)
 	return 0;
 }
 
-START_TEST(bytes_that_one_overwrites_all_see)
+START_TEST(overwritten_bytes_are_seen_by_parent_and_child)
 {
 	struct team *team = new_team(ARENA_SHARED + _i, MIB, 10);
 	struct buffers_item *item = buffers_arena_get(team->arena, 100, 1);
@@ -382,7 +392,7 @@ START_TEST(bytes_that_one_overwrites_all_see)
 END_TEST
 
 /*
- * Items of those that end, and those that do not
+ * Items of processes that exit
  */
 
 static int end_with_an_item(void *context)
@@ -415,9 +425,9 @@ static int (*const ends[])(void *) = {
 };
 enum { ENDS = 3 };
 
-START_TEST(process_that_ends_gives_back_what_it_holds)
+START_TEST(items_of_an_exited_process_are_released)
 {
-	/* one page, so there is no other item */
+	/* the window is one page, so there is one item */
 	struct team *team = new_team(ARENA_SHARED + _i % SHARED_KINDS, 1, 10);
 
 	for (unsigned i = 1; i < 10; i++) {
@@ -444,7 +454,7 @@ static int find_none(void *context)
 	return 0;
 }
 
-START_TEST(child_that_ends_does_not_give_back_what_its_parent_holds)
+START_TEST(exit_of_a_child_releases_no_item_of_its_parent)
 {
 	struct team *team = new_team(ARENA_SHARED + _i, 1, 10);
 	struct buffers_item *item = buffers_arena_get(team->arena, 1, 1);
@@ -460,8 +470,8 @@ START_TEST(child_that_ends_does_not_give_back_what_its_parent_holds)
 }
 END_TEST
 
-/* Whose parent ended before. */
-static void note_failure(struct team *team, int line)
+/* Reports for an orphan, for which no process of the test waits. */
+static void store_failure(struct team *team, int line)
 {
 	int none = 0;
 
@@ -476,7 +486,7 @@ struct orphans {
 	int parent_is_gone[2], all_are_done[2];
 };
 
-static _Noreturn void be_orphan(struct orphans *orphans, struct team *team)
+static _Noreturn void run_orphan(struct orphans *orphans, struct team *team)
 {
 	char byte;
 	int line;
@@ -487,12 +497,12 @@ static _Noreturn void be_orphan(struct orphans *orphans, struct team *team)
 	line = append_records(team);
 	if (line == 0 && record_check(team->log))
 		line = __LINE__;
-	note_failure(orphans->team, line);
-	__atomic_add_fetch(&orphans->team->enough, line == 0, __ATOMIC_RELEASE);
+	store_failure(orphans->team, line);
+	__atomic_add_fetch(&orphans->team->succeeded, line == 0, __ATOMIC_RELEASE);
 	exit(0);
 }
 
-/* The arena is one that the outermost process knows nothing of. */
+/* This process creates the arena, so that the process of the test has no part in it. */
 static int leave_orphans(void *context)
 {
 	struct orphans *orphans = context;
@@ -510,12 +520,12 @@ static int leave_orphans(void *context)
 
 		STEP(child >= 0);
 		if (child == 0)
-			be_orphan(orphans, &inner);
+			run_orphan(orphans, &inner);
 	}
 	return 0;
 }
 
-START_TEST(children_go_on_when_the_one_who_made_the_arena_is_gone)
+START_TEST(children_can_use_an_arena_after_its_creator_exited)
 {
 	struct orphans orphans = { .kind = ARENA_SHARED + _i };
 	char byte;
@@ -533,12 +543,12 @@ START_TEST(children_go_on_when_the_one_who_made_the_arena_is_gone)
 	close(orphans.all_are_done[1]);
 	ck_assert_int_eq(read(orphans.all_are_done[0], &byte, 1), 0);
 	ck_assert_int_eq(orphans.team->line, 0);
-	ck_assert_uint_eq(orphans.team->enough, 4);
+	ck_assert_uint_eq(orphans.team->succeeded, 4);
 }
 END_TEST
 
 /*
- * Destroy
+ * Destruction
  */
 
 static int destroy_and_go_on(void *context)
@@ -562,7 +572,7 @@ static int destroy_and_go_on(void *context)
 	return 0;
 }
 
-START_TEST(destroy_in_a_child_hurts_nobody_else)
+START_TEST(destroy_in_a_child_does_not_affect_other_processes)
 {
 	struct team *team;
 	pid_t children[MOST_CHILDREN];
@@ -584,7 +594,8 @@ START_TEST(destroy_in_a_child_hurts_nobody_else)
 	}
 	buffers_release(held);
 	finish_all(team, children);
-	for (unsigned i = 0; i < team->log->count; i++)	/* the x of each */
+	/* check_all() would count the "x" of each child as lost, for the log does not list it. */
+	for (unsigned i = 0; i < team->log->count; i++)
 		ck_assert_uint_ne(team->log->entries[i].address, 0);
 	ck_assert_ptr_null(record_check(team->log));
 	ck_assert_int_eq(append_records(team), 0);
@@ -597,18 +608,18 @@ static int append_before_and_after(void *context)
 	struct team *team = context;
 
 	STEP(append_records(team) == 0);
-	meet(team, 0);
-	while (__atomic_load_n(&team->enough, __ATOMIC_ACQUIRE) == 0)
+	finish_phase(team, 0);
+	while (!__atomic_load_n(&team->is_destroyed, __ATOMIC_ACQUIRE))
 		give_way();
 	STEP(append_with_children(team) == 0);
-	meet(team, 1);
+	finish_phase(team, 1);
 	STEP(record_fill_up(team->log, team->arena));
-	meet(team, 2);
+	finish_phase(team, 2);
 	STEP(!record_check(team->log));
 	return find_exhausted(team);
 }
 
-START_TEST(destroy_in_the_parent_hurts_no_child)
+START_TEST(destroy_in_the_parent_does_not_affect_children)
 {
 	struct team *team = new_team(ARENA_SHARED + _i, (is_slow() ? 1 : 16) * MIB, MIB);
 	pid_t children[MOST_CHILDREN];
@@ -620,16 +631,16 @@ START_TEST(destroy_in_the_parent_hurts_no_child)
 		give_way();
 	ck_assert_int_eq(buffers_arena_destroy(team->arena), 0);
 	ck_assert(is_free(&team->window));
-	__atomic_store_n(&team->enough, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&team->is_destroyed, true, __ATOMIC_RELEASE);
 	finish_all(team, children);
 }
 END_TEST
 
 /*
- * What is private stays so, whatever its kind and wherever it comes from
+ * Private memory of each kind and source: parent and child have copies of their own
  */
 
-enum source { OF_ARENA, OF_PROCESS, OF_CALLER, SOURCES };
+enum source { FROM_ARENA, FROM_GET, FROM_ALLOC, SOURCES };
 enum { PRIVATE_KINDS = 3 };
 
 struct privacy {
@@ -637,14 +648,14 @@ struct privacy {
 	unsigned flags;
 	struct buffers_request request;
 	struct buffers_arena *arena;
-	struct buffers_item *item;	/* NULL for what is the caller's alone */
+	struct buffers_item *item;	/* NULL if from buffers_alloc() */
 	char *bytes;
 	int from_parent[2], from_child[2];
 };
 
-enum { FAR = 20000 };		/* bytes, in a page that nothing is in before the fork */
+enum { FAR = 20000 };		/* offset into a page that is untouched until the fork */
 
-static void prepare(struct privacy *privacy, int number)
+static void prepare_memory(struct privacy *privacy, int number)
 {
 	size_t allocated;
 
@@ -653,13 +664,13 @@ static void prepare(struct privacy *privacy, int number)
 	privacy->request = (struct buffers_request){
 		.size = 4 * FAR, .max_address = 2 * GIB, .flags = privacy->flags,
 	};
-	if (privacy->source == OF_CALLER) {
+	if (privacy->source == FROM_ALLOC) {
 		privacy->bytes = buffers_alloc(&privacy->request, &allocated);
 		ck_assert_ptr_nonnull(privacy->bytes);
 		ck_assert_int_eq(buffers_overwrite(privacy->bytes, "before", 6), 0);
 		return;
 	}
-	if (privacy->source == OF_ARENA) {
+	if (privacy->source == FROM_ARENA) {
 		privacy->arena = buffers_arena_create(&privacy->request, 0);
 		ck_assert_ptr_nonnull(privacy->arena);
 		privacy->item = buffers_arena_get(privacy->arena, 3 * FAR, 1);
@@ -671,20 +682,20 @@ static void prepare(struct privacy *privacy, int number)
 	ck_assert_ptr_eq(buffers_reserve(privacy->item, FAR - 6, 1), privacy->bytes + 6);
 }
 
-static bool tell(int file)
+static bool send_byte(int file)
 {
 	return write(file, "", 1) == 1;
 }
 
-static bool hear(int file)
+static bool receive_byte(int file)
 {
 	char byte;
 
 	return read(file, &byte, 1) == 1;
 }
 
-/* Changes what was there before the fork, and appends in a page that was not touched then. */
-static int change(struct privacy *privacy, const char *name)
+/* Overwrites bytes from before the fork, and writes to a page that was untouched then. */
+static int change_bytes(struct privacy *privacy, const char *name)
 {
 	char *far = privacy->bytes + FAR;
 
@@ -698,14 +709,17 @@ static int change(struct privacy *privacy, const char *name)
 	return 0;
 }
 
-static int find_changed(const struct privacy *privacy, const char *name)
+static int find_changed_bytes(const struct privacy *privacy, const char *name)
 {
 	STEP(memcmp(privacy->bytes, name, 6) == 0 && privacy->bytes[6] == 0);
 	STEP(memcmp(privacy->bytes + FAR, name, 6) == 0 && privacy->bytes[FAR + 6] == 0);
 	return 0;
 }
 
-/* Each goes on in its own copy of an arena; a child gets other buffers of the process. */
+/*
+ * In an arena, parent and child get the item of their own copy.  From buffers_get(), only the
+ * parent gets its item again; the child gets another one.
+ */
 static int get_another(struct privacy *privacy, const char *name, bool is_child)
 {
 	struct buffers_request request = privacy->request;
@@ -713,7 +727,7 @@ static int get_another(struct privacy *privacy, const char *name, bool is_child)
 	size_t allocated;
 	char *copy;
 
-	if (privacy->source == OF_CALLER) {
+	if (privacy->source == FROM_ALLOC) {
 		copy = buffers_alloc(&request, &allocated);
 		STEP(copy && copy != privacy->bytes);
 		STEP(buffers_overwrite(copy, name, 6) == 0 && memcmp(copy, name, 6) == 0);
@@ -735,27 +749,27 @@ static int change_while_the_parent_does(struct privacy *privacy)
 {
 	int line;
 
-	STEP(hear(privacy->from_parent[0]));
-	line = change(privacy, "child!");
+	STEP(receive_byte(privacy->from_parent[0]));
+	line = change_bytes(privacy, "child!");
 	STEP(line == 0);
-	STEP(tell(privacy->from_child[1]) && hear(privacy->from_parent[0]));
-	line = find_changed(privacy, "child!");
+	STEP(send_byte(privacy->from_child[1]) && receive_byte(privacy->from_parent[0]));
+	line = find_changed_bytes(privacy, "child!");
 	STEP(line == 0);
 	line = get_another(privacy, "child!", true);
 	STEP(line == 0);
-	STEP(tell(privacy->from_child[1]) && hear(privacy->from_parent[0]));
+	STEP(send_byte(privacy->from_child[1]) && receive_byte(privacy->from_parent[0]));
 	STEP(!privacy->arena || memcmp(privacy->bytes + FAR + 6, "child!", 6) == 0);
 	STEP(!privacy->arena || buffers_arena_destroy(privacy->arena) == 0);
 	return 0;
 }
 
-/* No fork handler runs for one of the two ways. */
+/* fork() runs the library's fork handlers, and a clone runs none. */
 static pid_t fork_or_clone(bool is_clone)
 {
 	return is_clone ? fork_without_handlers() : fork();
 }
 
-START_TEST(what_parent_and_child_write_in_private_memory_the_other_never_sees)
+START_TEST(parent_and_child_never_see_each_others_private_writes)
 {
 	struct privacy privacy = { .item = NULL };
 	pid_t child;
@@ -763,7 +777,7 @@ START_TEST(what_parent_and_child_write_in_private_memory_the_other_never_sees)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF((_i & 1) && !can_wipe_on_fork(), NO_WIPE);
-	prepare(&privacy, _i / 2);
+	prepare_memory(&privacy, _i / 2);
 	ck_assert_int_eq(pipe(privacy.from_parent), 0);
 	ck_assert_int_eq(pipe(privacy.from_child), 0);
 	fflush(NULL);
@@ -776,14 +790,14 @@ START_TEST(what_parent_and_child_write_in_private_memory_the_other_never_sees)
 	}
 	ck_assert_int_gt(child, 0);
 	close(privacy.from_child[1]);
-	ck_assert_int_eq(change(&privacy, "parent"), 0);
-	ck_assert(tell(privacy.from_parent[1]) && hear(privacy.from_child[0]));
-	ck_assert_int_eq(find_changed(&privacy, "parent"), 0);
+	ck_assert_int_eq(change_bytes(&privacy, "parent"), 0);
+	ck_assert(send_byte(privacy.from_parent[1]) && receive_byte(privacy.from_child[0]));
+	ck_assert_int_eq(find_changed_bytes(&privacy, "parent"), 0);
 	ck_assert_int_eq(get_another(&privacy, "parent", false), 0);
-	ck_assert(tell(privacy.from_parent[1]) && hear(privacy.from_child[0]));
+	ck_assert(send_byte(privacy.from_parent[1]) && receive_byte(privacy.from_child[0]));
 	if (privacy.arena)
 		ck_assert_mem_eq(privacy.bytes + FAR + 6, "parent", 6);
-	ck_assert(tell(privacy.from_parent[1]));
+	ck_assert(send_byte(privacy.from_parent[1]));
 	ck_assert(exits_well(child));
 	if (privacy.arena) {
 		ck_assert_mem_eq(privacy.bytes + FAR, "parentparent", 12);
@@ -808,7 +822,7 @@ static int use_up_a_copy(void *context)
 	return 0;
 }
 
-START_TEST(room_that_a_child_uses_up_in_its_copy_is_there_in_the_parent)
+START_TEST(space_used_up_in_the_copy_of_a_child_stays_free_in_the_parent)
 {
 	struct team team = { .log = record_log_new(100000, false), .records = 100 };
 	unsigned unfinished;
@@ -828,18 +842,18 @@ START_TEST(room_that_a_child_uses_up_in_its_copy_is_there_in_the_parent)
 END_TEST
 
 /*
- * Threads that use a private arena while another forks
+ * Threads that use an arena while another thread forks
  */
 
 enum { BUSY = 3 };
 
-/* For any item, and not for the window where that can be larger. */
+/* Larger than an item can be, but in a 64-bit process smaller than the window. */
 #define TOO_LARGE ((size_t)UINT32_MAX)
 #define BUSY_WINDOW (SIZE_MAX > UINT32_MAX ? TOO_LARGE + 256 * MIB : 64 * MIB)
 
 struct busy {
 	struct team team;
-	size_t allowed;		/* records; so that each child has but some more to look at */
+	size_t allowed;		/* records; bounds the number that each child must check */
 	bool stop;
 };
 
@@ -857,7 +871,7 @@ static void *keep_busy(void *context)
 	while (!__atomic_load_n(&busy->stop, __ATOMIC_RELAXED)) {
 		struct buffers_item *item = buffers_arena_get(busy->team.arena, 1, 1);
 
-		/* needs the arena's own lock to learn that there is no such item */
+		/* takes the arena's lock before it fails */
 		if (busy->team.window.size > TOO_LARGE &&
 		    buffers_arena_get(busy->team.arena, TOO_LARGE, 1))
 			return busy;
@@ -884,7 +898,7 @@ static int use_copy(void *context)
 	return 0;
 }
 
-/* Appends begin at once in all threads, and the next fork comes in their midst. */
+/* Makes all threads append at once, so that the next fork comes while they do. */
 static void allow_some(struct busy *busy)
 {
 	size_t count = __atomic_load_n(&busy->team.log->count, __ATOMIC_RELAXED);
@@ -910,7 +924,7 @@ static void use_copies(struct busy *busy, bool is_clone)
 	}
 }
 
-START_TEST(child_of_a_process_with_busy_threads_can_use_its_copy)
+START_TEST(child_forked_amid_busy_threads_can_use_its_copy)
 {
 	struct busy busy = { .team = { .log = record_log_new(MIB, false) } };
 	pthread_t threads[BUSY];
@@ -937,8 +951,8 @@ START_TEST(child_of_a_process_with_busy_threads_can_use_its_copy)
 }
 END_TEST
 
-/* The same with a shared one: all that the threads hold is held from the child's view, too. */
-START_TEST(child_of_a_process_with_busy_threads_can_share_with_them)
+/* In a shared arena, items that threads of the parent hold are held for the child, too. */
+START_TEST(child_forked_amid_busy_threads_can_share_the_arena)
 {
 	struct busy busy = { .team = { .log = record_log_new(MIB, true) } };
 	pthread_t threads[BUSY];
@@ -975,7 +989,7 @@ static TCase *add_case(Suite *suite, const char *name)
 
 	tcase_set_tags(tests, "fork slow");
 	tcase_set_timeout(tests, 300);
-	tcase_add_checked_fixture(tests, setup, NULL);
+	tcase_add_checked_fixture(tests, set_up_sandbox, NULL);
 	suite_add_tcase(suite, tests);
 	return tests;
 }
@@ -983,41 +997,44 @@ static TCase *add_case(Suite *suite, const char *name)
 static void add_shared(Suite *suite)
 {
 	TCase *shared = add_case(suite, "shared");
-	TCase *ends_of = add_case(suite, "ends");
+	TCase *at_exit = add_case(suite, "ends");
 
 	tcase_add_loop_test(shared, no_record_of_any_child_is_lost_or_torn, 0,
 			    TEAMS * SHARED_KINDS);
-	tcase_add_loop_test(shared, children_of_children_share_it_too, 0, SHARED_KINDS);
-	tcase_add_loop_test(shared, exhausted_arena_is_enospc_to_all_and_stays_well, 0,
+	tcase_add_loop_test(shared, grandchildren_share_the_arena, 0, SHARED_KINDS);
+	tcase_add_loop_test(shared, exhausted_arena_is_enospc_in_all_processes_and_intact, 0,
 			    2 * SHARED_KINDS);
-	tcase_add_loop_test(shared, code_of_one_child_is_called_by_all, 0, 2);
-	tcase_add_loop_test(shared, bytes_that_one_overwrites_all_see, 0, SHARED_KINDS);
-	tcase_add_loop_test(shared, child_of_a_process_with_busy_threads_can_share_with_them, 0,
+	tcase_add_loop_test(shared, code_of_each_child_runs_in_all_processes, 0, 2);
+	tcase_add_loop_test(shared, overwritten_bytes_are_seen_by_parent_and_child, 0,
+			    SHARED_KINDS);
+	tcase_add_loop_test(shared, child_forked_amid_busy_threads_can_share_the_arena, 0,
 			    SHARED_KINDS);
 
-	tcase_add_loop_test(ends_of, process_that_ends_gives_back_what_it_holds, 0,
+	tcase_add_loop_test(at_exit, items_of_an_exited_process_are_released, 0,
 			    ENDS * SHARED_KINDS);
-	tcase_add_loop_test(ends_of, child_that_ends_does_not_give_back_what_its_parent_holds, 0,
+	tcase_add_loop_test(at_exit, exit_of_a_child_releases_no_item_of_its_parent, 0,
 			    SHARED_KINDS);
-	tcase_add_loop_test(ends_of, children_go_on_when_the_one_who_made_the_arena_is_gone, 0,
+	tcase_add_loop_test(at_exit, children_can_use_an_arena_after_its_creator_exited, 0,
 			    SHARED_KINDS);
-	tcase_add_loop_test(ends_of, destroy_in_a_child_hurts_nobody_else, 0, SHARED_KINDS);
-	tcase_add_loop_test(ends_of, destroy_in_the_parent_hurts_no_child, 0, SHARED_KINDS);
+	tcase_add_loop_test(at_exit, destroy_in_a_child_does_not_affect_other_processes, 0,
+			    SHARED_KINDS);
+	tcase_add_loop_test(at_exit, destroy_in_the_parent_does_not_affect_children, 0,
+			    SHARED_KINDS);
 }
 
 int main(void)
 {
-	Suite *suite = suite_create("api-arena-fork");
+	Suite *suite = suite_create("arena/arena-fork");
 	TCase *private = add_case(suite, "private");
 
 	if (can_share_arenas())
 		add_shared(suite);
 	tcase_add_loop_test(private,
-			    what_parent_and_child_write_in_private_memory_the_other_never_sees, 0,
+			    parent_and_child_never_see_each_others_private_writes, 0,
 			    2 * SOURCES * PRIVATE_KINDS);
-	tcase_add_loop_test(private, room_that_a_child_uses_up_in_its_copy_is_there_in_the_parent,
+	tcase_add_loop_test(private, space_used_up_in_the_copy_of_a_child_stays_free_in_the_parent,
 			    0, ARENA_SHARED);
-	tcase_add_loop_test(private, child_of_a_process_with_busy_threads_can_use_its_copy, 0,
+	tcase_add_loop_test(private, child_forked_amid_busy_threads_can_use_its_copy, 0,
 			    2 * PRIVATE_KINDS);
 	return run_suite(suite);
 }

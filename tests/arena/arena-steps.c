@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * api-arena-steps.c: a process is killed, or forks, after each instruction
+ * arena/arena-steps.c: a process is killed, or forks, after any instruction
  *
- * A child is led through a few calls instruction by instruction, and stopped after so
- * many, a new child and a new arena for each number.
+ * The test single-steps a child through a few calls and stops it after n instructions.  It
+ * starts a new child and a new arena for each n.
  *
- * Killed, it must leave a shared arena whole: its parent can use up the window to the
- * last byte, but for what the child had appended.  Where it forks instead, as another
- * thread might, its own child must be able to go on with what it has then.
+ * If the test kills the child, the shared arena must stay intact: the parent can use up the
+ * window to the last byte, except for the record that the child had appended.  If the child
+ * forks there, as another of its threads could, its own child must be able to use the copy of
+ * the arena.
  *
- * Random instants hardly ever hit the few that matter; of instructions a run takes some,
- * each time others.
+ * A kill at a random time rarely hits the few instructions that matter.  Each run tries a
+ * sample of all instructions, a different one each time.
  */
 
 #include "config.h"
@@ -31,22 +32,22 @@ enum { RECORD = 24, MOST_STEPS = 1000000 };
 
 static const char record[RECORD] = "a record of 24 bytes...";
 
-/* What is done with a new arena before a child is led through use(). */
+/* The state of the arena before a child is stepped through append_record(). */
 struct scene {
 	size_t window;
 	unsigned flags;
-	unsigned used_up;	/* so many items have no room */
-	unsigned released;	/* so many have, and nobody holds them */
+	unsigned used_up;	/* items without free space */
+	unsigned released;	/* items with free space that no process holds */
 };
 
 static const struct scene scenes[] = {
-	{ 64 * KIB, 0, 0, 0 },				/* the first item of all */
-	{ 64 * KIB, 0, 0, 1 },				/* one that is there */
-	{ 64 * KIB, 0, 1, 0 },				/* another one */
-	{ 64 * KIB, 0, 16, 0 },				/* none is left */
-	{ 1024 * KIB, 0, 41, 0 },			/* the first in another locator */
+	{ 64 * KIB, 0, 0, 0 },				/* makes the first item */
+	{ 64 * KIB, 0, 0, 1 },				/* gets an existing item */
+	{ 64 * KIB, 0, 1, 0 },				/* makes another item */
+	{ 64 * KIB, 0, 16, 0 },				/* finds the window used up */
+	{ 1024 * KIB, 0, 41, 0 },			/* makes the second locator */
 	{ 64 * KIB, BUFFERS_RW, 1, 1 },
-	{ 64 * KIB, BUFFERS_RX, 0, 1 },			/* written by a second mapping */
+	{ 64 * KIB, BUFFERS_RX, 0, 1 },			/* writes through a second mapping */
 };
 
 static size_t use_up(struct buffers_arena *arena)
@@ -62,7 +63,7 @@ static size_t use_up(struct buffers_arena *arena)
 	return room;
 }
 
-static struct buffers_arena *set(const struct scene *scene, unsigned flags, size_t *used)
+static struct buffers_arena *new_arena(const struct scene *scene, unsigned flags, size_t *used)
 {
 	struct buffers_request window = { .size = scene->window };
 	struct buffers_arena *arena =
@@ -77,7 +78,7 @@ static struct buffers_arena *set(const struct scene *scene, unsigned flags, size
 	return arena;
 }
 
-static void use(struct buffers_arena *arena)
+static void append_record(struct buffers_arena *arena)
 {
 	struct buffers_item *item = buffers_arena_get(arena, RECORD, 8);
 
@@ -86,8 +87,11 @@ static void use(struct buffers_arena *arena)
 	buffers_release(item);
 }
 
-/* A process learns what is in the arena when it searches first: all that is its own. */
-static void learn(struct buffers_arena *arena, const struct scene *scene)
+/*
+ * Lets the child do its one-time work before it is stepped: the first search, which reads the
+ * whole arena, and the first write to RX memory.
+ */
+static void do_first_calls(struct buffers_arena *arena, const struct scene *scene)
 {
 	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
 	struct buffers_item *item;
@@ -102,8 +106,8 @@ static void learn(struct buffers_arena *arena, const struct scene *scene)
 	buffers_release(item);
 }
 
-/* Stopped before it acts, and after. */
-static pid_t start(struct buffers_arena *arena, const struct scene *scene)
+/* Starts a child that stops before and after append_record(); 0 if it cannot be traced. */
+static pid_t start_stepped(struct buffers_arena *arena, const struct scene *scene)
 {
 	pid_t child = fork();
 	int status;
@@ -112,9 +116,9 @@ static pid_t start(struct buffers_arena *arena, const struct scene *scene)
 	if (child == 0) {
 		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
 			_exit(77);
-		learn(arena, scene);
+		do_first_calls(arena, scene);
 		raise(SIGSTOP);
-		use(arena);
+		append_record(arena);
 		raise(SIGSTOP);
 		_exit(0);
 	}
@@ -125,7 +129,7 @@ static pid_t start(struct buffers_arena *arena, const struct scene *scene)
 	return 0;
 }
 
-static void end(pid_t child)
+static void kill_stepped(pid_t child)
 {
 	int status;
 
@@ -134,8 +138,8 @@ static void end(pid_t child)
 	ck_assert(WIFSIGNALED(status));
 }
 
-/* How many instructions it took, `most` or fewer: then it has acted. */
-static unsigned step(pid_t child, unsigned most)
+/* Executes `most` instructions of the child, or fewer if it stops before; returns how many. */
+static unsigned step_child(pid_t child, unsigned most)
 {
 	unsigned steps;
 	int status;
@@ -152,8 +156,8 @@ static unsigned step(pid_t child, unsigned most)
 }
 
 /*
- * Where atomic changes are a load that reserves and a store that needs the reservation,
- * a stop between the two loses it, and the loop around them never ends.
+ * On some processors an atomic change is a loop of a load that makes a reservation and a store
+ * that needs it.  A stop between the two loses the reservation, so the loop never ends.
  */
 static bool can_step_over_atomics(void)
 {
@@ -175,16 +179,16 @@ static bool can_step_over_atomics(void)
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	if (!WIFSTOPPED(status))
 		return true;
-	steps = step(child, MOST);
-	end(child);
+	steps = step_child(child, MOST);
+	kill_stepped(child);
 	return steps < MOST;
 }
 
-#define SKIP_IF_STEPS_RESERVE_NOTHING()						\
-	SKIP_IF(!can_step_over_atomics(), "no atomic change ends where each instruction is a stop")
+#define SKIP_IF_STEPS_BREAK_ATOMICS()						\
+	SKIP_IF(!can_step_over_atomics(), "atomic changes never end under single-stepping here")
 
-/* All that is left can be had, and then nothing. */
-static size_t drain(struct buffers_arena *arena)
+/* Uses up all free space, asserts that ENOSPC follows, and returns the number of bytes. */
+static size_t use_up_all(struct buffers_arena *arena)
 {
 	size_t sum = 0;
 	size_t room;
@@ -196,21 +200,21 @@ static size_t drain(struct buffers_arena *arena)
 }
 
 struct result {
-	bool is_possible;	/* the system lets one lead another */
-	unsigned steps;		/* that were made */
+	bool is_possible;	/* the system permits ptrace() */
+	unsigned steps;		/* instructions that the child executed */
 };
 
 static struct result kill_after(const struct scene *scene, unsigned steps)
 {
 	size_t used, left, lost;
-	struct buffers_arena *arena = set(scene, BUFFERS_ARENA_FORK_SHARED, &used);
-	pid_t child = start(arena, scene);
+	struct buffers_arena *arena = new_arena(scene, BUFFERS_ARENA_FORK_SHARED, &used);
+	pid_t child = start_stepped(arena, scene);
 	struct result result = { .is_possible = child != 0 };
 
 	if (child) {
-		result.steps = step(child, steps);
-		end(child);
-		left = drain(arena);
+		result.steps = step_child(child, steps);
+		kill_stepped(child);
+		left = use_up_all(arena);
 		ck_assert_uint_le(used + left, scene->window);
 		lost = scene->window - used - left;
 		ck_assert_msg(lost == 0 || lost == RECORD,
@@ -220,8 +224,8 @@ static struct result kill_after(const struct scene *scene, unsigned steps)
 	return result;
 }
 
-/* To wake another processor for each step takes ten times as long. */
-static void stay_here(void)
+/* On one processor: waking another one for each step takes ten times as long. */
+static void stay_on_this_processor(void)
 {
 	cpu_set_t here;
 
@@ -230,7 +234,7 @@ static void stay_here(void)
 	sched_setaffinity(0, sizeof(here), &here);
 }
 
-/* After some instructions, all as far apart. */
+/* Stops children after numbers of instructions that are `stride` apart. */
 static void try_all(const struct scene *scene,
 		    struct result (*stop_after)(const struct scene *scene, unsigned steps))
 {
@@ -238,10 +242,10 @@ static void try_all(const struct scene *scene,
 	struct result all;
 	unsigned stride;
 
-	stay_here();
+	stay_on_this_processor();
 	all = stop_after(scene, MOST_STEPS);
 	if (!all.is_possible) {
-		printf("skipped: no process can be traced here\n");
+		printf("skipped: this process may not use ptrace()\n");
 		return;
 	}
 	ck_assert_uint_lt(all.steps, MOST_STEPS);
@@ -252,11 +256,11 @@ static void try_all(const struct scene *scene,
 	printf("%u instructions, stopped after one in %u\n", all.steps, stride);
 }
 
-START_TEST(process_killed_after_any_instruction_leaves_all_whole)
+START_TEST(process_killed_after_any_instruction_leaves_the_arena_intact)
 {
-	SKIP_IF(is_tsan(), "its runtime takes a hundred instructions for each of ours");
+	SKIP_IF(is_tsan(), "TSan's runtime multiplies the instructions by a hundred");
 	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
-	SKIP_IF_STEPS_RESERVE_NOTHING();
+	SKIP_IF_STEPS_BREAK_ATOMICS();
 	try_all(&scenes[_i], kill_after);
 }
 END_TEST
@@ -265,8 +269,8 @@ END_TEST
  * Forking
  */
 
-/* What the interrupted thread held stays held: of the rest all can be used up. */
-static int go_on(struct buffers_arena *arena, const struct scene *scene)
+/* Uses up all free space.  An item that the interrupted thread held stays held in the copy. */
+static int use_up_copy(struct buffers_arena *arena, const struct scene *scene)
 {
 	size_t sum = 0;
 	struct buffers_item *item;
@@ -287,7 +291,7 @@ static int go_on(struct buffers_arena *arena, const struct scene *scene)
 static struct buffers_arena *forked_arena;
 static const struct scene *forked_scene;
 
-static void fork_and_leave(int signal)
+static void fork_and_exit(int signal)
 {
 	pid_t child = fork();
 	int status;
@@ -295,7 +299,7 @@ static void fork_and_leave(int signal)
 	(void)signal;
 	if (child == 0) {
 		alarm(60);
-		_exit(go_on(forked_arena, forked_scene));
+		_exit(use_up_copy(forked_arena, forked_scene));
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child)
 		_exit(10);
@@ -309,11 +313,11 @@ static struct result fork_after(const struct scene *scene, unsigned steps)
 	pid_t child;
 	int status;
 
-	forked_arena = set(scene, 0, &used);
+	forked_arena = new_arena(scene, 0, &used);
 	forked_scene = scene;
-	child = start(forked_arena, scene);
+	child = start_stepped(forked_arena, scene);
 	if (child) {
-		result = (struct result){ true, step(child, steps) };
+		result = (struct result){ true, step_child(child, steps) };
 		ck_assert_int_eq(ptrace(PTRACE_DETACH, child, NULL, SIGUSR1), 0);
 		ck_assert_int_eq(waitpid(child, &status, 0), child);
 		ck_assert(WIFEXITED(status));
@@ -324,25 +328,26 @@ static struct result fork_after(const struct scene *scene, unsigned steps)
 	return result;
 }
 
-START_TEST(child_forked_after_any_instruction_goes_on_with_its_copy)
+START_TEST(child_forked_after_any_instruction_can_use_its_copy)
 {
-	SKIP_IF(is_tsan(), "its runtime takes a hundred instructions for each of ours");
-	SKIP_IF_STEPS_RESERVE_NOTHING();
-	signal(SIGUSR1, fork_and_leave);
+	SKIP_IF(is_tsan(), "TSan's runtime multiplies the instructions by a hundred");
+	SKIP_IF_STEPS_BREAK_ATOMICS();
+	signal(SIGUSR1, fork_and_exit);
 	try_all(&scenes[_i], fork_after);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-arena-steps");
+	Suite *suite = suite_create("arena/arena-steps");
 	TCase *steps = tcase_create("steps");
 	int count = sizeof(scenes) / sizeof(scenes[0]);
 
 	tcase_set_timeout(steps, 600);
 	tcase_set_tags(steps, "fork slow");
-	tcase_add_loop_test(steps, process_killed_after_any_instruction_leaves_all_whole, 0, count);
-	tcase_add_loop_test(steps, child_forked_after_any_instruction_goes_on_with_its_copy, 0,
+	tcase_add_loop_test(steps, process_killed_after_any_instruction_leaves_the_arena_intact, 0,
+			    count);
+	tcase_add_loop_test(steps, child_forked_after_any_instruction_can_use_its_copy, 0,
 			    count);
 	suite_add_tcase(suite, steps);
 	return run_suite(suite);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* api-arena.c: windows that one user keeps for itself, in one process */
+/* arena/arena.c: arenas in one process: their windows, items and destruction */
 
 #include "config.h"
-#define BUFFERS_BUILD	/* to pass NULL, see there */
+#define BUFFERS_BUILD	/* declares no argument nonnull, so that tests can pass NULL */
 #include "support/arena-records.h"
 #include "support/ledger.h"
 #include "reloaded/buffers.h"
@@ -40,8 +40,11 @@ static void destroy(struct buffers_arena *arena)
 	ck_assert_int_eq(errno, 1234);
 }
 
-/* What the library keeps for the process and for good is there when this returns. */
-static void use_once(void)
+/*
+ * Makes the library map the memory that it keeps until the process exits, so that it does not
+ * show in later counts of mappings.
+ */
+static void warm_up(void)
 {
 	for (int i = 0; i < ARENA_KINDS; i++) {
 		struct buffers_arena *arena = new_arena(1, arena_flags(i));
@@ -58,14 +61,17 @@ static size_t all_mappings(void)
 	return count_mappings(0, UINTPTR_MAX);
 }
 
-/* Sanitizers map and unmap of their own accord. */
+/* Sanitizers map and unmap memory at any time. */
 static void check_mappings(size_t before)
 {
 	if (!is_asan() && !is_tsan())
 		ck_assert_uint_eq(all_mappings(), before);
 }
 
-/* Takes all that is left by items; returns how much that was, and where. */
+/*
+ * Reserves all free space of the arena, item by item.  Returns the number of bytes, and their
+ * bounds in *start and *end.
+ */
 static size_t take_all(struct buffers_arena *arena, uintptr_t *start, uintptr_t *end)
 {
 	struct buffers_item *item;
@@ -89,7 +95,7 @@ static size_t take_all(struct buffers_arena *arena, uintptr_t *start, uintptr_t 
 	return total;
 }
 
-/* Takes all, so that the window is known, and it is just as large as asked for. */
+/* Uses up the window, asserts that it has exactly this size, and returns its address. */
 static uintptr_t check_window(struct buffers_arena *arena, size_t size)
 {
 	uintptr_t start, end;
@@ -125,7 +131,7 @@ START_TEST(window_of_any_size_is_used_to_its_last_byte)
 }
 END_TEST
 
-START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
+START_TEST(window_of_many_gib_uses_memory_only_where_written)
 {
 #if SIZE_MAX > UINT32_MAX
 	struct buffers_arena *arena;
@@ -133,9 +139,9 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	size_t window, before;
 	void *large;
 
-	SKIP_IF(!can_overcommit(), "this system promises no more than it has");
+	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	use_small_pages();
-	use_once();
+	warm_up();
 	before = resident_bytes();
 	window = (is_slow() ? 8 : 64) * GIB;
 	arena = new_arena(window, arena_flags(_i));
@@ -153,19 +159,19 @@ START_TEST(window_of_many_gib_takes_memory_only_where_it_is_used)
 	destroy(arena);
 #else
 	(void)_i;
-	SKIP_IF(true, "no address space of so many");
+	SKIP_IF(true, "the address space is smaller");
 #endif
 }
 END_TEST
 
-START_TEST(all_room_of_many_gib_is_handed_out)
+START_TEST(all_space_of_many_gib_is_handed_out)
 {
 #if SIZE_MAX > UINT32_MAX
 	struct buffers_arena *arena;
 	struct buffers_item *item;
 	size_t total = 0;
 
-	SKIP_IF(!can_overcommit(), "this system promises no more than it has");
+	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	arena = new_arena(9 * GIB, arena_flags(_i));
 	for (size_t size = 2 * GIB; size; size /= 16) {
 		while ((item = buffers_arena_get(arena, size, 1))) {
@@ -182,7 +188,7 @@ START_TEST(all_room_of_many_gib_is_handed_out)
 	destroy(arena);
 #else
 	(void)_i;
-	SKIP_IF(true, "no address space of so many");
+	SKIP_IF(true, "the address space is smaller");
 #endif
 }
 END_TEST
@@ -225,40 +231,40 @@ START_TEST(window_lies_within_its_range)
 }
 END_TEST
 
-START_TEST(window_is_where_memory_for_the_caller_alone_would_be)
+START_TEST(window_has_the_address_that_alloc_returns)
 {
 	struct buffers_request window = { .max_address = 2 * GIB, .size = 3 * MIB };
 
 	for (uintptr_t target = 256 * MIB; target < 2 * GIB; target += 333 * MIB) {
 		struct buffers_arena *arena;
 		size_t allocated;
-		uintptr_t place;
+		uintptr_t expected;
 
-		/* Wine, of 32 bits, lists as taken what it will give to who asks for it */
+		/* 32-bit Wine lists addresses as mapped that a call can still map */
 		if (is_mapped_as(target, target + 1, NULL))
 			continue;
 		window.target = (const void *)target;
-		place = (uintptr_t)buffers_alloc(&window, &allocated);
-		ck_assert_uint_ne(place, 0);
-		ck_assert_int_eq(buffers_free((void *)place, allocated), 0);
+		expected = (uintptr_t)buffers_alloc(&window, &allocated);
+		ck_assert_uint_ne(expected, 0);
+		ck_assert_int_eq(buffers_free((void *)expected, allocated), 0);
 		arena = buffers_arena_create(&window, arena_flags(_i));
 		ck_assert_ptr_nonnull(arena);
-		ck_assert_uint_eq(check_window(arena, window.size), place);
+		ck_assert_uint_eq(check_window(arena, window.size), expected);
 		destroy(arena);
 	}
 }
 END_TEST
 
-/* 16 MiB without a gap but this one */
-static struct buffers_request pack_but(size_t offset, size_t gap)
+/* Reserves 16 MiB except for one gap. */
+static struct buffers_request reserve_except(size_t offset, size_t gap)
 {
-	char *packed = reserve(0, 16 * MIB);
+	char *reserved = reserve(0, 16 * MIB);
 
 	if (gap)
-		unreserve(packed + offset, gap);
+		unreserve(reserved + offset, gap);
 	return (struct buffers_request){
-		.min_address = (uintptr_t)packed,
-		.max_address = (uintptr_t)packed + 16 * MIB,
+		.min_address = (uintptr_t)reserved,
+		.max_address = (uintptr_t)reserved + 16 * MIB,
 	};
 }
 
@@ -267,8 +273,8 @@ START_TEST(gap_of_exactly_the_size_is_used)
 	struct buffers_request window;
 	struct buffers_arena *arena;
 
-	use_once();
-	window = pack_but(5 * MIB, 3 * MIB);
+	warm_up();
+	window = reserve_except(5 * MIB, 3 * MIB);
 	window.size = 3 * MIB + 1;
 	errno = 0;
 	ck_assert_ptr_null(buffers_arena_create(&window, arena_flags(_i)));
@@ -281,19 +287,19 @@ START_TEST(gap_of_exactly_the_size_is_used)
 }
 END_TEST
 
-/* The kernel would put there whatever the library maps for itself. */
+/* The kernel must not put the library's own pages into the gap. */
 START_TEST(highest_gap_is_left_to_the_window)
 {
 	for (size_t pages = 1; pages <= 16; pages *= 2) {
 		struct buffers_request window = { .size = pages * granularity() };
 		struct buffers_arena *arena;
-		void *place;
+		void *gap;
 
-		use_once();
-		place = reserve(0, window.size);
-		unreserve(place, window.size);
-		window.min_address = (uintptr_t)place;
-		window.max_address = (uintptr_t)place + window.size;
+		warm_up();
+		gap = reserve(0, window.size);
+		unreserve(gap, window.size);
+		window.min_address = (uintptr_t)gap;
+		window.max_address = (uintptr_t)gap + window.size;
 		arena = buffers_arena_create(&window, arena_flags(_i));
 		ck_assert_ptr_nonnull(arena);
 		ck_assert_uint_eq(check_window(arena, window.size), window.min_address);
@@ -302,7 +308,7 @@ START_TEST(highest_gap_is_left_to_the_window)
 }
 END_TEST
 
-START_TEST(window_is_aligned_as_asked)
+START_TEST(window_is_aligned_as_requested)
 {
 	for (size_t alignment = 1; alignment <= 256 * MIB; alignment *= 4) {
 		struct buffers_request window = {
@@ -349,11 +355,11 @@ static const struct {
 };
 enum { BAD_WINDOWS = sizeof(bad_windows) / sizeof(bad_windows[0]) };
 
-START_TEST(bad_window_is_refused_and_changes_nothing)
+START_TEST(bad_window_fails_and_changes_nothing)
 {
 	size_t before;
 
-	use_once();
+	warm_up();
 	before = all_mappings();
 	for (int kind = 0; kind < ARENA_KINDS; kind++) {
 		unsigned flags = bad_windows[_i].flags | arena_flags(kind);
@@ -366,7 +372,7 @@ START_TEST(bad_window_is_refused_and_changes_nothing)
 }
 END_TEST
 
-START_TEST(no_window_is_einval)
+START_TEST(null_window_is_einval)
 {
 	for (int kind = 0; kind < ARENA_KINDS; kind++) {
 		errno = 0;
@@ -377,12 +383,12 @@ START_TEST(no_window_is_einval)
 END_TEST
 
 #if !CAN_FORK
-START_TEST(sharing_without_children_is_enosys_and_changes_nothing)
+START_TEST(fork_sharing_on_windows_is_enosys_and_changes_nothing)
 {
 	struct buffers_request window = { .size = MIB, .flags = arena_flags(_i) };
 	size_t before;
 
-	use_once();
+	warm_up();
 	before = all_mappings();
 	errno = 0;
 	ck_assert_ptr_null(buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED));
@@ -401,8 +407,8 @@ START_TEST(range_without_a_gap_changes_nothing)
 	struct buffers_request window;
 	size_t before;
 
-	use_once();
-	window = pack_but(0, 0);
+	warm_up();
+	window = reserve_except(0, 0);
 	window.size = 64 * KIB;
 	before = all_mappings();
 	for (unsigned i = 0; i < 10; i++) {
@@ -415,13 +421,13 @@ START_TEST(range_without_a_gap_changes_nothing)
 END_TEST
 
 #if CAN_FORK
-static int have_no_memory(void *flags)
+static int create_with_little_memory(void *flags)
 {
 	struct buffers_request window = { .size = 64 * MIB };
 	struct rlimit before;
 	size_t mappings;
 
-	use_once();
+	warm_up();
 	mappings = all_mappings();
 	before = set_limit(RLIMIT_AS, 48 * MIB);
 	for (unsigned i = 0; i < 10; i++) {
@@ -439,14 +445,14 @@ START_TEST(too_little_memory_is_enomem_and_changes_nothing)
 {
 	unsigned flags = arena_flags(_i);
 
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime has more than any limit");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps more than any limit allows");
 	SKIP_IF(!can_limit_memory(), NO_MEMORY_LIMIT);
-	run_child(have_no_memory, &flags);
+	run_child(create_with_little_memory, &flags);
 }
 END_TEST
 
-/* Also where the library would need some for its own use. */
-static int have_no_descriptors(void *context)
+/* The library itself uses descriptors for some kinds. */
+static int create_without_descriptors(void *context)
 {
 	unsigned flags = *(unsigned *)context;
 	struct rlimit before = set_limit(RLIMIT_NOFILE, 0);
@@ -468,16 +474,16 @@ static int have_no_descriptors(void *context)
 	return 0;
 }
 
-START_TEST(too_few_descriptors_fail_by_the_book)
+START_TEST(without_descriptors_calls_succeed_or_fail_as_documented)
 {
 	unsigned flags = arena_flags(_i);
 
-	run_child(have_no_descriptors, &flags);
+	run_child(create_without_descriptors, &flags);
 }
 END_TEST
 #endif
 
-/* What /proc/self/maps should say of it. */
+/* The permissions that /proc/self/maps must list. */
 static const char *permissions_of(unsigned flags)
 {
 	bool is_shared = flags & BUFFERS_ARENA_FORK_SHARED;
@@ -525,7 +531,7 @@ START_TEST(memory_has_the_permissions_of_its_kind_at_every_step)
 }
 END_TEST
 
-START_TEST(kind_may_stand_in_the_window)
+START_TEST(kind_can_be_given_in_the_window)
 {
 	unsigned flags = arena_flags(_i);
 	struct buffers_request window = { .size = 100, .flags = flags & KIND_MASK };
@@ -570,9 +576,9 @@ START_TEST(bad_get_is_einval_and_changes_nothing)
 }
 END_TEST
 
-START_TEST(what_never_fits_is_enospc_and_changes_nothing)
+START_TEST(get_that_can_never_fit_is_enospc_and_changes_nothing)
 {
-	/* where nothing is aligned by half of all there is */
+	/* no address below the limit is a multiple of SIZE_MAX / 2 + 1 */
 	struct buffers_request window = { .size = MIB, .max_address = SIZE_MAX / 2 };
 	struct buffers_arena *arena = buffers_arena_create(&window, arena_flags(_i));
 	const struct {
@@ -605,7 +611,7 @@ START_TEST(whole_window_can_be_one_item)
 	ck_assert_ptr_nonnull(item);
 	ck_assert_uint_eq(buffers_size(item), 5 * MIB);
 	errno = 0;
-	ck_assert_ptr_null(buffers_arena_get(arena, 1, 1));	/* though there is room in it */
+	ck_assert_ptr_null(buffers_arena_get(arena, 1, 1));	/* the only item is held */
 	ck_assert_int_eq(errno, ENOSPC);
 	buffers_release(item);
 	ck_assert_ptr_eq(buffers_arena_get(arena, 5 * MIB, 1), item);
@@ -614,7 +620,7 @@ START_TEST(whole_window_can_be_one_item)
 }
 END_TEST
 
-START_TEST(items_are_used_as_any_others)
+START_TEST(arena_items_behave_as_other_items)
 {
 	struct buffers_arena *arena = new_arena(MIB, arena_flags(_i));
 	struct buffers_item *item;
@@ -647,7 +653,7 @@ START_TEST(items_are_used_as_any_others)
 }
 END_TEST
 
-START_TEST(appends_of_any_size_are_whole)
+START_TEST(appends_of_any_size_are_complete)
 {
 	struct buffers_arena *arena = new_arena(4 * MIB, arena_flags(_i));
 	static char bytes[70 << 10];
@@ -666,14 +672,14 @@ START_TEST(appends_of_any_size_are_whole)
 }
 END_TEST
 
-START_TEST(code_runs_unless_it_is_of_the_kind_that_does_not)
+START_TEST(code_runs_in_executable_kinds)
 {
 	struct record_log *log = record_log_new(10, false);
 	struct buffers_arena *arena;
 	struct buffers_item *item;
 
-	SKIP_IF(arena_flags(_i) & BUFFERS_RW, "such memory is not executable");
-	SKIP_IF(!record_has_code(), "no code for this machine");
+	SKIP_IF(arena_flags(_i) & BUFFERS_RW, "RW memory is not executable");
+	SKIP_IF(!record_has_code(), "the tests have no code for this processor");
 	arena = new_arena(1, arena_flags(_i));
 	item = buffers_arena_get(arena, 100, 1);
 	for (size_t i = 0; i < 10; i++)
@@ -685,7 +691,7 @@ START_TEST(code_runs_unless_it_is_of_the_kind_that_does_not)
 }
 END_TEST
 
-START_TEST(released_room_is_found_again_and_held_items_are_not)
+START_TEST(released_items_are_found_again_and_held_items_are_not)
 {
 	struct buffers_arena *arena = new_arena(MIB, arena_flags(_i));
 	struct buffers_item *one = buffers_arena_get(arena, 10, 1);
@@ -707,13 +713,13 @@ START_TEST(released_room_is_found_again_and_held_items_are_not)
 }
 END_TEST
 
-START_TEST(room_that_is_held_by_others_is_enospc_until_they_release_it)
+START_TEST(space_in_held_items_is_enospc_until_their_release)
 {
 	struct buffers_arena *arena = new_arena(MIB, arena_flags(_i));
 	struct buffers_item *held[17];
 	size_t count = 0;
 
-	/* not too many for TSan, which knows no more than 64 locks of a thread */
+	/* 16 items at most: TSan tracks no more than 64 locks per thread */
 	while ((held[count] = buffers_arena_get(arena, 64 * KIB, 1))) {
 		ck_assert_ptr_nonnull(buffers_append(held[count], "x", 1));
 		ck_assert_uint_lt(++count, 17);
@@ -733,7 +739,7 @@ START_TEST(room_that_is_held_by_others_is_enospc_until_they_release_it)
 }
 END_TEST
 
-START_TEST(first_free_byte_is_aligned_as_asked)
+START_TEST(first_free_byte_is_aligned_as_requested)
 {
 	struct buffers_arena *arena = new_arena(64 * MIB, arena_flags(_i));
 	uint64_t random = seed_random();
@@ -753,7 +759,7 @@ START_TEST(first_free_byte_is_aligned_as_asked)
 }
 END_TEST
 
-START_TEST(room_that_is_skipped_to_align_an_item_is_left_to_others)
+START_TEST(space_skipped_for_alignment_is_used_by_later_items)
 {
 	struct buffers_request window = { .size = 4 * MIB, .alignment = 4 * MIB };
 	struct buffers_arena *arena = buffers_arena_create(&window, arena_flags(_i));
@@ -773,7 +779,7 @@ START_TEST(room_that_is_skipped_to_align_an_item_is_left_to_others)
 }
 END_TEST
 
-/* The smallest sizes come last, so that no room is too small for all of them. */
+/* Requests shrink, so that the last ones fit into the smallest free space. */
 static void use_up(struct buffers_arena *arena, struct record_log *log, uint64_t *random)
 {
 	for (size_t most = 20 * KIB; most >= RECORD_LEAST; most /= 2) {
@@ -797,12 +803,12 @@ static void use_up(struct buffers_arena *arena, struct record_log *log, uint64_t
 	ck_assert(record_fill_up(log, arena));
 }
 
-START_TEST(random_sizes_use_up_the_window_without_loss)
+START_TEST(random_sizes_use_every_byte_of_the_window)
 {
 	struct record_log *log = record_log_new(MIB, false);
 	uint64_t random = seed_random();
 
-	use_once();
+	warm_up();
 	for (size_t size = 1; size <= 16 * MIB; size = size * 8 + 4096) {
 		struct buffers_request window = exact_window(size);
 		struct buffers_arena *arena = buffers_arena_create(&window, arena_flags(_i));
@@ -818,7 +824,7 @@ START_TEST(random_sizes_use_up_the_window_without_loss)
 }
 END_TEST
 
-START_TEST(exhausted_arena_says_enospc_and_stays_well)
+START_TEST(exhausted_arena_is_enospc_and_stays_intact)
 {
 	struct record_log *log = record_log_new(MIB, false);
 	struct buffers_request window;
@@ -827,7 +833,7 @@ START_TEST(exhausted_arena_says_enospc_and_stays_well)
 	unsigned unfinished;
 	size_t mappings;
 
-	use_once();
+	warm_up();
 	window = exact_window(300 * KIB);
 	arena = buffers_arena_create(&window, arena_flags(_i));
 	ck_assert_ptr_nonnull(arena);
@@ -847,7 +853,7 @@ START_TEST(exhausted_arena_says_enospc_and_stays_well)
 END_TEST
 
 /*
- * Others' view of it
+ * Separation from other memory
  */
 
 static int find_in(const struct buffers_info *info, void *window)
@@ -858,14 +864,14 @@ static int find_in(const struct buffers_info *info, void *window)
 	       (uintptr_t)info->base + info->size > where->min_address;
 }
 
-START_TEST(arena_is_not_among_the_buffers_of_the_process)
+START_TEST(arena_is_separate_from_the_buffers_of_the_process)
 {
 	struct buffers_request window, request;
 	struct buffers_arena *arena;
 	struct buffers_item *item;
 	size_t allocated;
 
-	use_once();
+	warm_up();
 	window = exact_window(MIB);
 	request = window;
 	arena = buffers_arena_create(&window, arena_flags(_i));
@@ -887,7 +893,7 @@ START_TEST(arena_is_not_among_the_buffers_of_the_process)
 }
 END_TEST
 
-START_TEST(arenas_do_not_share_room)
+START_TEST(arenas_do_not_share_space)
 {
 	enum { ARENAS = 3 * ARENA_KINDS };
 	struct buffers_arena *arenas[ARENAS];
@@ -922,7 +928,7 @@ START_TEST(arenas_do_not_share_room)
 END_TEST
 
 /*
- * Its end
+ * Destruction
  */
 
 START_TEST(destroy_unmaps_everything)
@@ -932,7 +938,7 @@ START_TEST(destroy_unmaps_everything)
 	struct buffers_arena *arena;
 	size_t before;
 
-	use_once();
+	warm_up();
 	window = exact_window(20 * MIB);
 	before = all_mappings();
 	arena = buffers_arena_create(&window, arena_flags(_i));
@@ -944,7 +950,7 @@ START_TEST(destroy_unmaps_everything)
 }
 END_TEST
 
-START_TEST(destroy_of_nothing_is_einval)
+START_TEST(destroying_null_is_einval)
 {
 	errno = 0;
 	ck_assert_int_eq(buffers_arena_destroy(NULL), -1);
@@ -980,7 +986,7 @@ START_TEST(thousand_arenas_leak_nothing)
 	size_t mappings, resident;
 	unsigned descriptors;
 
-	use_once();
+	warm_up();
 	mappings = all_mappings();
 	descriptors = count_descriptors();
 	resident = resident_bytes();
@@ -999,11 +1005,11 @@ START_TEST(thousand_arenas_leak_nothing)
 }
 END_TEST
 
-START_TEST(arena_in_the_place_of_another_is_new)
+START_TEST(arena_at_a_reused_address_is_new)
 {
 	struct buffers_request window;
 
-	use_once();
+	warm_up();
 	window = exact_window(100 * KIB);
 	for (unsigned i = 0; i < how_many(200, 200); i++) {
 		unsigned flags = arena_flags((int)i % ARENA_KINDS);
@@ -1038,12 +1044,12 @@ struct worker {
 	struct buffers_arena *arena;
 	struct record_log *log;
 	uint64_t random;
-	unsigned failures;	/* to get what it wanted, one after the other */
+	unsigned failures;	/* failed gets since the last success */
 	const char *fault;
 };
 
-/* Also ENOSPC, where others hold what room there is. */
-static const char *use_once_as(struct worker *worker)
+/* A get may fail with ENOSPC while other threads hold the items that have space. */
+static const char *use_as_worker(struct worker *worker)
 {
 	size_t size = record_size(&worker->random);
 	struct buffers_item *item;
@@ -1052,31 +1058,31 @@ static const char *use_once_as(struct worker *worker)
 	item = buffers_arena_get(worker->arena, size, 1);
 	worker->failures = item ? 0 : worker->failures + 1;
 	if (!item)
-		return errno == ENOSPC ? NULL : "a get failed by another error";
+		return errno == ENOSPC ? NULL : "a get failed with an unexpected error";
 	if (errno != 1234)
 		return "a get that succeeded changed errno";
 	if (!claim(item, worker->number))
 		return "two threads have one item";
 	if (buffers_remaining(item) < size)
-		return "less room than asked for";
+		return "less space than requested";
 	if (!record_append(worker->log, item, worker->number, size))
 		return "an append failed";
 	if (!disclaim(item, worker->number))
-		return "an item changed hands while it was held";
+		return "another thread got an item that was held";
 	buffers_release(item);
 	return NULL;
 }
 
-static void *work(void *context)
+static void *run_worker(void *context)
 {
 	struct worker *worker = context;
 
 	while (!worker->fault && worker->failures < 20)
-		worker->fault = use_once_as(worker);
+		worker->fault = use_as_worker(worker);
 	return NULL;
 }
 
-START_TEST(threads_use_up_the_window_without_loss)
+START_TEST(threads_use_every_byte_of_the_window)
 {
 	struct record_log *log = record_log_new(MIB, false);
 	struct worker workers[THREADS];
@@ -1085,7 +1091,7 @@ START_TEST(threads_use_up_the_window_without_loss)
 	uint64_t random = seed_random();
 	unsigned unfinished;
 
-	use_once();
+	warm_up();
 	window = exact_window(how_many(64, 64) * 64 * KIB);
 	arena = buffers_arena_create(&window, arena_flags(_i));
 	ck_assert_ptr_nonnull(arena);
@@ -1093,7 +1099,8 @@ START_TEST(threads_use_up_the_window_without_loss)
 		workers[i] = (struct worker){
 			.number = i, .arena = arena, .log = log, .random = next_random(&random),
 		};
-		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]),
+				 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++) {
 		ck_assert_int_eq(pthread_join(workers[i].thread, NULL), 0);
@@ -1106,8 +1113,8 @@ START_TEST(threads_use_up_the_window_without_loss)
 }
 END_TEST
 
-/* Also while other threads come and go with theirs. */
-static void *make_and_destroy(void *context)
+/* Other threads create and destroy arenas at the same time. */
+static void *create_and_destroy(void *context)
 {
 	unsigned number = *(unsigned *)context;
 
@@ -1120,33 +1127,33 @@ static void *make_and_destroy(void *context)
 		char *copy = item ? buffers_append(item, text, sizeof(text)) : NULL;
 
 		if (!copy || copy != buffers_base(item) || memcmp(copy, text, sizeof(text)) != 0)
-			return "an arena is not well";
+			return "a get or an append failed";
 		buffers_release(item);
 		if (buffers_arena_destroy(arena) != 0)
-			return "an arena could not be destroyed";
+			return "destroying an arena failed";
 	}
 	return NULL;
 }
 
-START_TEST(threads_make_and_destroy_arenas_of_their_own)
+START_TEST(threads_create_and_destroy_arenas_at_the_same_time)
 {
 	pthread_t threads[THREADS];
 	unsigned numbers[THREADS];
 	size_t mappings;
 	void *fault;
 
-	use_once();
+	warm_up();
 	mappings = all_mappings();
 	for (unsigned i = 0; i < THREADS; i++) {
 		numbers[i] = i;
-		ck_assert_int_eq(pthread_create(&threads[i], NULL, make_and_destroy, &numbers[i]),
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, create_and_destroy, &numbers[i]),
 				 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++) {
 		ck_assert_int_eq(pthread_join(threads[i], &fault), 0);
 		ck_assert_msg(!fault, "%s", (const char *)fault);
 	}
-	if (!is_asan() && !is_tsan())	/* the stacks of threads stay, and their heaps */
+	if (!is_asan() && !is_tsan())	/* the C library keeps stacks and heaps */
 		ck_assert_uint_le(all_mappings(), mappings + 4 * THREADS);
 }
 END_TEST
@@ -1158,9 +1165,9 @@ static void *get_append_and_hold(void *arena)
 	return item && buffers_append(item, "thread", 6) ? item : NULL;
 }
 
-START_TEST(thread_that_ends_gives_back_what_it_holds)
+START_TEST(items_of_an_exited_thread_are_released)
 {
-	/* one page, so there is no other item */
+	/* the window is one page, so there is one item */
 	struct buffers_arena *arena = new_arena(1, arena_flags(_i));
 	struct buffers_item *item;
 
@@ -1184,7 +1191,7 @@ START_TEST(thread_that_ends_gives_back_what_it_holds)
 }
 END_TEST
 
-START_TEST(arena_can_be_destroyed_when_a_thread_ended_that_held_an_item)
+START_TEST(arena_can_be_destroyed_after_a_thread_exited_with_an_item)
 {
 	struct buffers_arena *arena = new_arena(MIB, arena_flags(_i));
 	size_t mappings;
@@ -1246,71 +1253,73 @@ static TCase *add_case(Suite *suite, const char *name)
 
 int main(void)
 {
-	Suite *suite = suite_create("api-arena");
+	Suite *suite = suite_create("arena/arena");
 	TCase *window = add_case(suite, "window");
 	TCase *items = add_case(suite, "items");
-	TCase *others = add_case(suite, "others");
-	TCase *end = add_case(suite, "end");
+	TCase *separation = add_case(suite, "separation");
+	TCase *destruction = add_case(suite, "destruction");
 	TCase *threads = add_case(suite, "threads");
 	int kinds = arena_kinds();
 
 	tcase_add_loop_test(window, window_of_any_size_is_used_to_its_last_byte, 0, kinds);
-	tcase_add_loop_test(window, window_of_many_gib_takes_memory_only_where_it_is_used, 0,
+	tcase_add_loop_test(window, window_of_many_gib_uses_memory_only_where_written, 0,
 			    kinds);
-	tcase_add_loop_test(window, all_room_of_many_gib_is_handed_out, 0, kinds);
+	tcase_add_loop_test(window, all_space_of_many_gib_is_handed_out, 0, kinds);
 	tcase_add_loop_test(window, window_lies_within_reach_of_its_target, 0, kinds);
 	tcase_add_loop_test(window, window_lies_within_its_range, 0, kinds);
-	tcase_add_loop_test(window, window_is_where_memory_for_the_caller_alone_would_be, 0,
+	tcase_add_loop_test(window, window_has_the_address_that_alloc_returns, 0,
 			    kinds);
 	tcase_add_loop_test(window, gap_of_exactly_the_size_is_used, 0, kinds);
 	tcase_add_loop_test(window, highest_gap_is_left_to_the_window, 0, kinds);
-	tcase_add_loop_test(window, window_is_aligned_as_asked, 0, kinds);
-	tcase_add_loop_test(window, bad_window_is_refused_and_changes_nothing, 0, BAD_WINDOWS);
-	tcase_add_test(window, no_window_is_einval);
+	tcase_add_loop_test(window, window_is_aligned_as_requested, 0, kinds);
+	tcase_add_loop_test(window, bad_window_fails_and_changes_nothing, 0, BAD_WINDOWS);
+	tcase_add_test(window, null_window_is_einval);
 	tcase_add_loop_test(window, range_without_a_gap_changes_nothing, 0, kinds);
 #if CAN_FORK
 	tcase_add_loop_test(window, too_little_memory_is_enomem_and_changes_nothing, 0,
 			    kinds);
-	tcase_add_loop_test(window, too_few_descriptors_fail_by_the_book, 0, kinds);
+	tcase_add_loop_test(window, without_descriptors_calls_succeed_or_fail_as_documented, 0,
+			    kinds);
 #else
-	tcase_add_loop_test(window, sharing_without_children_is_enosys_and_changes_nothing, 0,
+	tcase_add_loop_test(window, fork_sharing_on_windows_is_enosys_and_changes_nothing, 0,
 			    kinds);
 #endif
 	tcase_add_loop_test(window, memory_has_the_permissions_of_its_kind_at_every_step, 0,
 			    kinds);
-	tcase_add_loop_test(window, kind_may_stand_in_the_window, 0, kinds);
+	tcase_add_loop_test(window, kind_can_be_given_in_the_window, 0, kinds);
 
 	tcase_add_loop_test(items, bad_get_is_einval_and_changes_nothing, 0, kinds);
-	tcase_add_loop_test(items, what_never_fits_is_enospc_and_changes_nothing, 0, kinds);
+	tcase_add_loop_test(items, get_that_can_never_fit_is_enospc_and_changes_nothing, 0, kinds);
 	tcase_add_loop_test(items, whole_window_can_be_one_item, 0, kinds);
-	tcase_add_loop_test(items, items_are_used_as_any_others, 0, kinds);
-	tcase_add_loop_test(items, appends_of_any_size_are_whole, 0, kinds);
-	tcase_add_loop_test(items, code_runs_unless_it_is_of_the_kind_that_does_not, 0,
+	tcase_add_loop_test(items, arena_items_behave_as_other_items, 0, kinds);
+	tcase_add_loop_test(items, appends_of_any_size_are_complete, 0, kinds);
+	tcase_add_loop_test(items, code_runs_in_executable_kinds, 0,
 			    kinds);
-	tcase_add_loop_test(items, released_room_is_found_again_and_held_items_are_not, 0,
+	tcase_add_loop_test(items, released_items_are_found_again_and_held_items_are_not, 0,
 			    kinds);
-	tcase_add_loop_test(items, room_that_is_held_by_others_is_enospc_until_they_release_it, 0,
+	tcase_add_loop_test(items, space_in_held_items_is_enospc_until_their_release, 0,
 			    kinds);
-	tcase_add_loop_test(items, first_free_byte_is_aligned_as_asked, 0, kinds);
-	tcase_add_loop_test(items, room_that_is_skipped_to_align_an_item_is_left_to_others, 0,
+	tcase_add_loop_test(items, first_free_byte_is_aligned_as_requested, 0, kinds);
+	tcase_add_loop_test(items, space_skipped_for_alignment_is_used_by_later_items, 0,
 			    kinds);
-	tcase_add_loop_test(items, random_sizes_use_up_the_window_without_loss, 0, kinds);
-	tcase_add_loop_test(items, exhausted_arena_says_enospc_and_stays_well, 0, kinds);
+	tcase_add_loop_test(items, random_sizes_use_every_byte_of_the_window, 0, kinds);
+	tcase_add_loop_test(items, exhausted_arena_is_enospc_and_stays_intact, 0, kinds);
 
-	tcase_add_loop_test(others, arena_is_not_among_the_buffers_of_the_process, 0, kinds);
-	tcase_add_test(others, arenas_do_not_share_room);
-
-	tcase_add_loop_test(end, destroy_unmaps_everything, 0, kinds);
-	tcase_add_test(end, destroy_of_nothing_is_einval);
-	tcase_add_loop_test(end, destroy_is_einval_while_an_item_is_held, 0, kinds);
-	tcase_add_loop_test(end, thousand_arenas_leak_nothing, 0, kinds);
-	tcase_add_test(end, arena_in_the_place_of_another_is_new);
-
-	tcase_add_loop_test(threads, threads_use_up_the_window_without_loss, 0, kinds);
-	tcase_add_test(threads, threads_make_and_destroy_arenas_of_their_own);
-	tcase_add_loop_test(threads, thread_that_ends_gives_back_what_it_holds, ARENA_SHARED,
+	tcase_add_loop_test(separation, arena_is_separate_from_the_buffers_of_the_process, 0,
 			    kinds);
-	tcase_add_loop_test(threads, arena_can_be_destroyed_when_a_thread_ended_that_held_an_item,
+	tcase_add_test(separation, arenas_do_not_share_space);
+
+	tcase_add_loop_test(destruction, destroy_unmaps_everything, 0, kinds);
+	tcase_add_test(destruction, destroying_null_is_einval);
+	tcase_add_loop_test(destruction, destroy_is_einval_while_an_item_is_held, 0, kinds);
+	tcase_add_loop_test(destruction, thousand_arenas_leak_nothing, 0, kinds);
+	tcase_add_test(destruction, arena_at_a_reused_address_is_new);
+
+	tcase_add_loop_test(threads, threads_use_every_byte_of_the_window, 0, kinds);
+	tcase_add_test(threads, threads_create_and_destroy_arenas_at_the_same_time);
+	tcase_add_loop_test(threads, items_of_an_exited_thread_are_released, ARENA_SHARED,
+			    kinds);
+	tcase_add_loop_test(threads, arena_can_be_destroyed_after_a_thread_exited_with_an_item,
 			    ARENA_SHARED, kinds);
 	tcase_add_loop_test(threads, destroy_is_einval_while_another_thread_holds_an_item, 0,
 			    kinds);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-changes.c: changes under those who execute or write it, or fork meanwhile */
+/* rx/live-patching.c: overwriting memory while threads execute or write it, or fork */
 
 #include "config.h"
 #include "support/kinds.h"
@@ -22,14 +22,14 @@
  * Code
  */
 
-START_TEST(code_is_appended_called_and_changed)
+START_TEST(appended_code_can_be_called_and_changed)
 {
 	struct buffers_item *item;
 	uint32_t word = word_of_code(7);
 
 	SKIP_IF_NO_VIEW(_i);
-	SKIP_IF(kind_of(_i)->permissions[2] != 'x', "nothing to execute");
-	SKIP_IF(!can_replace_code(), "an emulator executes what was there before");
+	SKIP_IF(kind_of(_i)->permissions[2] != 'x', "RW memory is not executable");
+	SKIP_IF(!can_replace_code(), "the emulator may execute the old code");
 	item = get_kind(kind_of(_i), 64 * KIB);
 	for (unsigned i = 0; i < how_many(3000, 3000); i++) {
 		struct code code = code_of(i);
@@ -45,16 +45,16 @@ END_TEST
 #endif
 
 /*
- * Four and eight aligned bytes change as a whole, while others read and execute them
+ * Four or eight aligned bytes change atomically while a thread reads and executes them
  */
 
-enum { PLACES = 3 * 4096 };
+enum { MEMORY_SIZE = 3 * 4096 };
 
 struct change {
-	unsigned char *place;
+	unsigned char *destination;
 	size_t size;
 	uint64_t values[2];
-	bool is_code;		/* from place on, or place is its word */
+	bool is_code;		/* calls the function that contains the bytes, too */
 	pthread_barrier_t start;
 	bool stop;
 	uint64_t torn;
@@ -62,16 +62,16 @@ struct change {
 };
 
 /*
- * The kernel may copy eight bytes in parts, on some processors only when something
- * interrupts it just then.  Here it does so whenever the library asks, and a look is
- * taken in between.
+ * The kernel may copy eight bytes in parts, on some processors only if an interrupt comes at
+ * that moment.  The function syscall() below always writes in two halves, and reads the bytes
+ * in between.
  */
 static struct change *torn_change;
 static unsigned halves;
 
 static uint64_t read_whole(const struct change *change);
 
-static void look_between(void)
+static void check_between_halves(void)
 {
 	uint64_t value = read_whole(torn_change);
 
@@ -88,13 +88,13 @@ static long write_halves(long (*real)(long, ...), long number, const long argume
 
 	if (written != (long)half.iov_len)
 		return written;
-	look_between();
+	check_between_halves();
 	half.iov_base = (char *)half.iov_base + half.iov_len;
 	return written + real(number, arguments[0], &half, 1L,
 			      arguments[3] + (long)half.iov_len, arguments[4]);
 }
 
-/* The library's calls come here, too.  It may read more arguments than there are. */
+/* The library calls this, too.  It reads six arguments, even if the caller passes fewer. */
 __attribute__((no_sanitize_address))
 long syscall(long number, ...)
 {
@@ -117,11 +117,11 @@ long syscall(long number, ...)
 static uint64_t read_whole(const struct change *change)
 {
 	if (change->size == 4)
-		return __atomic_load_n((uint32_t *)(void *)change->place, __ATOMIC_RELAXED);
-	return __atomic_load_n((uint64_t *)(void *)change->place, __ATOMIC_RELAXED);
+		return __atomic_load_n((uint32_t *)(void *)change->destination, __ATOMIC_RELAXED);
+	return __atomic_load_n((uint64_t *)(void *)change->destination, __ATOMIC_RELAXED);
 }
 
-/* What is to be written, of which the low half may be all. */
+/* The bytes to write: all of the value, or its low half if the size is 4. */
 static const void *value_of(const struct change *change, unsigned i)
 {
 	bool is_high_first = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
@@ -130,11 +130,11 @@ static const void *value_of(const struct change *change, unsigned i)
 	       (is_high_first && change->size == 4 ? 4 : 0);
 }
 
-/* One thread does both: with more than there are processors, all wait for each other. */
-static void *look_on(void *context)
+/* One thread reads and executes: several would wait for each other on few processors. */
+static void *read_and_execute(void *context)
 {
 	struct change *change = context;
-	const void *code = change->place - (change->size == 4 ? CODE_WORD : 0);
+	const void *code = change->destination - (change->size == 4 ? CODE_WORD : 0);
 
 	pthread_barrier_wait(&change->start);
 	while (!__atomic_load_n(&change->stop, __ATOMIC_RELAXED)) {
@@ -160,120 +160,121 @@ static void set_values(struct change *change)
 	}
 }
 
-/* What stands around it makes it a function; the first change is not yet watched. */
-static void prepare(struct change *change)
+/* Writes a function with the first value in it, before the other thread starts. */
+static void write_function(struct change *change)
 {
 	struct code code = code_of(CODE_ONE);
 
 	set_values(change);
 	change->torn = change->values[0];
 	if (change->size == 4)
-		ck_assert_int_eq(buffers_overwrite(change->place - CODE_WORD, code.bytes, CODE_SIZE), 0);
+		ck_assert_int_eq(buffers_overwrite(change->destination - CODE_WORD, code.bytes,
+						   CODE_SIZE), 0);
 	else
-		ck_assert_int_eq(buffers_overwrite(change->place, &change->values[0], 8), 0);
+		ck_assert_int_eq(buffers_overwrite(change->destination, &change->values[0], 8), 0);
 }
 
-static void change_often(unsigned char *place, size_t size, bool is_code)
+static void change_often(unsigned char *destination, size_t size, bool is_code)
 {
-	struct change change = { .place = place, .size = size };
+	struct change change = { .destination = destination, .size = size };
 	pthread_t thread;
 	unsigned changes = size == 8 ? how_many(2000, 2000) : how_many(500, 500);
 	int failed = 0;
 
 	change.is_code = is_code && CODE_IS_COHERENT;
-	prepare(&change);
+	write_function(&change);
 	ck_assert_int_eq(pthread_barrier_init(&change.start, NULL, 2), 0);
-	ck_assert_int_eq(pthread_create(&thread, NULL, look_on, &change), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, read_and_execute, &change), 0);
 	pthread_barrier_wait(&change.start);
 	for (unsigned i = 1; i <= changes; i++) {
-		failed += buffers_overwrite(place, value_of(&change, i), size) != 0;
+		failed += buffers_overwrite(destination, value_of(&change, i), size) != 0;
 		failed += read_whole(&change) != change.values[i % 2];
 	}
 	__atomic_store_n(&change.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	pthread_barrier_destroy(&change.start);
 	ck_assert_int_eq(failed, 0);
-	ck_assert_msg(change.torn == change.values[0], "torn at %p: %#llx", (void *)place,
+	ck_assert_msg(change.torn == change.values[0], "torn at %p: %#llx", (void *)destination,
 		      (unsigned long long)change.torn);
-	ck_assert_msg(!change.torn_calls, "torn code at %p", (void *)place);
+	ck_assert_msg(!change.torn_calls, "torn code at %p", (void *)destination);
 }
 
-static void change_in_halves(unsigned char *place, size_t size)
+static void change_in_halves(unsigned char *destination, size_t size)
 {
-	struct change change = { .place = place, .size = size };
+	struct change change = { .destination = destination, .size = size };
 
-	prepare(&change);
+	write_function(&change);
 	torn_change = &change;
 	for (unsigned i = 1; i <= 10; i++) {
-		ck_assert_int_eq(buffers_overwrite(place, value_of(&change, i), size), 0);
+		ck_assert_int_eq(buffers_overwrite(destination, value_of(&change, i), size), 0);
 		ck_assert_uint_eq(read_whole(&change), change.values[i % 2]);
 	}
 	torn_change = NULL;
-	ck_assert_msg(change.torn == change.values[0], "torn at %p", (void *)place);
+	ck_assert_msg(change.torn == change.values[0], "torn at %p", (void *)destination);
 }
 
-START_TEST(words_change_as_a_whole_though_the_kernel_writes_halves)
+START_TEST(aligned_words_change_atomically_if_the_kernel_writes_halves)
 {
-	unsigned char *places;
+	unsigned char *memory;
 
 	SKIP_IF_NO_VIEW(_i);
-	places = some_memory(kind_of(_i), PLACES, false);
+	memory = some_memory(kind_of(_i), MEMORY_SIZE, false);
 	for (size_t offset = 0; offset < 64; offset += 4) {
-		change_in_halves(places + 4096 + offset, 4);
+		change_in_halves(memory + 4096 + offset, 4);
 		if (offset % 8 == 0)
-			change_in_halves(places + 4096 + offset, 8);
+			change_in_halves(memory + 4096 + offset, 8);
 	}
-	change_in_halves(places + 4088, 8);
-	/* or else the library writes in a way that is not looked at here */
+	change_in_halves(memory + 4088, 8);
+	/* otherwise the library uses a call that this program does not replace */
 	ck_assert(kind_of(_i)->permissions[1] == 'w' || halves > 0);
 }
 END_TEST
 
-/* Each place in a line, and both sides of a boundary of pages. */
-START_TEST(aligned_words_change_as_a_whole)
+/* At each offset in a cache line, and on both sides of page boundaries. */
+START_TEST(aligned_words_change_atomically)
 {
 	const struct kind *kind = kind_of(_i);
 	bool is_code = kind->permissions[2] == 'x';
-	unsigned char *places;
+	unsigned char *memory;
 
 	SKIP_IF_NO_VIEW(_i);
-	SKIP_IF(is_tsan(), "machine code is no access that TSan knows");
-	places = some_memory(kind, PLACES, false);
+	SKIP_IF(is_tsan(), "TSan does not see accesses by executed code");
+	memory = some_memory(kind, MEMORY_SIZE, false);
 	for (size_t offset = 0; offset < 64; offset += is_slow() ? 40 : 8)
-		change_often(places + 4096 + offset, 8, is_code);
-	change_often(places + 4088, 8, is_code);
-	change_often(places + 2 * 4096 - 8, 8, is_code);
-	change_often(places + 2 * 4096, 8, is_code);
+		change_often(memory + 4096 + offset, 8, is_code);
+	change_often(memory + 4088, 8, is_code);
+	change_often(memory + 2 * 4096 - 8, 8, is_code);
+	change_often(memory + 2 * 4096, 8, is_code);
 	for (size_t offset = 4; offset < 64; offset += is_slow() ? 44 : 12)
-		change_often(places + 2 * 4096 + offset, 4, is_code);
-	change_often(places + 4092, 4, is_code);
-	change_often(places + 4096, 4, is_code);
+		change_often(memory + 2 * 4096 + offset, 4, is_code);
+	change_often(memory + 4092, 4, is_code);
+	change_often(memory + 4096, 4, is_code);
 }
 END_TEST
 
-START_TEST(words_of_allocated_memory_change_as_a_whole)
+START_TEST(words_of_allocated_memory_change_atomically)
 {
 	const struct kind *kind = kind_of(_i);
-	unsigned char *places;
+	unsigned char *memory;
 
 	SKIP_IF_NO_VIEW(_i);
-	SKIP_IF(is_tsan(), "machine code is no access that TSan knows");
-	places = some_memory(kind, PLACES, true);
-	change_often(places + 40, 8, kind->permissions[2] == 'x');
-	change_often(places + 4096 - 8, 8, kind->permissions[2] == 'x');
-	change_often(places + 4096 + 44, 4, kind->permissions[2] == 'x');
+	SKIP_IF(is_tsan(), "TSan does not see accesses by executed code");
+	memory = some_memory(kind, MEMORY_SIZE, true);
+	change_often(memory + 40, 8, kind->permissions[2] == 'x');
+	change_often(memory + 4096 - 8, 8, kind->permissions[2] == 'x');
+	change_often(memory + 4096 + 44, 4, kind->permissions[2] == 'x');
 }
 END_TEST
 
 /*
- * Threads that write to one page
+ * Threads that write to the same page
  */
 
-struct hand {
+struct writer {
 	pthread_t thread;
 	pthread_barrier_t *start;
-	struct buffers_item *item;	/* to append to */
-	unsigned char *place;		/* that nobody else changes */
+	struct buffers_item *item;	/* for append_bytes() */
+	unsigned char *destination;	/* no other thread writes to it */
 	unsigned number;
 	const char *fault;
 };
@@ -282,31 +283,31 @@ struct hand {
 
 static void *change_a_word(void *context)
 {
-	struct hand *hand = context;
-	uint64_t *word = (uint64_t *)(void *)hand->place;
+	struct writer *writer = context;
+	uint64_t *word = (uint64_t *)(void *)writer->destination;
 
-	pthread_barrier_wait(hand->start);
-	for (uint64_t i = 1; i <= ROUNDS && !hand->fault; i++) {
+	pthread_barrier_wait(writer->start);
+	for (uint64_t i = 1; i <= ROUNDS && !writer->fault; i++) {
 		if (buffers_overwrite(word, &i, sizeof(i)) != 0)
-			hand->fault = "a word could not be overwritten";
+			writer->fault = "a word could not be overwritten";
 		else if (__atomic_load_n(word, __ATOMIC_RELAXED) != i)
-			hand->fault = "a word was lost";
+			writer->fault = "a word was lost";
 	}
 	return NULL;
 }
 
 static void *change_odd_bytes(void *context)
 {
-	struct hand *hand = context;
+	struct writer *writer = context;
 	unsigned char bytes[27];
 
-	pthread_barrier_wait(hand->start);
-	for (unsigned i = 0; i < ROUNDS && !hand->fault; i++) {
+	pthread_barrier_wait(writer->start);
+	for (unsigned i = 0; i < ROUNDS && !writer->fault; i++) {
 		fill(bytes, sizeof(bytes), i);
-		if (buffers_overwrite(hand->place + 3, bytes, sizeof(bytes)) != 0)
-			hand->fault = "bytes could not be overwritten";
-		else if (memcmp(hand->place + 3, bytes, sizeof(bytes)) != 0)
-			hand->fault = "bytes were lost";
+		if (buffers_overwrite(writer->destination + 3, bytes, sizeof(bytes)) != 0)
+			writer->fault = "bytes could not be overwritten";
+		else if (memcmp(writer->destination + 3, bytes, sizeof(bytes)) != 0)
+			writer->fault = "bytes were lost";
 	}
 	return NULL;
 }
@@ -323,40 +324,40 @@ static void add_one(void *bytes, size_t size, void *context)
 
 static void *edit_a_word(void *context)
 {
-	struct hand *hand = context;
-	uint64_t *word = (uint64_t *)(void *)hand->place;
+	struct writer *writer = context;
+	uint64_t *word = (uint64_t *)(void *)writer->destination;
 
-	pthread_barrier_wait(hand->start);
-	for (uint64_t i = 1; i <= ROUNDS && !hand->fault; i++) {
+	pthread_barrier_wait(writer->start);
+	for (uint64_t i = 1; i <= ROUNDS && !writer->fault; i++) {
 		if (buffers_overwrite_with(word, sizeof(*word), add_one, NULL) != 0)
-			hand->fault = "a word could not be edited";
+			writer->fault = "a word could not be edited";
 		else if (__atomic_load_n(word, __ATOMIC_RELAXED) != i)
-			hand->fault = "an edited word was lost";
+			writer->fault = "an edited word was lost";
 	}
 	return NULL;
 }
 
 static void *append_bytes(void *context)
 {
-	struct hand *hand = context;
+	struct writer *writer = context;
 
-	pthread_barrier_wait(hand->start);
-	for (unsigned i = 0; i < ROUNDS && !hand->fault; i++) {
+	pthread_barrier_wait(writer->start);
+	for (unsigned i = 0; i < ROUNDS && !writer->fault; i++) {
 		unsigned char byte = (unsigned char)(i % 251 + 1);
-		unsigned char *copy = buffers_append(hand->item, &byte, 1);
+		unsigned char *copy = buffers_append(writer->item, &byte, 1);
 
-		if (copy != hand->place + i)
-			hand->fault = "a byte could not be appended";
+		if (copy != writer->destination + i)
+			writer->fault = "a byte could not be appended";
 		else if (*copy != byte)
-			hand->fault = "an appended byte was lost";
+			writer->fault = "an appended byte was lost";
 	}
 	return NULL;
 }
 
-static void *(*const works[])(void *) = {
+static void *(*const bodies[])(void *) = {
 	append_bytes, change_a_word, change_a_word, change_odd_bytes, edit_a_word,
 };
-enum { HANDS = sizeof(works) / sizeof(works[0]) };
+enum { WRITERS = sizeof(bodies) / sizeof(bodies[0]) };
 
 static void check_appended(const unsigned char *bytes)
 {
@@ -364,32 +365,33 @@ static void check_appended(const unsigned char *bytes)
 		ck_assert_uint_eq(bytes[i], i % 251 + 1);
 }
 
-START_TEST(threads_that_write_to_one_page_lose_nothing)
+START_TEST(threads_that_write_to_one_page_lose_no_bytes)
 {
-	struct hand hands[HANDS] = { 0 };
+	struct writer writers[WRITERS] = { 0 };
 	pthread_barrier_t start;
 	struct buffers_item *item;
-	unsigned char *places;
+	unsigned char *memory;
 
 	SKIP_IF_NO_VIEW(_i);
-	SKIP_IF(is_tsan(), "neighbours that change are a race to TSan");
+	SKIP_IF(is_tsan(), "TSan takes writes to neighbouring bytes for a race");
 	item = get_kind(kind_of(_i), 64 * KIB);
-	places = buffers_reserve(item, HANDS * 64, 4096);
-	ck_assert_ptr_nonnull(places);
-	ck_assert_int_eq(pthread_barrier_init(&start, NULL, HANDS), 0);
-	for (unsigned i = 0; i < HANDS; i++) {
-		hands[i].start = &start;
-		hands[i].item = item;
-		hands[i].place = i ? places + 64 * i : buffers_next(item);
-		ck_assert_int_eq(pthread_create(&hands[i].thread, NULL, works[i], &hands[i]), 0);
+	memory = buffers_reserve(item, WRITERS * 64, 4096);
+	ck_assert_ptr_nonnull(memory);
+	ck_assert_int_eq(pthread_barrier_init(&start, NULL, WRITERS), 0);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i].start = &start;
+		writers[i].item = item;
+		writers[i].destination = i ? memory + 64 * i : buffers_next(item);
+		ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, bodies[i], &writers[i]),
+				 0);
 	}
-	for (unsigned i = 0; i < HANDS; i++) {
-		pthread_join(hands[i].thread, NULL);
-		ck_assert_msg(!hands[i].fault, "%s", hands[i].fault);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		pthread_join(writers[i].thread, NULL);
+		ck_assert_msg(!writers[i].fault, "%s", writers[i].fault);
 	}
-	check_appended(hands[0].place);
-	for (unsigned i = 1; i < HANDS; i++)
-		ck_assert(i == 3 || *(uint64_t *)(void *)hands[i].place == ROUNDS);
+	check_appended(writers[0].destination);
+	for (unsigned i = 1; i < WRITERS; i++)
+		ck_assert(i == 3 || *(uint64_t *)(void *)writers[i].destination == ROUNDS);
 	pthread_barrier_destroy(&start);
 }
 END_TEST
@@ -400,11 +402,11 @@ END_TEST
 
 struct turns {
 	unsigned turn;
-	unsigned char *places[2];	/* in pages of their own */
-	bool closes;			/* all descriptors, before each call */
+	unsigned char *destinations[2];	/* in different pages */
+	bool closes;			/* closes all descriptors before it writes */
 };
 
-/* Twenty seconds at most, for the other may have failed. */
+/* Waits at most 20 seconds, because the other process may have failed. */
 static bool wait_for_turn(struct turns *turns, unsigned turn)
 {
 	for (unsigned i = 0; i < 20000; i++) {
@@ -420,10 +422,10 @@ static void end_turn(struct turns *turns)
 	__atomic_add_fetch(&turns->turn, 1, __ATOMIC_RELEASE);
 }
 
-/* Files of the process's own where the library may have had descriptors before. */
+/* Files of the program that get the numbers of the library's closed descriptors. */
 enum { DECOYS = 8, DECOY_SIZE = 64 };
 
-/* No ck_assert() from here on: Check would write to one of them. */
+/* After this call, ck_assert() is forbidden: Check would write to one of the decoys. */
 static bool open_decoys(void)
 {
 	char content[DECOY_SIZE];
@@ -452,14 +454,14 @@ static bool are_decoys_untouched(void)
 	return dup(STDOUT_FILENO) == 3 + DECOYS && close(3 + DECOYS) == 0;
 }
 
-/* One turn writes whole words here, and another odd bytes there. */
+/* Writes an aligned word to one destination, and odd bytes to the other. */
 static int write_as(struct turns *turns, uint64_t value)
 {
 	uint64_t odd[3] = { value, value, value };
 
 	STEP(!turns->closes || open_decoys());
-	STEP(buffers_overwrite(turns->places[0], &value, 8) == 0);
-	STEP(buffers_overwrite(turns->places[1] + 5, odd, sizeof(odd)) == 0);
+	STEP(buffers_overwrite(turns->destinations[0], &value, 8) == 0);
+	STEP(buffers_overwrite(turns->destinations[1] + 5, odd, sizeof(odd)) == 0);
 	STEP(!turns->closes || are_decoys_untouched());
 	return 0;
 }
@@ -468,8 +470,8 @@ static bool sees(const struct turns *turns, uint64_t value)
 {
 	uint64_t odd[3] = { value, value, value };
 
-	return memcmp(turns->places[0], &value, 8) == 0 &&
-	       memcmp(turns->places[1] + 5, odd, sizeof(odd)) == 0;
+	return memcmp(turns->destinations[0], &value, 8) == 0 &&
+	       memcmp(turns->destinations[1] + 5, odd, sizeof(odd)) == 0;
 }
 
 enum { TURNS = 100 };
@@ -530,8 +532,8 @@ static void check_turns(const struct kind *kind, bool closes, bool is_alone)
 
 	ck_assert_ptr_ne(turns, MAP_FAILED);
 	turns->closes = closes;
-	turns->places[0] = memory + 40;
-	turns->places[1] = memory + 2 * PAGE - 16;
+	turns->destinations[0] = memory + 40;
+	turns->destinations[1] = memory + 2 * PAGE - 16;
 	run_child(write_in_turns, turns);
 	munmap(turns, sizeof(*turns));
 }
@@ -544,8 +546,8 @@ START_TEST(parent_and_child_never_see_what_the_other_writes)
 }
 END_TEST
 
-/* Nor does the library write to files that are not its own. */
-START_TEST(descriptors_that_were_closed_are_not_used)
+/* The library must not write to the program's files that have got their numbers. */
+START_TEST(closed_descriptors_are_not_used)
 {
 	SKIP_IF_NO_VIEW(_i);
 	check_turns(kind_of(_i), true, false);
@@ -553,15 +555,15 @@ START_TEST(descriptors_that_were_closed_are_not_used)
 }
 END_TEST
 
-/* Another thread of the parent may hold the library's lock just then. */
+/* One thread of the parent writes, and may hold the library's lock, while another forks. */
 struct storm {
 	const struct kind *kind;
-	unsigned char *words;	/* one is the thread's, one each child's */
+	unsigned char *words;	/* the thread writes from 0 on, the children also from 32 on */
 	bool stop;
 	const char *fault;
 };
 
-static void *write_without_end(void *context)
+static void *keep_writing(void *context)
 {
 	struct storm *storm = context;
 
@@ -573,8 +575,8 @@ static void *write_without_end(void *context)
 	return NULL;
 }
 
-/* Descriptors through which the child could write to its parent; none without /proc. */
-static bool has_ways_to_parent(void)
+/* Whether descriptors let the child write to its parent.  Without /proc it finds none. */
+static bool can_write_to_parent(void)
 {
 	char path[40], target[80];
 
@@ -597,7 +599,7 @@ static int write_amid_the_storm(const struct storm *storm, uint64_t number)
 	struct buffers_item *item = buffers_get(&request);
 	char *copy;
 
-	STEP(!has_ways_to_parent());
+	STEP(!can_write_to_parent());
 	STEP(item);
 	copy = buffers_append_code(item, &number, 8);
 	STEP(copy && memcmp(copy, &number, 8) == 0);
@@ -627,13 +629,13 @@ static int fork_amid_the_storm(struct storm *storm)
 	return 0;
 }
 
-static int storm_on(void *context)
+static int run_storm(void *context)
 {
 	struct storm *storm = context;
 	pthread_t thread;
 	int line;
 
-	STEP(pthread_create(&thread, NULL, write_without_end, storm) == 0);
+	STEP(pthread_create(&thread, NULL, keep_writing, storm) == 0);
 	line = fork_amid_the_storm(storm);
 	__atomic_store_n(&storm->stop, true, __ATOMIC_RELAXED);
 	STEP(pthread_join(thread, NULL) == 0);
@@ -641,15 +643,15 @@ static int storm_on(void *context)
 	return line;
 }
 
-START_TEST(children_forked_amid_writes_are_on_their_own)
+START_TEST(children_forked_amid_writes_change_their_copy_only)
 {
 	struct storm storm = { .kind = kind_of(_i) };
 
 	SKIP_IF_NO_VIEW(_i);
-	SKIP_IF(is_tsan(), "it does not let children of threads go on");
+	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
 	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	storm.words = some_memory(kind_of(_i), 4096, false);
-	run_child(storm_on, &storm);
+	run_child(run_storm, &storm);
 }
 END_TEST
 
@@ -675,7 +677,7 @@ static int use_held_item(void *context)
 	return 0;
 }
 
-START_TEST(held_item_is_the_childs_own_copy)
+START_TEST(held_item_is_a_copy_in_the_child)
 {
 	struct held held;
 	char *base;
@@ -691,35 +693,35 @@ START_TEST(held_item_is_the_childs_own_copy)
 }
 END_TEST
 
-static void add_users(Suite *suite)
+static void add_cases(Suite *suite)
 {
-	TCase *whole = tcase_create("whole");
+	TCase *atomicity = tcase_create("atomicity");
 	TCase *children = tcase_create("children");
 
-	tcase_set_timeout(whole, 120);
+	tcase_set_timeout(atomicity, 120);
 #ifdef HAVE_CODE
-	tcase_add_loop_test(whole, code_is_appended_called_and_changed, 0, VIEWS);
+	tcase_add_loop_test(atomicity, appended_code_can_be_called_and_changed, 0, VIEWS);
 #endif
-	tcase_add_loop_test(whole, aligned_words_change_as_a_whole, 0, VIEWS);
-	tcase_add_loop_test(whole, words_change_as_a_whole_though_the_kernel_writes_halves,
+	tcase_add_loop_test(atomicity, aligned_words_change_atomically, 0, VIEWS);
+	tcase_add_loop_test(atomicity, aligned_words_change_atomically_if_the_kernel_writes_halves,
 			    0, VIEWS);
-	tcase_add_loop_test(whole, words_of_allocated_memory_change_as_a_whole, 0, VIEWS);
-	tcase_add_loop_test(whole, threads_that_write_to_one_page_lose_nothing, 0, VIEWS);
-	suite_add_tcase(suite, whole);
+	tcase_add_loop_test(atomicity, words_of_allocated_memory_change_atomically, 0, VIEWS);
+	tcase_add_loop_test(atomicity, threads_that_write_to_one_page_lose_no_bytes, 0, VIEWS);
+	suite_add_tcase(suite, atomicity);
 
 	tcase_set_tags(children, "fork");
 	tcase_set_timeout(children, 60);
 	tcase_add_loop_test(children, parent_and_child_never_see_what_the_other_writes, 0, VIEWS);
-	tcase_add_loop_test(children, descriptors_that_were_closed_are_not_used, 0, VIEWS);
-	tcase_add_loop_test(children, children_forked_amid_writes_are_on_their_own, 0, VIEWS);
-	tcase_add_loop_test(children, held_item_is_the_childs_own_copy, 0, VIEWS);
+	tcase_add_loop_test(children, closed_descriptors_are_not_used, 0, VIEWS);
+	tcase_add_loop_test(children, children_forked_amid_writes_change_their_copy_only, 0, VIEWS);
+	tcase_add_loop_test(children, held_item_is_a_copy_in_the_child, 0, VIEWS);
 	suite_add_tcase(suite, children);
 }
 
 int main(void)
 {
-	Suite *suite = suite_create("api-changes");
+	Suite *suite = suite_create("rx/live-patching");
 
-	add_users(suite);
+	add_cases(suite);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-wx.c: no memory that is writable and executable, whatever the system forbids or lacks */
+/* rx/rx.c: no memory is writable and executable, whatever the system forbids or lacks */
 
 #include "config.h"
 #include "reloaded/buffers.h"
@@ -22,7 +22,7 @@
 #define KIB ((size_t)1 << 10)
 
 /*
- * What systems forbid
+ * Policies, which forbid system calls
  */
 
 static bool forbid_nothing(void)
@@ -65,7 +65,7 @@ static const struct {
 enum { POLICIES = sizeof(policies) / sizeof(policies[0]) };
 
 /*
- * What they lack
+ * Features that a system may lack
  */
 
 static bool lack_nothing(void)
@@ -75,7 +75,7 @@ static bool lack_nothing(void)
 
 static struct rlimit descriptors, file_size;
 
-/* set_limit() is no good: Check itself writes to a file. */
+/* Does not assert as set_limit() does: Check writes to a file, which these limits prevent. */
 static bool lower_limit(unsigned resource, struct rlimit *before)
 {
 	struct rlimit limit;
@@ -117,7 +117,7 @@ static bool lack_proc_and_file_size(void)
 	return hide_proc() && lack_file_size();
 }
 
-/* Then /proc/self is root's. */
+/* The files in /proc/self then belong to root. */
 static bool lack_own_proc(void)
 {
 	return prctl(PR_SET_DUMPABLE, 0) == 0;
@@ -128,7 +128,7 @@ static bool lack_reading(void)
 	return refuse(SYS_process_vm_readv, ENOSYS);
 }
 
-/* Nor does Linux before 6.11 have them. */
+/* Linux before 6.11 lacks PROCMAP_QUERY, too. */
 static bool lack_queries(void)
 {
 	return refuse(SYS_ioctl, ENOTTY);
@@ -139,15 +139,15 @@ static bool lack_moving(void)
 	return refuse(SYS_mremap, EPERM);
 }
 
-/* As where the kernel does not let anybody write so (proc_mem.force_override=). */
+/* Gives the error of a kernel that forbids such writes (proc_mem.force_override=). */
 static bool lack_writing(void)
 {
 	return refuse(SYS_pwrite64, EIO) && refuse(SYS_pwritev, EIO) &&
 	       refuse(SYS_pwritev2, EIO);
 }
 
-/* False for a user who has no name in a namespace of its own. */
-static bool make_false_directories(void)
+/* Fails if the user namespace maps no ID to this user. */
+static bool make_fake_directories(void)
 {
 	if (!hide_proc())
 		return false;
@@ -157,23 +157,23 @@ static bool make_false_directories(void)
 	return false;
 }
 
-/* What is written to these is taken, and memory stays as it is. */
-static bool have_false_files(void)
+/* Writes to these regular files succeed, but change no memory. */
+static bool have_fake_files(void)
 {
-	return make_false_directories() && mknod("/proc/self/mem", S_IFREG | 0666, 0) == 0 &&
+	return make_fake_directories() && mknod("/proc/self/mem", S_IFREG | 0666, 0) == 0 &&
 	       mknod("/proc/thread-self/mem", S_IFREG | 0666, 0) == 0;
 }
 
 static bool have_links_to_nothing(void)
 {
-	return make_false_directories() && symlink("/dev/null", "/proc/self/mem") == 0 &&
+	return make_fake_directories() && symlink("/dev/null", "/proc/self/mem") == 0 &&
 	       symlink("/dev/null", "/proc/thread-self/mem") == 0;
 }
 
 enum outcome {
 	WORKS,
 	MAY_FAIL,	/* with ENOMEM or EACCES */
-	IS_CLOSED,	/* EACCES */
+	IS_CLOSED,	/* fails with EACCES */
 };
 
 static const struct lack {
@@ -185,18 +185,18 @@ static const struct lack {
 	{ "nothing", lack_nothing, WORKS, false },
 	{ "/proc", hide_proc, WORKS, true },
 	{ "descriptors", lack_descriptors, MAY_FAIL, false },
-	{ "room for files", lack_file_size, WORKS, false },
+	{ "file size", lack_file_size, WORKS, false },
 	{ "memfd_create()", lack_memfd, WORKS, false },
 	{ "/proc and memfd_create()", lack_proc_and_memfd, IS_CLOSED, true },
 	{ "/proc and descriptors", lack_proc_and_descriptors, MAY_FAIL, true },
-	{ "/proc and room for files", lack_proc_and_file_size, MAY_FAIL, true },
-	{ "a /proc/self of its own", lack_own_proc, WORKS, false },
+	{ "/proc and file size", lack_proc_and_file_size, MAY_FAIL, true },
+	{ "access to /proc/self", lack_own_proc, WORKS, false },
 	{ "process_vm_readv()", lack_reading, WORKS, false },
 	{ "PROCMAP_QUERY", lack_queries, WORKS, false },
 	{ "mremap()", lack_moving, MAY_FAIL, false },
 	{ "pwrite()", lack_writing, MAY_FAIL, false },
-	{ "a true /proc", have_false_files, MAY_FAIL, true },
-	{ "a true /proc/self/mem", have_links_to_nothing, MAY_FAIL, true },
+	{ "a genuine /proc", have_fake_files, MAY_FAIL, true },
+	{ "a genuine /proc/self/mem", have_links_to_nothing, MAY_FAIL, true },
 };
 enum { LACKS = sizeof(lacks) / sizeof(lacks[0]), SCENES = POLICIES * LACKS };
 
@@ -212,11 +212,11 @@ struct scene {
 			(is_asan() || is_tsan()),					\
 			"the sanitizer's runtime reads /proc itself");			\
 		SKIP_IF((number) >= POLICIES && is_emulated(),				\
-			"the emulator lacks it, too");					\
+			"the emulator itself needs the missing feature");	\
 	} while (0)
 
-/* Whether it ended as it may here, and left errno alone when it was done. */
-static bool has_ended_well(const struct scene *scene, bool is_done)
+/* Whether the scene permits this result; errno must be unchanged after success. */
+static bool is_permitted(const struct scene *scene, bool is_done)
 {
 	if (is_done)
 		return scene->outcome != IS_CLOSED && errno == 1234;
@@ -225,40 +225,40 @@ static bool has_ended_well(const struct scene *scene, bool is_done)
 }
 
 /*
- * Everything that writes, with a look at all mappings after each step
+ * All calls that write, each followed by a check of all mappings
  */
 
-/* Memory to write, what it should hold, and the permissions it should have. */
-struct place {
+/* Memory to write to, with the bytes and permissions that it must have. */
+struct destination {
 	unsigned char *start;
 	size_t size;
 	const char *permissions;
 	unsigned char expected[32 << 10];
 };
 
-/* Bytes are where they should be, executable, and never writable. */
-static int look_around(const struct scene *scene, const struct place *place)
+/* Checks bytes and permissions, and that no mapping is writable and executable. */
+static int check_memory(const struct scene *scene, const struct destination *destination)
 {
-	STEP(watch_is_mapped_and_nothing_both(&scene->watch, place->start, place->size,
-					      place->permissions));
-	STEP(memcmp(place->start, place->expected, place->size) == 0);
+	STEP(watch_is_mapped_and_nothing_both(&scene->watch, destination->start, destination->size,
+					      destination->permissions));
+	STEP(memcmp(destination->start, destination->expected, destination->size) == 0);
 	return 0;
 }
 
-static int overwrite_at(const struct scene *scene, struct place *place, size_t at,
+static int overwrite_at(const struct scene *scene, struct destination *destination, size_t at,
 			const void *bytes, size_t size)
 {
 	bool is_done;
 
 	errno = 1234;
-	is_done = buffers_overwrite(place->start + at, bytes, size) == 0;
-	STEP(has_ended_well(scene, is_done));
+	is_done = buffers_overwrite(destination->start + at, bytes, size) == 0;
+	STEP(is_permitted(scene, is_done));
 	if (is_done)
-		memcpy(place->expected + at, bytes, size);
-	return look_around(scene, place);
+		memcpy(destination->expected + at, bytes, size);
+	return check_memory(scene, destination);
 }
 
-static void turn_over(void *bytes_, size_t size, void *context)
+static void flip_bits(void *bytes_, size_t size, void *context)
 {
 	unsigned char *bytes = bytes_;
 
@@ -267,58 +267,61 @@ static void turn_over(void *bytes_, size_t size, void *context)
 		bytes[i] ^= 0x5a;
 }
 
-static int edit_at(const struct scene *scene, struct place *place, size_t at, size_t size)
+static int edit_at(const struct scene *scene, struct destination *destination, size_t at,
+		   size_t size)
 {
 	bool is_done;
 
 	errno = 1234;
-	is_done = buffers_overwrite_with(place->start + at, size, turn_over, NULL) == 0;
-	STEP(has_ended_well(scene, is_done));
+	is_done = buffers_overwrite_with(destination->start + at, size, flip_bits, NULL) == 0;
+	STEP(is_permitted(scene, is_done));
 	if (is_done)
-		turn_over(place->expected + at, size, NULL);
-	return look_around(scene, place);
+		flip_bits(destination->expected + at, size, NULL);
+	return check_memory(scene, destination);
 }
 
-/* Where the emulator may execute what was there before, calls tell nothing. */
+/* An emulator may execute the old code; there the result of the call is ignored. */
 static bool returns(const void *code, uint32_t number)
 {
 	return !can_replace_code() || call_code(code) == number;
 }
 
-static int call_at(const struct scene *scene, struct place *place, size_t at, uint32_t number)
+static int call_at(const struct scene *scene, struct destination *destination, size_t at,
+		   uint32_t number)
 {
 	struct code code = code_of(number);
 	uint32_t word;
 
-	STEP(overwrite_at(scene, place, at, code.bytes, CODE_SIZE) == 0);
-	if (memcmp(place->start + at, code.bytes, CODE_SIZE) != 0 ||
-	    place->permissions[2] != 'x')
+	STEP(overwrite_at(scene, destination, at, code.bytes, CODE_SIZE) == 0);
+	if (memcmp(destination->start + at, code.bytes, CODE_SIZE) != 0 ||
+	    destination->permissions[2] != 'x')
 		return 0;
-	STEP(returns(place->start + at, number));
+	STEP(returns(destination->start + at, number));
 	number++;
 	word = word_of_code(number);
-	STEP(overwrite_at(scene, place, at + CODE_WORD, &word, 4) == 0);
-	STEP(read_code(place->start + at) != number || returns(place->start + at, number));
+	STEP(overwrite_at(scene, destination, at + CODE_WORD, &word, 4) == 0);
+	STEP(read_code(destination->start + at) != number ||
+	     returns(destination->start + at, number));
 	return 0;
 }
 
-static int change_everywhere(const struct scene *scene, struct place *place)
+static int change_everywhere(const struct scene *scene, struct destination *destination)
 {
 	unsigned char bytes[3 * 4096];
 
 	memset(bytes, 0x77, sizeof(bytes));
-	STEP(call_at(scene, place, 8, 100) == 0);
-	STEP(call_at(scene, place, 16, 101) == 0);
-	STEP(call_at(scene, place, 4099, 102) == 0);
-	STEP(call_at(scene, place, 4096 - 8, 103) == 0);
-	STEP(overwrite_at(scene, place, 4, bytes, 4) == 0);
-	STEP(overwrite_at(scene, place, 8192, bytes, 8) == 0);
-	STEP(overwrite_at(scene, place, 101, bytes, 1) == 0);
-	STEP(overwrite_at(scene, place, 4090, bytes, 13) == 0);
-	STEP(overwrite_at(scene, place, 777, bytes, sizeof(bytes)) == 0);
-	STEP(edit_at(scene, place, 64, 8) == 0);
-	STEP(edit_at(scene, place, 4093, 7) == 0);
-	STEP(edit_at(scene, place, 3000, 6000) == 0);
+	STEP(call_at(scene, destination, 8, 100) == 0);
+	STEP(call_at(scene, destination, 16, 101) == 0);
+	STEP(call_at(scene, destination, 4099, 102) == 0);
+	STEP(call_at(scene, destination, 4096 - 8, 103) == 0);
+	STEP(overwrite_at(scene, destination, 4, bytes, 4) == 0);
+	STEP(overwrite_at(scene, destination, 8192, bytes, 8) == 0);
+	STEP(overwrite_at(scene, destination, 101, bytes, 1) == 0);
+	STEP(overwrite_at(scene, destination, 4090, bytes, 13) == 0);
+	STEP(overwrite_at(scene, destination, 777, bytes, sizeof(bytes)) == 0);
+	STEP(edit_at(scene, destination, 64, 8) == 0);
+	STEP(edit_at(scene, destination, 4093, 7) == 0);
+	STEP(edit_at(scene, destination, 3000, 6000) == 0);
 	return 0;
 }
 
@@ -330,7 +333,7 @@ static bool is_code(const void *bytes)
 }
 
 static int append_at_end(const struct scene *scene, struct buffers_item *item,
-			 const struct place *place, const void *bytes, size_t size)
+			 const struct destination *destination, const void *bytes, size_t size)
 {
 	void *next = buffers_next(item);
 	size_t remaining = buffers_remaining(item);
@@ -338,17 +341,17 @@ static int append_at_end(const struct scene *scene, struct buffers_item *item,
 
 	errno = 1234;
 	copy = buffers_append_code(item, bytes, size);
-	STEP(has_ended_well(scene, copy));
+	STEP(is_permitted(scene, copy));
 	STEP(!copy || (copy == next && memcmp(copy, bytes, size) == 0));
 	STEP(buffers_next(item) == (char *)next + (copy ? size : 0));
 	STEP(buffers_remaining(item) == remaining - (copy ? size : 0));
-	if (copy && is_code(copy) && place->permissions[2] == 'x')
+	if (copy && is_code(copy) && destination->permissions[2] == 'x')
 		STEP(returns(copy, read_code(copy)));
-	return look_around(scene, place);
+	return check_memory(scene, destination);
 }
 
 static int append_everything(const struct scene *scene, struct buffers_item *item,
-			     const struct place *place)
+			     const struct destination *destination)
 {
 	unsigned char bytes[10000];
 
@@ -356,36 +359,37 @@ static int append_everything(const struct scene *scene, struct buffers_item *ite
 	for (unsigned i = 0; i < 3; i++) {
 		struct code code = code_of(i + 1000);
 
-		STEP(append_at_end(scene, item, place, code.bytes, CODE_SIZE) == 0);
-		STEP(append_at_end(scene, item, place, bytes, 1) == 0);
-		STEP(append_at_end(scene, item, place, code.bytes, CODE_SIZE) == 0);
-		STEP(append_at_end(scene, item, place, bytes, 8) == 0);
-		STEP(append_at_end(scene, item, place, bytes, sizeof(bytes)) == 0);
+		STEP(append_at_end(scene, item, destination, code.bytes, CODE_SIZE) == 0);
+		STEP(append_at_end(scene, item, destination, bytes, 1) == 0);
+		STEP(append_at_end(scene, item, destination, code.bytes, CODE_SIZE) == 0);
+		STEP(append_at_end(scene, item, destination, bytes, 8) == 0);
+		STEP(append_at_end(scene, item, destination, bytes, sizeof(bytes)) == 0);
 	}
 	return 0;
 }
 
-static void set_place(struct place *place, unsigned char *start, const char *permissions)
+static void set_destination(struct destination *destination, unsigned char *start,
+			    const char *permissions)
 {
-	place->start = start;
-	place->size = 16 * KIB;
-	place->permissions = permissions;
-	memset(place->expected, 0, sizeof(place->expected));
+	destination->start = start;
+	destination->size = 16 * KIB;
+	destination->permissions = permissions;
+	memset(destination->expected, 0, sizeof(destination->expected));
 }
 
-/* Gets, reserves, changes, appends. */
+/* Reserves memory in the item, overwrites it, and appends after it. */
 static int use_item(const struct scene *scene, struct buffers_item *item, const char *permissions)
 {
-	struct place place;
+	struct destination destination;
 	unsigned char *room;
 
 	STEP(item);
 	room = buffers_reserve(item, 16 * KIB, 4096);
 	STEP(room);
-	set_place(&place, room, permissions);
-	STEP(look_around(scene, &place) == 0);
-	STEP(change_everywhere(scene, &place) == 0);
-	STEP(append_everything(scene, item, &place) == 0);
+	set_destination(&destination, room, permissions);
+	STEP(check_memory(scene, &destination) == 0);
+	STEP(change_everywhere(scene, &destination) == 0);
+	STEP(append_everything(scene, item, &destination) == 0);
 	return 0;
 }
 
@@ -408,16 +412,16 @@ static int use_buffers(const struct scene *scene, unsigned flags, const char *pe
 static int use_allocated(const struct scene *scene, unsigned flags, const char *permissions)
 {
 	struct buffers_request request = { .size = 16 * KIB, .flags = flags };
-	struct place place;
+	struct destination destination;
 	size_t allocated;
 	unsigned char *memory;
 
 	errno = 1234;
 	memory = buffers_alloc(&request, &allocated);
 	STEP(memory && errno == 1234);
-	set_place(&place, memory, permissions);
-	STEP(look_around(scene, &place) == 0);
-	STEP(change_everywhere(scene, &place) == 0);
+	set_destination(&destination, memory, permissions);
+	STEP(check_memory(scene, &destination) == 0);
+	STEP(change_everywhere(scene, &destination) == 0);
 	STEP(buffers_free(memory, allocated) == 0);
 	STEP(errno == 1234 || scene->outcome != WORKS);
 	return 0;
@@ -429,12 +433,12 @@ static int use_allocated(const struct scene *scene, unsigned flags, const char *
 
 struct relay {
 	struct buffers_arena *arena;
-	unsigned char *parents;		/* memory that the parent wrote */
+	unsigned char *from_parent;	/* memory that the parent wrote */
 	bool is_shared;
-	unsigned char *copy;		/* what the child appended, if it could */
+	unsigned char *copy;		/* from the child's append, NULL if it failed */
 };
 
-static int go_on_in_child(const struct scene *scene, struct relay *relay)
+static int use_arena_as_child(const struct scene *scene, struct relay *relay)
 {
 	struct code code = code_of(4321);
 	struct buffers_item *item = buffers_arena_get(relay->arena, 64, 8);
@@ -443,14 +447,14 @@ static int go_on_in_child(const struct scene *scene, struct relay *relay)
 	STEP(item);
 	errno = 1234;
 	relay->copy = buffers_append_code(item, code.bytes, CODE_SIZE);
-	STEP(has_ended_well(scene, relay->copy));
+	STEP(is_permitted(scene, relay->copy));
 	buffers_release(item);
 	if (relay->is_shared)
 		return 0;
 	errno = 1234;
-	is_done = buffers_overwrite(relay->parents, code.bytes, CODE_SIZE) == 0;
-	STEP(has_ended_well(scene, is_done));
-	STEP(!is_done || memcmp(relay->parents, code.bytes, CODE_SIZE) == 0);
+	is_done = buffers_overwrite(relay->from_parent, code.bytes, CODE_SIZE) == 0;
+	STEP(is_permitted(scene, is_done));
+	STEP(!is_done || memcmp(relay->from_parent, code.bytes, CODE_SIZE) == 0);
 	return 0;
 }
 
@@ -461,26 +465,29 @@ static int fork_and_wait(const struct scene *scene, struct relay *relay)
 
 	STEP(child >= 0);
 	if (child == 0)
-		_exit(go_on_in_child(scene, relay) != 0);
+		_exit(use_arena_as_child(scene, relay) != 0);
 	STEP(waitpid(child, &status, 0) == child);
 	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	return 0;
 }
 
-/* What a child does is seen, and called, if the arena is shared, and else is not. */
+/*
+ * In a shared arena, the parent sees the code that the child appends, and can call it.  In a
+ * private one, the memory of the parent does not change.
+ */
 static int use_arena_in_child(const struct scene *scene, struct buffers_arena *arena,
-			      const struct place *place, bool is_shared)
+			      const struct destination *destination, bool is_shared)
 {
 	struct relay *relay = mmap(NULL, sizeof(*relay), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	STEP(relay != MAP_FAILED);
-	*relay = (struct relay){ arena, place->start, is_shared, NULL };
+	*relay = (struct relay){ arena, destination->start, is_shared, NULL };
 	STEP(fork_and_wait(scene, relay) == 0);
-	STEP(look_around(scene, place) == 0);
+	STEP(check_memory(scene, destination) == 0);
 	if (relay->copy && is_shared) {
 		STEP(read_code(relay->copy) == 4321);
-		STEP(place->permissions[2] != 'x' || returns(relay->copy, 4321));
+		STEP(destination->permissions[2] != 'x' || returns(relay->copy, 4321));
 	}
 	return munmap(relay, sizeof(*relay));
 }
@@ -489,7 +496,7 @@ static int use_made_arena(const struct scene *scene, struct buffers_arena *arena
 			  const char *permissions)
 {
 	struct buffers_item *item = buffers_arena_get(arena, 80 * KIB, 4096);
-	struct place place;
+	struct destination destination;
 	unsigned char *room;
 
 	STEP(use_item(scene, item, permissions) == 0);
@@ -498,14 +505,14 @@ static int use_made_arena(const struct scene *scene, struct buffers_arena *arena
 	STEP(item);
 	room = buffers_reserve(item, 16 * KIB, 4096);
 	STEP(room);
-	set_place(&place, room, permissions);
-	STEP(call_at(scene, &place, 0, 11) == 0);
+	set_destination(&destination, room, permissions);
+	STEP(call_at(scene, &destination, 0, 11) == 0);
 	buffers_release(item);
-	STEP(use_arena_in_child(scene, arena, &place, permissions[3] == 's') == 0);
+	STEP(use_arena_in_child(scene, arena, &destination, permissions[3] == 's') == 0);
 	return buffers_arena_destroy(arena);
 }
 
-static bool can_share;	/* found before anything is forbidden */
+static bool can_share;	/* determined before a policy applies */
 
 static int use_arena(const struct scene *scene, unsigned flags, const char *permissions)
 {
@@ -513,7 +520,7 @@ static int use_arena(const struct scene *scene, unsigned flags, const char *perm
 	struct buffers_arena *arena;
 
 	if ((flags & BUFFERS_ARENA_FORK_SHARED) && (!can_share || !can_map_twice()))
-		return 0;	/* then it cannot be had, or written */
+		return 0;	/* the arena cannot be created, or not written to */
 	errno = 1234;
 	arena = buffers_arena_create(&window, flags);
 	STEP(arena && errno == 1234);
@@ -524,7 +531,7 @@ static int use_arena(const struct scene *scene, unsigned flags, const char *perm
  * The scenes
  */
 
-/* False where this cannot be had; then it says so, if need be. */
+/* False if this system cannot impose the scene; the reason is then printed. */
 static bool impose(int number)
 {
 	if (!lacks[number / POLICIES].impose())
@@ -543,8 +550,8 @@ static bool set_scene(struct scene *scene, int number)
 	return impose(number);
 }
 
-/* What is writable is never the worse for it. */
-static struct scene as_if_nothing_lacked(const struct scene *scene)
+/* A lack does not affect memory that is writable at its own address. */
+static struct scene without_lack(const struct scene *scene)
 {
 	struct scene other = *scene;
 
@@ -554,7 +561,7 @@ static struct scene as_if_nothing_lacked(const struct scene *scene)
 
 static int use_memory(const struct scene *scene)
 {
-	struct scene plain = as_if_nothing_lacked(scene);
+	struct scene plain = without_lack(scene);
 
 	STEP(use_buffers(scene, BUFFERS_RX, "r-xp") == 0);
 	STEP(use_allocated(scene, BUFFERS_RX, "r-xp") == 0);
@@ -565,10 +572,10 @@ static int use_memory(const struct scene *scene)
 
 static int use_arenas(const struct scene *scene)
 {
-	struct scene plain = as_if_nothing_lacked(scene);
+	struct scene plain = without_lack(scene);
 	struct scene shared = *scene;
 
-	if (shared.outcome == IS_CLOSED)	/* to private memory only */
+	if (shared.outcome == IS_CLOSED)	/* only for private memory */
 		shared.outcome = WORKS;
 	STEP(use_arena(scene, BUFFERS_RX, "r-xp") == 0);
 	STEP(use_arena(&shared, BUFFERS_RX | BUFFERS_ARENA_FORK_SHARED, "r-xs") == 0);
@@ -609,7 +616,7 @@ static int find_denied(void)
 	return 0;
 }
 
-/* Only now is there memory that is writable and executable, if it may be. */
+/* The last step of a scene: it maps RWX memory, unless a policy denies that. */
 static int use_default(int number)
 {
 	struct buffers_request request = { .size = 100 };
@@ -645,8 +652,8 @@ static int play_scene(void *number)
 	return use_default(*(int *)number);
 }
 
-/* Where lines are counted, the counts are written to files in the end. */
-static int play(void *number)
+/* Raises the limits, for coverage counts are written to files at exit. */
+static int play_with_limits_raised(void *number)
 {
 	int line = play_scene(number);
 
@@ -657,26 +664,26 @@ static int play(void *number)
 START_TEST(rx_and_rw_memory_can_be_written_and_rwx_is_eacces)
 {
 	SKIP_IF_NO_SCENE(_i);
-	run_child(play, &_i);
+	run_child(play_with_limits_raised, &_i);
 }
 END_TEST
 
-/* What failed for lack of something works as soon as that is back. */
+/* Calls that failed because of a lack succeed as soon as it ends. */
 static int play_and_recover(void *number)
 {
 	struct scene scene, plain;
 
 	if (!set_scene(&scene, *(int *)number)) {
-		STEP(raise_limits());	/* or else why cannot be written to a file */
+		STEP(raise_limits());	/* a printed reason may go to a file */
 		return 0;
 	}
 	STEP(use_all(&scene) == 0);
 	STEP(raise_limits());
-	plain = as_if_nothing_lacked(&scene);
+	plain = without_lack(&scene);
 	return use_all(&plain);
 }
 
-START_TEST(lack_that_ends_is_forgotten)
+START_TEST(writing_succeeds_after_a_lack_ends)
 {
 	static const unsigned char ending[] = { 2, 3, 6, 7 };
 	int number = ending[_i / POLICIES] * POLICIES + _i % POLICIES;
@@ -687,7 +694,7 @@ START_TEST(lack_that_ends_is_forgotten)
 END_TEST
 
 /*
- * Several at once
+ * Several threads
  */
 
 enum { THREADS = 3 };
@@ -696,7 +703,7 @@ static void *use_all_once(void *scene)
 {
 	static int done;
 
-	if (is_tsan())	/* which takes what mremap() made for what was there before */
+	if (is_tsan())	/* it takes memory from mremap() for earlier memory at that address */
 		return use_memory(scene) == 0 ? &done : NULL;
 	return use_all(scene) == 0 ? &done : NULL;
 }
@@ -724,17 +731,17 @@ static int play_by_threads(void *number)
 	return 0;
 }
 
-START_TEST(threads_at_work_make_no_memory_writable_and_executable)
+START_TEST(threads_that_write_make_no_memory_writable_and_executable)
 {
 	SKIP_IF_NO_SCENE(_i);
-	SKIP_IF(is_emulated(), "an emulator's list misses what others map meanwhile");
+	SKIP_IF(is_emulated(), "the emulator's list misses mappings that other threads make");
 	run_child(play_by_threads, &_i);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-wx");
+	Suite *suite = suite_create("rx/rx");
 	TCase *scenes = tcase_create("scenes");
 	TCase *threads = tcase_create("threads");
 
@@ -744,12 +751,12 @@ int main(void)
 	tcase_add_loop_test(scenes,
 			    rx_and_rw_memory_can_be_written_and_rwx_is_eacces,
 			    0, SCENES);
-	tcase_add_loop_test(scenes, lack_that_ends_is_forgotten, 0, 4 * POLICIES);
+	tcase_add_loop_test(scenes, writing_succeeds_after_a_lack_ends, 0, 4 * POLICIES);
 	suite_add_tcase(suite, scenes);
 
 	tcase_set_tags(threads, "fork");
 	tcase_set_timeout(threads, 60);
-	tcase_add_loop_test(threads, threads_at_work_make_no_memory_writable_and_executable,
+	tcase_add_loop_test(threads, threads_that_write_make_no_memory_writable_and_executable,
 			    0, 2 * POLICIES);
 	suite_add_tcase(suite, threads);
 	return run_suite(suite);

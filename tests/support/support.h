@@ -146,9 +146,11 @@ uintptr_t secluded_address(void);
 void protect(void *start, size_t size, const char *permissions);
 
 /*
- * Bytes of memory that this process takes, in pages that are no larger than need be; and
- * what the system keeps in it of address space of this size.
+ * Bytes of memory that this process takes, in pages that are no larger than need be, or 0
+ * where the system does not tell; and what the system keeps in it of address space of this
+ * size.
  */
+#define NO_RESIDENT_BYTES "the system does not tell how much memory a process takes"
 size_t resident_bytes(void);
 void use_small_pages(void);
 size_t list_of_pages(size_t size);

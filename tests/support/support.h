@@ -30,6 +30,14 @@ int run_suite(Suite *suite);
 #ifdef _WIN32
 # define _tcase_add_test add_tests
 void add_tests(TCase *tcase, const TTest *test, int death, int status, int start, int end);
+
+/* CreateProcess(), tried again for some seconds where that may help; fails as that does. */
+struct _SECURITY_ATTRIBUTES;
+struct _STARTUPINFOA;
+struct _PROCESS_INFORMATION;
+bool create_process(const char *program, struct _SECURITY_ATTRIBUTES *attributes, bool inherits,
+		    unsigned long flags, struct _STARTUPINFOA *start,
+		    struct _PROCESS_INFORMATION *process);
 #endif
 
 /* The same, of tests that leave the process as it was: where it is slow, they share it. */

@@ -1085,8 +1085,8 @@ static DWORD start_process(HANDLE *process)
 	char program[MAX_PATH];
 
 	GetModuleFileNameA(NULL, program, sizeof(program));
-	ck_assert(CreateProcessA(program, NULL, NULL, NULL, FALSE, CREATE_SUSPENDED, NULL, NULL,
-				 &start, &information));
+	ck_assert_msg(create_process(program, NULL, false, CREATE_SUSPENDED, &start, &information),
+		      "error %lu", GetLastError());
 	CloseHandle(information.hThread);
 	*process = information.hProcess;
 	return information.dwProcessId;

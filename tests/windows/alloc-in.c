@@ -87,8 +87,8 @@ static struct child start_with(const char *program, SECURITY_ATTRIBUTES *attribu
 	make_pipe(&child.to, &start.hStdInput, true);
 	make_pipe(&child.from, &start.hStdOutput, false);
 	start.hStdError = start.hStdOutput;
-	ck_assert_msg(CreateProcessA(program, NULL, attributes, NULL, TRUE, 0, NULL, NULL, &start,
-				     &process), "error %lu", GetLastError());
+	ck_assert_msg(create_process(program, attributes, true, 0, &start, &process), "error %lu",
+		      GetLastError());
 	CloseHandle(start.hStdInput);
 	CloseHandle(start.hStdOutput);
 	CloseHandle(process.hThread);

@@ -1,32 +1,34 @@
+# shellcheck shell=bash disable=SC2154
 # SPDX-License-Identifier: MIT
 #
-# rooms.sh: what tests/run/cross and tests/run/windows share, for bash to source
+# chroot.sh: the parts that tests/run/cross and tests/run/windows share, for bash to source
 #
-# Before: $build, a configured build directory; $work, a directory for the logs; and $me, the
-# script's name.  Afterwards $work is absolute, $state is a directory that leave() removes, to
-# be called at the end, and $room is below it: not there yet.
+# The caller sets $build, a configured build directory; $work, a directory for the logs; and
+# $script, the script's name.  Afterwards $work is absolute; $state is a directory that the
+# script removes when it exits; $chroot is a path below it, where nothing exists yet.
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C.UTF-8
 
-# skip_all WHY: in the output, and among the logs
+# skip_all REASON: print the reason, write it to a log, and exit
 skip_all() {
 	mkdir -p "$work/tests"
-	echo "skipped: $1" | tee "$work/tests/$me.log"
+	echo "skipped: $1" | tee "$work/tests/$script.log"
 	exit 0
 }
 
-[ "$(id -u)" = 0 ] || skip_all "tests/$me needs root"
+[ "$(id -u)" = 0 ] || skip_all "tests/run/$script needs root"
 command -v mmdebstrap >/dev/null || skip_all "no mmdebstrap here"
 unshare --user --mount --pid --fork --kill-child true || skip_all "no namespaces here"
 
+mkdir -p "$work" || exit 1
 (cd "$build" && make -s dist) >"$work/dist.out" 2>&1 || { cat "$work/dist.out"; exit 1; }
 work=$(cd "$work" && pwd)
 state=$(mktemp -d -p "$work")
 chmod 755 "$state"		# apt works as a user of its own
-room=$state/room
+chroot=$state/chroot
 
-# Mounts are in namespaces of their own, but who knows.
+# The mounts are in other namespaces, so rm should meet none; --one-file-system makes sure.
 leave() {
 	for worker in $workers; do
 		kill -- "-$worker"
@@ -38,14 +40,14 @@ workers=
 trap leave EXIT
 trap 'exit 1' HUP INT TERM
 
-# Of security updates, architectures do not have the same versions at the same time.
+# The main archive alone: security updates reach the architectures at different times.
 # shellcheck disable=SC2016
 : "${MIRROR=$(apt-get indextargets --format '$(REPO_URI)' \
 	'Created-By: Packages' 'Codename: bookworm' | head -n 1)}"
 export MIRROR
 
-# make_room ARCHITECTURES PACKAGE...: with the tarball's tree in /srv/source
-make_room() {
+# make_chroot ARCHITECTURES PACKAGE...: with the tarball's tree in /srv/source
+make_chroot() {
 	architectures=$1
 	shift
 	unshare --mount mmdebstrap --quiet --variant=apt --skip=cleanup/apt/lists \
@@ -53,14 +55,22 @@ make_room() {
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' \
 		--architectures="$architectures" --include="$*" \
-		bookworm "$room" "deb $MIRROR bookworm main" || return
-	sed 's/^deb /deb-src /' "$room/etc/apt/sources.list" >"$room/etc/apt/sources.list.d/source.list"
-	mkdir "$room/srv/source" "$room/srv/check"
-	tar -xf "$build"/libreloaded-buffers-*.tar.xz -C "$room/srv/source" --strip-components 1
-	mkdir "$room/srv/build"
+		bookworm "$chroot" "deb $MIRROR bookworm main" || return
+	sed 's/^deb /deb-src /' "$chroot/etc/apt/sources.list" \
+		>"$chroot/etc/apt/sources.list.d/source.list"
+	mkdir "$chroot/srv/source" "$chroot/srv/check"
+	tar -xf "$build"/libreloaded-buffers-*.tar.xz -C "$chroot/srv/source" --strip-components 1
+	mkdir "$chroot/srv/build"
 }
 
-# In the room: Check's source, for those of which Debian has no package.
+# copy_logs BUILD: the logs of the tests, in their folders, from a build directory in the
+# chroot to $logs
+copy_logs() {
+	mkdir -p "$logs"
+	(cd "$chroot/srv/build/$1/tests" && find . -name '*.log' -exec cp --parents -t "$logs" {} +)
+}
+
+# A script for the chroot: unpacks the source of Check, for targets without a package of it.
 # shellcheck disable=SC2034
 check_source='
 	apt-get -q -o APT::Sandbox::User=root update
@@ -68,4 +78,4 @@ check_source='
 	apt-get -q -o APT::Sandbox::User=root source --download-only check
 	tar -xf check_*.orig.tar.gz -C check --strip-components 1
 	cd check
-	autoreconf -fi || :	# all but its manual'
+	autoreconf -fi || :	# fails for its manual alone'

@@ -290,7 +290,8 @@ if !WINDOWS
 shell_tests += \
 	tests/package/examples.sh \
 	tests/package/layout-m32.sh \
-	tests/package/man.sh
+	tests/package/man.sh \
+	tests/package/usage.sh
 endif
 endif
 EXTRA_DIST += \
@@ -302,6 +303,7 @@ EXTRA_DIST += \
 	tests/package/layout-m32.sh \
 	tests/package/man.sh \
 	tests/package/no-check.sh \
+	tests/package/usage.sh \
 	tests/run/chroot.sh \
 	tests/run/count \
 	tests/run/cross \

@@ -1,17 +1,25 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The example programs, run from the build directory: what they print, and that a
-# hooked program does as it does without the hook.
+# usage: tests/package/examples.sh
 #
-# LOG_COMPILER, from the environment, runs those that were built for another processor,
-# as it does the other tests: make check LOG_COMPILER=qemu-arm
+# Runs the example programs in the build directory: tests their output, and that a hooked program
+# behaves as it does without the hook.
+#
+# LOG_COMPILER, from the environment, runs programs for another processor, here as in the other
+# tests: make check LOG_COMPILER=qemu-arm
+
+usage() {
+	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+case ${1-} in -*) usage ;; esac
+
 set -u
 export LC_ALL=C
 : "${LOG_COMPILER:=}" "${top_srcdir:?}" "${LIBRARY_DIR:?}"
 
-# program NAME: not the script that libtool may have made of it, which takes longer than
-# the program
+# program NAME: the path of the program itself, since libtool's wrapper takes longer than it
 program() {
 	[ ! -e "examples/$1" ] || ./libtool --mode=execute echo "examples/$1"
 }
@@ -45,7 +53,7 @@ skip() {
 	echo "skipped: $*"
 }
 
-# run COMMAND...: leaves status, $scratch/out and $scratch/err
+# run COMMAND...: sets status, writes $scratch/out and $scratch/err
 run() {
 	status=0
 	"$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
@@ -59,12 +67,12 @@ fails_with() {
 	is "$status" 1 && is "$(cat "$scratch/out")" '' && is "$(cat "$scratch/err")" "low2g: $1"
 }
 
-# machine_of FILE: the number that ELF has for it
+# machine_of FILE: the number of its processor in ELF
 machine_of() {
 	od -An -tx1 -j18 -N2 "$1"
 }
 
-# What was built may be for another processor than the system's own programs.
+# The build may be for another processor than the system's own programs.
 is_for_system() {
 	is_for "$(machine_of "$(command -v ls)")"
 }
@@ -73,7 +81,7 @@ is_for() {
 	[ "$(machine_of "$(program jit/low2g)")" = "$1" ]
 }
 
-# By LOG_COMPILER, or by one that the kernel calls.
+# LOG_COMPILER may be an emulator, or the kernel may start one.
 is_emulated() {
 	[ -n "$LOG_COMPILER" ] ||
 		! is_for_system && ! { [ "$(uname -m)" = x86_64 ] && is_for ' 03 00'; }	# i386
@@ -216,15 +224,15 @@ low2g_limits() {
 	run $low2g "$(repeat 100 '(')1$(repeat 100 ')')"
 	ok "low2g: 100 parentheses nest" computes 1
 	run $low2g "$(repeat 101 '(')1$(repeat 101 ')')"
-	ok "low2g: 101 parentheses do not" fails_with 'column 101: nested too deeply'
+	ok "low2g: 101 parentheses do not nest" fails_with 'column 101: nested too deeply'
 	run $low2g "$(repeat 100 '-')x" x=5
 	ok "low2g: 100 signs nest" computes 5
 	run $low2g "$(repeat 900 '-')x" x=5
-	ok "low2g: 900 signs do not" fails_with 'column 102: nested too deeply'
+	ok "low2g: 900 signs do not nest" fails_with 'column 102: nested too deeply'
 	run $low2g "1$(repeat 499 '+1') "
 	ok "low2g: 1000 characters are read" computes 500
 	run $low2g "1$(repeat 499 '+1')  "
-	ok "low2g: 1001 are not" fails_with 'the expression is longer than 1000 characters'
+	ok "low2g: 1001 characters are not read" fails_with 'the expression is longer than 1000 characters'
 	run $low2g "$(repeat 99 '(9/')7$(repeat 99 ')')"
 	ok "low2g: quotients nest to the right" computes "$(nested_quotients)"
 	# shellcheck disable=SC2046
@@ -232,7 +240,7 @@ low2g_limits() {
 	ok "low2g: 32 variables are kept" computes 7
 	# shellcheck disable=SC2046
 	run $low2g v32 $(seq -f 'v%.0f=7' 1 33)
-	ok "low2g: 33 are not" fails_with 'v33=7: more than 32 variables'
+	ok "low2g: 33 variables are not kept" fails_with 'v33=7: more than 32 variables'
 }
 
 nested_quotients() {
@@ -243,13 +251,13 @@ nested_quotients() {
 	echo "$value"
 }
 
-tells_code() {
+prints_address() {
 	address=$(sed -n 's/^code at \(0x[0-9a-f]*\), [0-9]* bytes:$/\1/p' "$scratch/out")
 	size=$(sed -n 's/^code at 0x[0-9a-f]*, \([0-9]*\) bytes:$/\1/p' "$scratch/out")
 	[ -n "$address" ] && [ $((address)) -ge 65536 ] && [ $((address + size)) -le $((1 << 31)) ]
 }
 
-tells_bytes() {
+prints_bytes() {
 	is "$(sed 1,3d "$scratch/out" | grep -cvxE '( [0-9a-f]{2}){1,16}')" 0 &&
 		is "$(sed 1,3d "$scratch/out" | wc -w)" "$size" &&
 		is "$(sed 1,3d "$scratch/out" | wc -l)" $(((size + 15) / 16))
@@ -257,20 +265,21 @@ tells_bytes() {
 
 low2g_output() {
 	run $low2g '(x+3) * y' x=5 y=7
-	ok "low2g: it prints what it computed" \
+	ok "low2g: it prints the expression" \
 		is "$(sed -n 1p "$scratch/out")" '(x+3) * y with x=5 y=7'
-	ok "low2g: the code is in the first 2 GiB" tells_code
-	ok "low2g: it prints as many bytes as it says, 16 a line" tells_bytes
+	ok "low2g: the code is in the first 2 GiB" prints_address
+	ok "low2g: it prints the number of bytes that it announces, 16 a line" prints_bytes
 	run $low2g
-	ok "low2g: nothing to compute is exit status 2" is "$status" 2
-	ok "low2g: and a line of usage" \
+	ok "low2g: without arguments the exit status is 2" is "$status" 2
+	ok "low2g: without arguments it prints its usage" \
 		is "$(cat "$scratch/err")" 'usage: low2g EXPRESSION [NAME=NUMBER ...]'
 	run sh -c "$low2g 1 >/dev/full"
 	ok "low2g: output that cannot be written is an error" \
 		fails_with 'standard output: No space left on device'
 }
 
-# Expressions whose numbers, and all in between, stay below 2^50, with what Perl says.
+# random_expressions SEED COUNT: with the values that Perl computes; no operand and no
+# intermediate result exceeds 2^50
 random_expressions() {
 	perl - "$1" "$2" <<'END'
 use strict;
@@ -305,7 +314,7 @@ sub enclose {
 	return $node->[0] if $node->[2] >= $least && rand() < 0.9;
 	return "(" . blank() . $node->[0] . ")" . blank();
 }
-# [text, value, how strongly it binds]
+# [text, value, precedence]
 sub generate {
 	my ($depth) = @_;
 	my $choice = rand;
@@ -345,14 +354,14 @@ low2g_random() {
 	random_expressions "$seed" "$random" >"$scratch/expressions"
 	while IFS='|' read -r expected expression; do
 		run $low2g "$expression" x=5 y=-123456 long_name=1099511627776
-		computes "$expected" >"$scratch/why" && tells_code && tells_bytes && continue
+		computes "$expected" >"$scratch/why" && prints_address && prints_bytes && continue
 		echo "#	$expression is $expected"
 		cat "$scratch/why"
 		wrong=$((wrong + 1))
 	done <"$scratch/expressions"
 	ok "low2g: $random random expressions were made" \
 		is "$(wc -l <"$scratch/expressions")" "$random"
-	ok "low2g: they are what Perl says they are" is "$wrong" 0
+	ok "low2g: random expressions have the values that Perl computes" is "$wrong" 0
 }
 
 test_low2g() {
@@ -365,8 +374,8 @@ test_low2g() {
 
 # prefork ---------------------------------------------------------------------
 
-# serve LINES ARGUMENT...: leaves status, $scratch/err, and in $scratch/out what prefork
-# answers, in the order of the lines
+# serve LINES ARGUMENT...: sets status, writes $scratch/err, and prefork's answers, in the order
+# of the lines, to $scratch/out
 serve() {
 	lines=$1
 	shift
@@ -378,14 +387,14 @@ serve() {
 }
 with=
 
-# Answers without numbers and processes.
+# The answers without the numbers of lines and processes
 plain_answers() {
 	process='[1-9][0-9]*'
 	sed "s/^[0-9]*: //; s/ ($process compiled)\$//; s/ ($process reused what $process compiled)\$//" \
 		"$scratch/out"
 }
 
-# answers FILE: each line has its answer in the file, and got it once
+# answers FILE: each line got one answer, that of the file
 answers() {
 	is "$status" 0 && is "$(sed 's/:.*//' "$scratch/out")" "$(seq "$(wc -l <"$1")")" &&
 		plain_answers | diff "$1" -
@@ -401,7 +410,7 @@ has_killed() {
 		is "$(wc -l <"$scratch/err")" "$1"
 }
 
-# Of all lines with one expression, here without blanks, one is the one that compiled it.
+# Of all lines with the same expression, one compiled it.  Expressions have no blanks here.
 is_compiled_once() {
 	awk '
 		{ process = $(NF - 1); sub(/^\(/, "", process) }
@@ -419,7 +428,7 @@ is_compiled_once() {
 	' "$scratch/out"
 }
 
-# write_lines EXPRESSIONS VALUES: to $scratch/lines, and to answers what is to be answered
+# write_lines EXPRESSIONS VALUES: writes $scratch/lines, and their answers to $scratch/answers
 write_lines() {
 	awk -v expressions="$1" -v values="$2" -v answers="$scratch/answers" 'BEGIN {
 		for (x = 1; x <= values; x++)
@@ -437,7 +446,7 @@ prefork_table() {
 		print line
 		print line " = " $1 >answers
 	}' >"$scratch/lines"
-	# A word without = is part of the expression here.
+	# Here, a word without = is part of the expression.
 	errors | grep -v '^x: ' | awk -F'|' -v answers="$scratch/answers" '{
 		line = $2 ($3 ? " " $3 : "")
 		print line
@@ -446,8 +455,8 @@ prefork_table() {
 	for arguments in '' -w '-n 1' '-n 2' '-n 13' '-n 64' '-w -n 64'; do
 		# shellcheck disable=SC2086
 		serve "$scratch/lines" $arguments
-		ok "prefork $arguments: it answers what low2g does" answers "$scratch/answers"
-		ok "prefork $arguments: and says nothing else" is_quiet
+		ok "prefork $arguments: it answers as low2g does" answers "$scratch/answers"
+		ok "prefork $arguments: it writes no message" is_quiet
 	done
 }
 
@@ -457,9 +466,9 @@ prefork_reuse() {
 		# shellcheck disable=SC2086
 		serve "$scratch/lines" $arguments
 		ok "prefork $arguments: 600 lines are answered" answers "$scratch/answers"
-		ok "prefork $arguments: their 30 expressions are compiled" \
+		ok "prefork $arguments: 30 expressions are compiled" \
 			is "$(grep -c ' ([0-9]* compiled)$' "$scratch/out")" 30
-		ok "prefork $arguments: each of them once, and reused" is_compiled_once
+		ok "prefork $arguments: each expression is compiled once and reused" is_compiled_once
 	done
 }
 
@@ -469,7 +478,7 @@ prefork_lines() {
 	ok "prefork: the last line may lack its end" is "$(plain_answers)" '1 = 1'
 	printf '1\0+\0002\n\0\n3' >"$scratch/lines"
 	serve "$scratch/lines"
-	ok "prefork: NUL characters are passed over" is "$(plain_answers)" \
+	ok "prefork: NUL characters are ignored" is "$(plain_answers)" \
 		"$(printf '%s\n' '1+2 = 3' ': column 1: expected a number, a variable, - or (' '3 = 3')"
 	{
 		printf '%01492d x=2345\n' 0
@@ -478,7 +487,7 @@ prefork_lines() {
 		printf '7'
 	} >"$scratch/lines"
 	serve "$scratch/lines"
-	ok "prefork: lines of 1499 characters are read, longer ones are not" \
+	ok "prefork: lines of 1499 characters are read, longer lines are not" \
 		is "$(plain_answers | sed 's/.*: //')" \
 		"$(printf '%s\n' 'the expression is longer than 1000 characters' \
 			'the line is too long' 'the line is too long' '7 = 7')"
@@ -486,18 +495,18 @@ prefork_lines() {
 	serve "$scratch/lines" -n 1
 	ok "prefork: 1000 expressions are kept" \
 		is "$(grep -cx '[0-9]*: \([0-9]*\) = \1 (.*)' "$scratch/out")" 2000
-	ok "prefork: one more is not" \
+	ok "prefork: 1001 expressions are not kept" \
 		is "$(sed -n 1001p "$scratch/out")" '1001: 1001: no room for another expression'
 	serve /dev/null
-	ok "prefork: of nothing comes nothing" is "$status:$(cat "$scratch/out")" 0:
+	ok "prefork: empty input has no answers" is "$status:$(cat "$scratch/out")" 0:
 }
 
 prefork_errors() {
 	for arguments in -x '-n 0' '-n 65' '-n x' '-n 2 1+1'; do
 		# shellcheck disable=SC2086
 		serve /dev/null $arguments
-		ok "prefork $arguments: is exit status 2" is "$status" 2
-		ok "prefork $arguments: and a line of usage" \
+		ok "prefork $arguments: the exit status is 2" is "$status" 2
+		ok "prefork $arguments: it prints its usage" \
 			grep -qx 'usage: prefork \[-w\] \[-n WORKERS\], 1 to 64' "$scratch/err"
 	done
 	echo 1 >"$scratch/lines"
@@ -513,7 +522,8 @@ prefork_input() {
 		"$(printf '%s\n' '1:prefork: standard input: Is a directory' 'prefork: N failed')"
 }
 
-# prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), by the number that it has for perl
+# A Perl program that calls prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) by its number, then
+# executes its arguments
 write_deny() {
 	cat >"$scratch/deny" <<'END'
 use Config;
@@ -538,12 +548,12 @@ prefork_policy() {
 	write_lines 10 10
 	with="perl $scratch/deny"
 	serve "$scratch/lines"
-	ok "prefork: policy may deny writable code" is "$status:$(cat "$scratch/err")" \
+	ok "prefork: it fails if policy denies writable code" is "$status:$(cat "$scratch/err")" \
 		'1:prefork: memory to share near the program: Permission denied'
 	serve "$scratch/lines" -w
-	ok "prefork -w: there it computes all the same" answers "$scratch/answers"
-	ok "prefork -w: and says nothing else" is_quiet
-	ok "prefork -w: and compiles once" is_compiled_once
+	ok "prefork -w: it computes if policy denies writable code" answers "$scratch/answers"
+	ok "prefork -w: it writes no message" is_quiet
+	ok "prefork -w: each expression is compiled once" is_compiled_once
 	with=
 }
 
@@ -555,15 +565,15 @@ prefork_random() {
 		print line " = " $1 >answers
 	}' >"$scratch/lines"
 	serve "$scratch/lines"
-	ok "prefork: 200 random expressions are what Perl says" answers "$scratch/answers"
+	ok "prefork: 200 random expressions have the values that Perl computes" answers "$scratch/answers"
 }
 
-# begin ARGUMENT...: prefork in the background, which reads what goes to descriptor 3 and
-# writes to $scratch/unsorted
+# begin ARGUMENT...: starts prefork in the background; it reads from descriptor 3 and writes to
+# $scratch/unsorted
 begin() {
 	rm -f "$scratch/in"
 	mkfifo "$scratch/in"
-	: >"$scratch/unsorted"	# await() may look before the background has begun
+	: >"$scratch/unsorted"	# await() may look before prefork starts
 	# shellcheck disable=SC2086
 	timeout 100 $prefork "$@" <"$scratch/in" >"$scratch/unsorted" 2>"$scratch/err" &
 	served=$!
@@ -596,9 +606,9 @@ prefork_survivors() {
 	kill -9 "$maker"
 	echo '1+x x=3' >&3
 	end
-	ok "prefork: code outlives who compiled it" matches "$(sed -n 2p "$scratch/out")" \
+	ok "prefork: code outlives the process that compiled it" matches "$(sed -n 2p "$scratch/out")" \
 		"2: 1+x x=3 = 4 ([0-9]* reused what $maker compiled)"
-	ok "prefork: who was killed is replaced" has_killed 1
+	ok "prefork: a killed worker is replaced" has_killed 1
 	begin -n 1
 	echo '1+x x=2' >&3
 	await 1 "$scratch/unsorted"
@@ -608,10 +618,10 @@ prefork_survivors() {
 	end
 	printf '%s\n' '1+x x=2 = 3' '1+x x=3 = 4' >"$scratch/answers"
 	ok "prefork: half a line is not lost with its reader" answers "$scratch/answers"
-	ok "prefork: not even with the only one" has_killed 1
+	ok "prefork: a killed worker is replaced, with -n 1" has_killed 1
 }
 
-# What Linux may tell, if it was built to.
+# children PID: as /proc lists them, if the kernel was built with CONFIG_PROC_CHILDREN
 children() {
 	cat "/proc/$1/task/$1/children" 2>/dev/null
 }
@@ -644,10 +654,10 @@ prefork_kills() {
 	end
 	ok "prefork: 50 workers were killed at work" has_killed 50
 	ok "prefork: all 600 lines are answered once" answers "$scratch/answers"
-	ok "prefork: and each expression is compiled once" is_compiled_once
+	ok "prefork: each expression is compiled once despite the kills" is_compiled_once
 }
 
-# Preloaded, it kills the worker that takes step KILL_AT of those that they take together.
+# A preloaded object that counts the steps of all workers, and kills the one at step KILL_AT
 write_killer() {
 	cat >"$scratch/killer.c" <<'END'
 #define _GNU_SOURCE
@@ -710,7 +720,7 @@ STEPS(void *, buffers_append_code, (void *item, const void *code, size_t size),
 END
 }
 
-# One run for each step, until there are no more.
+# One run for each step, until a run has fewer steps.
 prefork_steps() {
 	printf '%s\n' 'x x=1' 'x x=2' 7 >"$scratch/lines"
 	printf '%s\n' 'x x=1 = 1' 'x x=2 = 2' '7 = 7' >"$scratch/answers"
@@ -732,16 +742,16 @@ prefork_steps() {
 	done
 	with=
 	ok "prefork $*: a kill at any of $((steps - 1)) steps changes nothing" is "$wrong" 0
-	ok "prefork $*: these are many" [ "$steps" -gt 50 ]
+	ok "prefork $*: there are more than 50 steps" [ "$steps" -gt 50 ]
 }
 
-# There are none where the system, or an emulator, refuses the list of them.
+# Robust locks do not work where the system, or an emulator, refuses the list of them.
 has_locks() {
 	echo 1 >"$scratch/lines"
 	serve "$scratch/lines"
 	case $(cat "$scratch/err") in
 	*'Operation not supported' | *'Function not implemented')
-		skip "prefork: there are no locks that outlive who holds them"
+		skip "prefork: there are no robust mutexes here"
 		return 1
 		;;
 	esac
@@ -771,7 +781,7 @@ test_prefork() {
 
 # hook ------------------------------------------------------------------------
 
-# Prints what the hook did not print.
+# without_hook FILE: the lines that do not come from the hook
 without_hook() {
 	grep -av '^hook: ' "$1"
 }
@@ -790,7 +800,7 @@ is_hooked() {
 		"$scratch/err")" 1
 }
 
-# unpatched FUNCTION REASON PROGRAM
+# is_unpatched FUNCTION REASON PROGRAM
 is_unpatched() {
 	is "$(grep '^hook: ' "$scratch/err" | sed 's/0x[0-9a-f]*/ADDRESS/')" \
 		"hook: $1: $2; $3 runs unpatched"
@@ -801,14 +811,14 @@ same_as_plain() {
 		is "$(without_hook "$scratch/err")" "$(without_hook "$scratch/plain-err")"
 }
 
-# run_hook ARGUMENT...: an emulator that is a program of the system's complains of the
-# object, which it cannot load either
+# run_hook ARGUMENT...: removes the message of an emulator, a program of this system, which cannot
+# load the object itself
 run_hook() {
 	run "$hook" "$@"
 	sed -i '/^ERROR: ld\.so: object .* from LD_PRELOAD cannot be preloaded/d' "$scratch/err"
 }
 
-# run_plain COMMAND...: unless it was the last one that ran without a hook
+# run_plain COMMAND...: runs it without the hook, unless the last plain run was of this command
 run_plain() {
 	[ "$plain" != "$*" ] || return 0
 	run "$@"
@@ -819,7 +829,7 @@ run_plain() {
 }
 plain=
 
-# compare FUNCTION COMMAND...: run the command without the hook and with it
+# compare FUNCTION COMMAND...: runs the command without the hook and with it
 compare() {
 	function=$1
 	shift
@@ -827,8 +837,8 @@ compare() {
 	run_hook "$function" "$@"
 }
 
-# hook_libc COMMAND...: what glibc's functions look like depends on its version and on the
-# processor, so some may be refused, but none may make a difference.
+# hook_libc COMMAND...: the code of glibc's functions depends on its version and on the
+# processor, so some cannot be hooked, but no hook may make a difference
 hook_libc() {
 	for command; do
 		command -v "${command%% *}" >/dev/null || continue
@@ -837,15 +847,15 @@ hook_libc() {
 			__errno_location printf time setlocale fork _setjmp; do
 			# shellcheck disable=SC2086
 			compare "$function" $command
-			ok "hook $function: ${command#"$scratch/"} does as without" same_as_plain
+			ok "hook $function: ${command#"$scratch/"} behaves as without the hook" same_as_plain
 			grep -q 'runs unpatched$' "$scratch/err" && continue
-			ok "hook $function: and tells of each call" is_total "$function"
+			ok "hook $function: each call in ${command#"$scratch/"} is printed" is_total "$function"
 		done
 	done
 }
 
 hook_programs() {
-	hook_libc 'ls -l /usr' 'grep -c . /etc/passwd' 'grep nobody-has-this /etc/passwd' \
+	hook_libc 'ls -l /usr' 'grep -c . /etc/passwd' 'grep no-such-user /etc/passwd' \
 		'cat /etc/passwd' 'sort --parallel=4 /etc/passwd' 'make --version' \
 		'perl -e print(1..9);exit(7)'
 }
@@ -853,7 +863,7 @@ hook_programs() {
 hook_getenv() {
 	compare getenv ls -d /
 	ok "hook: getenv is hooked in ls" is_hooked getenv
-	ok "hook: its calls have names of variables" \
+	ok "hook: the calls of getenv show names of variables" \
 		grep -q '^hook: getenv #[0-9]*("[A-Z_]*")$' "$scratch/err"
 	run sh -c "$hook getenv ls -d / 2>&-"
 	ok "hook: a closed standard error is no obstacle" is "$status:$(cat "$scratch/out")" 0:/
@@ -885,20 +895,20 @@ hook_environment() {
 
 hook_errors() {
 	run "$hook" getenv
-	ok "hook: nothing to run is exit status 2" is "$status" 2
-	ok "hook: and a line of usage" \
+	ok "hook: without a program the exit status is 2" is "$status" 2
+	ok "hook: without a program it prints its usage" \
 		is "$(cat "$scratch/err")" 'usage: hook FUNCTION PROGRAM [ARGUMENT ...]'
 	run "$hook" a:b true
-	ok "hook: a name that cannot be is exit status 2" is "$status" 2
-	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: no function is called "a:b"'
-	# a PATH without folders that this user may not read, which are errors of their own
+	ok "hook: an impossible name has exit status 2" is "$status" 2
+	ok "hook: an impossible name has a message" is "$(cat "$scratch/err")" 'hook: no function is called "a:b"'
+	# a PATH of readable folders only: an unreadable one would be another error
 	run env PATH=/usr/bin:/bin "$hook" getenv no-such-program
-	ok "hook: a program that is not found is exit status 127" is "$status" 127
-	ok "hook: and a message" \
+	ok "hook: a program that is not found has exit status 127" is "$status" 127
+	ok "hook: a program that is not found has a message" \
 		is "$(cat "$scratch/err")" 'hook: no-such-program: No such file or directory'
 	run "$hook" getenv /
-	ok "hook: one that is not executable is exit status 126" is "$status" 126
-	ok "hook: and a message" is "$(cat "$scratch/err")" 'hook: /: Permission denied'
+	ok "hook: a program that is not executable has exit status 126" is "$status" 126
+	ok "hook: a program that is not executable has a message" is "$(cat "$scratch/err")" 'hook: /: Permission denied'
 }
 
 hook_object() {
@@ -906,13 +916,13 @@ hook_object() {
 	cp "$hook" "$scratch/alone/hook"
 	run "$scratch/alone/hook" getenv true
 	ok "hook: without its object it fails" is "$status" 125
-	ok "hook: and says where it looked" is "$(sed "s|$scratch/alone/||g" "$scratch/err")" \
+	ok "hook: without its object it prints the names it looked for" is "$(sed "s|$scratch/alone/||g" "$scratch/err")" \
 		'hook: neither hook-preload.so nor .libs/hook-preload.so is there to be read'
 	cp "$hook" "$scratch/a b/hook"
 	cp examples/hook/.libs/hook-preload.so "$scratch/a b"
 	run "$scratch/a b/hook" getenv true
-	ok "hook: LD_PRELOAD takes no path with a blank" is "$status" 125
-	ok "hook: and it says so" is "$(sed "s|$scratch||g" "$scratch/err")" \
+	ok "hook: it fails if its path has a blank, which LD_PRELOAD does not take" is "$status" 125
+	ok "hook: it prints that LD_PRELOAD takes no blank" is "$(sed "s|$scratch||g" "$scratch/err")" \
 		'hook: /a b/hook-preload.so: LD_PRELOAD takes no path with a blank or colon'
 }
 
@@ -925,13 +935,13 @@ hook_policy() {
 		return
 	fi
 	run perl "$scratch/deny" "$hook" getenv ls -d /
-	ok "hook: where policy denies writable code, the program runs" \
+	ok "hook: the program runs if policy denies writable code" \
 		is "$status:$(cat "$scratch/out")" 0:/
-	ok "hook: and a message tells why it is not hooked" is_unpatched getenv \
+	ok "hook: a message has the reason why it is not hooked" is_unpatched getenv \
 		'no executable memory within reach of a jump: Permission denied' ls
 }
 
-# FUNCTION|CALLS|STOLEN|what an absolute jump would have done
+# FUNCTION|CALLS|STOLEN BYTES|EFFECT OF AN ABSOLUTE JUMP
 hooked_x86_64() {
 	cat <<-'END'
 		afar|3|5|not have fitted in its 7 bytes
@@ -1007,15 +1017,15 @@ hooked_arm64() {
 	END
 }
 
-hook_shapes() {
+hook_targets() {
 	{
 		"hooked_$(echo "$machine" | tr - _)"
 		printf '%s|||\n' 'recursive|4' 'many|1' 'variadic|1'
 	} >"$scratch/hooked"
 	while IFS='|' read -r function calls stolen far; do
-		compare "$function" "$scratch/shapes"
-		ok "hook: $function does as without, hooked" same_as_plain
-		ok "hook: it tells as many calls of $function as it counts" is_total "$function"
+		compare "$function" "$scratch/targets"
+		ok "hook: $function behaves as without the hook, hooked" same_as_plain
+		ok "hook: the total of $function is the number of printed calls" is_total "$function"
 		ok "hook: $function is called $calls times" \
 			is "$(printed_calls "$function")" "$calls"
 		[ -n "$stolen" ] || continue
@@ -1059,9 +1069,9 @@ hook_unpatchable() {
 		"unpatchable_$(echo "$machine" | tr - _)"
 	} >"$scratch/unpatchable"
 	while IFS='|' read -r function reason; do
-		compare "$function" "$scratch/shapes"
-		ok "hook: $function does as without, unpatched" same_as_plain
-		ok "hook: $function is unpatched: $reason" is_unpatched "$function" "$reason" shapes
+		compare "$function" "$scratch/targets"
+		ok "hook: $function behaves as without the hook, unpatched" same_as_plain
+		ok "hook: $function is unpatched: $reason" is_unpatched "$function" "$reason" targets
 	done <"$scratch/unpatchable"
 }
 
@@ -1070,11 +1080,11 @@ matches() {
 }
 
 hook_arguments() {
-	run_hook probe_number "$scratch/shapes" all
+	run_hook probe_number "$scratch/targets" all
 	sed -n 's/^hook: probe_number #[0-9]*(\(.*\))$/\1/p' "$scratch/err" >"$scratch/arguments"
 	while IFS= read -r pattern; do
 		IFS= read -r argument <&3
-		ok "hook: an argument is told as $pattern" matches "$argument" "$pattern"
+		ok "hook: an argument is printed as $pattern" matches "$argument" "$pattern"
 	done 3<"$scratch/arguments" <<-'END'
 		"plain"
 		"a \\"quoted\\\\\\n\\tword\\r"
@@ -1093,26 +1103,26 @@ hook_arguments() {
 		0x80\{7,15\}
 		0xffffffff
 	END
-	ok "hook: that is all of them" is "$(wc -l <"$scratch/arguments")" 16
+	ok "hook: 16 arguments are printed" is "$(wc -l <"$scratch/arguments")" 16
 }
 
 hook_threads() {
-	run_hook probe_number "$scratch/shapes" threads
-	ok "hook: calls in four threads are all told" is "$(printed_calls probe_number)" 10000
-	ok "hook: and counted" is_total probe_number
-	ok "hook: and no number twice" \
+	run_hook probe_number "$scratch/targets" threads
+	ok "hook: all calls in four threads are printed" is "$(printed_calls probe_number)" 10000
+	ok "hook: all calls in four threads are counted" is_total probe_number
+	ok "hook: calls in four threads have unique numbers" \
 		is "$(grep -o ' #[0-9]*' "$scratch/err" | sort -u | wc -l)" 10000
 }
 
 hook_forks() {
-	run_hook probe_number "$scratch/shapes" fork
-	ok "hook: calls in a forked child are told" is "$(sed -n \
+	run_hook probe_number "$scratch/targets" fork
+	ok "hook: calls in a forked child are printed" is "$(sed -n \
 		's/^hook: probe_number #\(.*\)$/\1/p' "$scratch/err" | tr '\n' ' ')" \
 		'1("before") 2("in the child") 3("after") '
-	ok "hook: the total is told once, by the parent" is_total probe_number
+	ok "hook: the total is printed once, by the parent" is_total probe_number
 }
 
-# The program's own idea of getenv's address is not where the library's calls go.
+# The address of getenv in the program is that of its own PLT entry, not that of the library.
 hook_fixed() {
 	cat >"$scratch/fixed.c" <<'END'
 #include <locale.h>
@@ -1133,9 +1143,9 @@ END
 		return
 	fi
 	compare getenv "$scratch/fixed"
-	ok "hook: a program at a fixed address does as without, hooked" same_as_plain
-	ok "hook: its own calls are told" grep -q '("PATH")$' "$scratch/err"
-	ok "hook: and those of the C library" grep -q '("LC_ALL")$' "$scratch/err"
+	ok "hook: a program at a fixed address behaves as without the hook, hooked" same_as_plain
+	ok "hook: calls of a program at a fixed address are printed" grep -q '("PATH")$' "$scratch/err"
+	ok "hook: calls of the C library in that program are printed" grep -q '("LC_ALL")$' "$scratch/err"
 }
 
 hook_system() {
@@ -1149,21 +1159,19 @@ hook_system() {
 	hook_programs
 }
 
-# Functions made to be moved and not to be moved, in a program that calls them all.
+# Functions that can be hooked and functions that cannot, in a program that calls them all
 hook_functions() {
 	# shellcheck disable=SC2086
-	run ${CC:-cc} -O1 -w -rdynamic -o "$scratch/shapes" "$top_srcdir/tests/support/hook-targets.c" -pthread
-	if [ "$status" != 0 ]; then
-		skip "hook: functions of all shapes need a C compiler"
-		cat "$scratch/err"
-		return
-	fi
-	machine=$("$scratch/shapes" machine)
-	hook_shapes
+	run ${CC:-cc} -O1 -w -rdynamic -I"$top_srcdir/tests" -o "$scratch/targets" \
+		"$top_srcdir/tests/support/hook-targets.c" -pthread
+	ok "hook: the functions to hook are compiled" is "$status" 0
+	[ "$status" = 0 ] || return
+	machine=$("$scratch/targets" machine)
+	hook_targets
 	hook_unpatchable
-	hook_libc "$scratch/shapes"
+	hook_libc "$scratch/targets"
 	if is_emulated; then
-		skip "hook: an emulator reads nothing for process_vm_readv()"
+		skip "hook: process_vm_readv() fails under an emulator"
 	else
 		hook_arguments
 		hook_forks
@@ -1175,7 +1183,7 @@ hook_functions() {
 test_hook() {
 	run env "$hook"
 	if [ "$status" = 126 ]; then
-		skip "hook: the kernel does not execute what was built"
+		skip "hook: the kernel cannot execute programs of this build"
 		return
 	fi
 	hook_errors
@@ -1185,19 +1193,19 @@ test_hook() {
 }
 
 if [ ! -e examples/jit/low2g ] && [ -z "$hook" ]; then
-	skip "no example was built: they know some processors, and no sanitizer"
+	skip "no example was built: they support some processors, and no sanitizer"
 	exit 77
 fi
 if [ -e examples/jit/low2g ]; then
 	test_low2g
 	test_prefork
 else
-	skip "low2g and prefork were not built: they know some processors, and no sanitizer"
+	skip "low2g and prefork were not built: they support some processors, and no sanitizer"
 fi
 if [ -n "$hook" ]; then
 	test_hook
 else
-	skip "hook was not built: it knows some processors, no sanitizer, and on x86 needs Zydis"
+	skip "hook was not built: it supports some processors, no sanitizer, and on x86 needs Zydis"
 fi
 echo "$count cases, $failed failed"
 [ "$failed" = 0 ]

@@ -1,8 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The public header compiles alone, first and twice, in every standard of C and
-# C++ that the compilers know, and its attributes catch misuse.  HEADER is the
-# option with which it is found.
+#
+# usage: tests/package/header.sh
+#
+# Compiles the public header alone, first and twice, in each standard of C and C++ that the
+# compilers know, and tests that its attributes catch misuse.  HEADER is the compiler's option
+# for its directory.
+
+usage() {
+	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+case ${1-} in -*) usage ;; esac
+
 set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -20,7 +30,7 @@ int main(void)
 END
 cp "$dir/alone.c" "$dir/alone.cc"
 
-# Beside the system's own, which defines much, and more or less of it.
+# On Windows also before and after windows.h, which defines many macros, some on demand.
 windows_files=
 if echo '#include <windows.h>' | $CC -E - >/dev/null 2>&1; then
 	for define in UNICODE NOMINMAX WIN32_LEAN_AND_MEAN none; do

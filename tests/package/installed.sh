@@ -1,18 +1,27 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# installed.sh: what is installed works as its users find it
+# usage: tests/package/installed.sh
 #
-# make installcheck runs it, for DESTDIR and any prefix; the tests of the Debian
-# packages do, for the system.  Only the directory of this script belongs to the
-# source.  From the environment, all of it optional:
+# Tests the installed library, manual pages and examples.
+#
+# make installcheck runs it, for DESTDIR and any prefix, and so do the tests of the Debian
+# packages, for the system.  Of the source it needs installed.c, beside it, and
+# ../support/code.h.  Variables of the environment, all of them optional:
 #
 #	CC, CXX, PKG_CONFIG
-#	complete	if not empty, what cannot be tested has failed
-#	DESTDIR		before all that follow
-#	pkgconfigdir	of buffers.pc, if pkg-config does not find it by itself
-#	mandir		of the manual pages, if man(1) does not
-#	exampledir	of the examples' sources
+#	complete	if not empty, a fact that cannot be tested is a failure
+#	DESTDIR		precedes all directories below
+#	pkgconfigdir	directory of buffers.pc, if pkg-config does not search it
+#	mandir		directory of the manual pages, if man(1) does not search it
+#	exampledir	directory of the examples' sources
+
+usage() {
+	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+case ${1-} in -*) usage ;; esac
+
 set -u
 : "${CC:=cc}" "${CXX:=c++}" "${PKG_CONFIG:=pkg-config}" "${DESTDIR:=}"
 : "${pkgconfigdir:=}" "${mandir:=}" "${exampledir:=}" "${complete:=}"
@@ -63,15 +72,15 @@ variable() {
 libdir=$(variable libdir)
 export LD_LIBRARY_PATH="$libdir"
 
-# build COMPILER OUTPUT OPTIONS SOURCE-OPTION...: options are pkg-config's, whose
-# answer has blanks of paths escaped
+# build COMPILER OUTPUT OPTIONS SOURCE-OPTION...: OPTIONS are for pkg-config, which escapes
+# blanks of paths in its answer
 build() {
 	compiler=$1
 	output=$2
 	options=$3
 	shift 3
 	flags=$($PKG_CONFIG $options --cflags --libs buffers) || return
-	eval "\$compiler $warnings -o \"\$output\" \"\$@\" $flags"
+	eval "\$compiler $warnings -I\"\$source/..\" -o \"\$output\" \"\$@\" $flags"
 }
 
 needs_library() {
@@ -82,7 +91,7 @@ needs_no_library() {
 	! needs_library "$1"
 }
 
-# program COMPILER NAME OPTION...: compiled, linked both ways, run
+# program COMPILER NAME OPTION...: compiles installed.c, links it both ways, and runs it
 program() {
 	compiler=$1
 	name=$2
@@ -105,7 +114,7 @@ program() {
 	fi
 }
 
-# What a plugin has inside must not be unloaded: buffers.7 has it of pkg-config --static.
+# A plugin with the archive inside must stay loaded; pkg-config --static has the linker flag.
 plugin() {
 	if [ ! -f "$libdir/libreloaded-buffers.a" ]; then
 		skip "there is no static library"
@@ -116,15 +125,15 @@ plugin() {
 	check "a plugin is linked with the static library" \
 		build "$CC" "$dir/plugin.so" --static -L"$dir/archive" -shared -fPIC \
 		"$source/installed.c"
-	check "it needs no shared one" needs_no_library "$dir/plugin.so"
-	check "it will stay loaded" is_nodelete "$dir/plugin.so"
+	check "the plugin needs no shared library" needs_no_library "$dir/plugin.so"
+	check "the plugin stays loaded" is_nodelete "$dir/plugin.so"
 }
 
 is_nodelete() {
 	${READELF:-readelf} -d "$1" | grep FLAGS_1.*NODELETE
 }
 
-# A whole tree that was installed below a prefix is moved elsewhere.
+# An installed tree still works after it was moved to another prefix.
 relocate() {
 	prefix=$(variable prefix)
 	if [ "${DESTDIR}${pkgconfigdir%/*/pkgconfig}" != "$prefix" ]; then
@@ -138,11 +147,11 @@ relocate() {
 	cp -R "$libdir"/libreloaded-buffers.* "$libdir/pkgconfig" "$moved/$lib" || failed=1
 	PKG_CONFIG_PATH="$moved/$lib/pkgconfig"
 	unset PKG_CONFIG_SYSROOT_DIR
-	check "a tree that was moved is found with --define-prefix" is_moved
-	check "and a program linked with it" \
+	check "a moved tree is found with --define-prefix" is_moved
+	check "a program is linked with the moved tree" \
 		build "$CC" "$dir/program" --define-prefix "$source/installed.c"
 	LD_LIBRARY_PATH="$moved/$lib"
-	check "works" "$dir/program"
+	check "the program works" "$dir/program"
 }
 
 is_moved() {
@@ -160,8 +169,8 @@ functions() {
 		tr -s ' ' '\n' | sed -n 's/^\**\(buffers_[a-z_]*\)(.*/\1/p' | sort -u
 }
 
-# page SECTION NAME: man(1) shows a page with that name on it, and not only since its
-# index knows what other pages name
+# page SECTION NAME: man(1) shows a page that has the name in its text, from a file of that name:
+# the index alone is not enough
 page() {
 	ls "$DESTDIR${mandir:-/usr/share/man}/man$1/$2.$1"* || return
 	MANWIDTH=80 man ${mandir:+-M "$DESTDIR$mandir"} "$1" "$2" >"$dir/page" || return
@@ -193,14 +202,14 @@ examples() {
 	if $CC -fsyntax-only "$dir/examples/jit/target.c" 2>&1 | grep -q ' no target-'; then
 		echo "# low2g and prefork make no code for this processor"
 	else
-		check "examples are built from their installed sources" \
+		check "low2g and prefork are built from their installed sources" \
 			make -C "$dir/examples" jit/low2g jit/prefork
 		check "low2g works" low2g
 		check "prefork works" prefork
 	fi
 	if $CC -fsyntax-only "$dir/examples/hook/hook-machine.c" 2>"$dir/err"; then
-		check "so is hook" make -C "$dir/examples" hook/hook
-		check "it shows what an unmodified program calls" hook
+		check "hook is built from its installed sources" make -C "$dir/examples" hook/hook
+		check "hook shows the calls of an unmodified program" hook
 	elif grep -q ' no hook-' "$dir/err"; then
 		echo "# hook does not know this processor"
 	else
@@ -224,7 +233,7 @@ hook() {
 
 # ------------------------------------------------------------------------------
 
-check "buffers.pc is found, and valid" $PKG_CONFIG --validate buffers
+check "buffers.pc is found and valid" $PKG_CONFIG --validate buffers
 check "the library is there" test -f "$libdir/libreloaded-buffers.so" -o \
 	-f "$libdir/libreloaded-buffers.a"
 program "$CC" "a C" -std=c99

@@ -1,8 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The layout of the locator as a 32-bit compiler sees it: the static assertions
-# of lib/locator/locator.h, and that they can fail.  That words of 64 bits are stored without
-# the help of a library.
+#
+# usage: tests/package/layout-m32.sh
+#
+# Tests, with a 32-bit compiler, that the static assertions of lib/locator/locator.h hold and
+# can fail, and that a 64-bit store calls no function of a library.
+
+usage() {
+	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+case ${1-} in -*) usage ;; esac
+
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -43,10 +52,10 @@ echo "ok - the layout holds for 32 bits"
 
 echo '_Static_assert(sizeof(struct buffers_item) == 20, "item");' >>"$dir/layout.c"
 if compile -fsyntax-only -isystem "$dir" "$dir/layout.c" 2>"$dir/log"; then
-	echo "not ok - a wrong layout is noticed"
+	echo "not ok - a wrong layout does not compile"
 	exit 1
 fi
-echo "ok - a wrong layout is noticed"
+echo "ok - a wrong layout does not compile"
 
 cat >"$dir/store.c" <<'END'
 #include "base/atomic-store.h"

@@ -1,11 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# man.sh: the manual pages lint clean, agree with the header and the export
-# list, and their examples work; every function has a page or a link to one
+# usage: tests/package/man.sh
 #
-# Runs in the build directory.  From the environment: top_srcdir, CC, and
-# MANDOC and NM where there are any.
+# Tests that the manual pages lint clean, agree with the header and the export list, that their
+# examples work, and that each function has a page or a link to one.
+#
+# Runs in the build directory.  Variables of the environment: top_srcdir, CC, MANDOC, NM.
+
+usage()
+{
+	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+case ${1-} in -*) usage ;; esac
 
 set -u
 : "${top_srcdir:=.}" "${CC:=cc}" "${MANDOC:=}" "${NM:=nm}"
@@ -27,7 +35,7 @@ ok()
 	echo "ok - $1"
 }
 
-# not_ok FACT: tells what is in $dir/log, too
+# not_ok FACT: prints $dir/log, too
 not_ok()
 {
 	echo "not ok - $1"
@@ -54,7 +62,7 @@ skip()
 
 # Reading ----------------------------------------------------------------------
 
-# What the awk programs below share: spaces only where words would run together.
+# A function of the awk programs below: keeps only the spaces that separate two words.
 normal='
 function normal(text)
 {
@@ -77,7 +85,7 @@ exported()
 	inside && /^[ \t]*[a-z_0-9]+;/ { gsub(/[ \t;]/, ""); print }' "$map"
 }
 
-# The macros and structures that the header gives to its users
+# The macros and structures of the header that its users need
 offered()
 {
 	sed -n -e 's/^#define \(BUFFERS_[A-Z_]*\)[	 ].*/\1/p' -e 's/^#[ ]*define \(BUFFERS_REACH_[A-Z_]*\).*/\1/p' \
@@ -145,7 +153,7 @@ synopsis()
 	$1 == ".Fc" { print name, normal(type " " name "(" list ")") }' "$1"
 }
 
-# listed_errors PAGE: what its section or subsection about errors names
+# listed_errors PAGE: the errors of its section or subsection ERRORS
 listed_errors()
 {
 	awk '
@@ -201,7 +209,7 @@ has_page()
 	echo ".so man3/$page" | diff - "$top_srcdir/man/$1.3"
 }
 
-# Pages that only lead to others are for functions that there are.
+# Pages that only link to others have names of exported functions.
 links_are_exports()
 {
 	grep -l '^\.so ' "$top_srcdir"/man/*.3 | sed 's|.*/||; s|\.3$||' >"$dir/words"
@@ -223,7 +231,7 @@ has_prototype()
 	[ -s "$dir/wanted" ] && cmp -s "$dir/wanted" "$dir/given"
 }
 
-# names_exports PAGE: what it names or shows is exported
+# names_exports PAGE: the functions in its NAME and SYNOPSIS are exported
 names_exports()
 {
 	named "$1" >"$dir/words"
@@ -255,7 +263,7 @@ links()
 	fi
 }
 
-# Or says that the system cannot do it, as an emulator may not.
+# The program succeeds, or says that the system lacks a function, as emulators do.
 runs()
 {
 	"$1" 2>"$dir/said"
@@ -265,7 +273,7 @@ runs()
 	[ "$status" -eq 0 ] || grep -q ': Function not implemented$' "$dir/said"
 }
 
-# Why programs cannot be linked or run here; empty when they can
+# The reason why programs cannot be linked or run; empty if they can
 obstacle()
 {
 	if [ -f "$library" ]; then
@@ -286,7 +294,7 @@ obstacle()
 
 # ------------------------------------------------------------------------------
 
-# Not those that link to others.
+# The pages without those that only link to others
 pages=$(grep -L '^\.so ' "$top_srcdir"/man/*.[1-9])
 
 exported >"$dir/exported"
@@ -297,7 +305,7 @@ declared >"$dir/declared"
 for page in $pages; do
 	named "$page" | sed "s/\$/ ${page##*/}/" >>"$dir/named"
 	synopsis "$page" >"$dir/shown"
-	# only what the page that names the function says counts
+	# a prototype counts only on the page that has the function in its NAME
 	named "$page" | sed 's/$/ /' >"$dir/words"
 	awk 'NR == FNR { named[$1] = 1; next } $1 in named' "$dir/words" "$dir/shown" >>"$dir/synopsis"
 done
@@ -310,7 +318,7 @@ if [ -n "$MANDOC" ]; then
 		check "${page##*/} lints clean" lints_clean "$page"
 	done
 else
-	skip "lint: there is no mandoc"
+	skip "lint: no mandoc here"
 fi
 
 while read -r name; do
@@ -321,7 +329,7 @@ done <"$dir/exported"
 check "all links are for exports" links_are_exports
 check "there are macros and structures" test -s "$dir/offered"
 while read -r name; do
-	check "a page tells of $name" is_explained "$name"
+	check "a page explains $name" is_explained "$name"
 done <"$dir/offered"
 
 why=$(obstacle)

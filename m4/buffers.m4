@@ -7,7 +7,7 @@ AC_DEFUN([BUFFERS_ARG_YESNO],
     [AC_MSG_ERROR([--enable-$1 takes yes or no])])],
   [$1=no])])
 
-# BUFFERS_COMPILER_FLAGS(VARIABLE, FLAGS): appends those that the compiler knows
+# BUFFERS_COMPILER_FLAGS(VARIABLE, FLAGS): appends the flags that the compiler knows
 AC_DEFUN([BUFFERS_COMPILER_FLAGS],
 [for buffers_flag in $2; do
   AC_MSG_CHECKING([whether $CC knows $buffers_flag])
@@ -32,8 +32,8 @@ AC_MSG_RESULT([$$1])])
 
 # BUFFERS_PC_DIRECTORIES: sets pc_prefix, pc_includedir and pc_libdir for buffers.pc
 #
-# What lies below the prefix is said to, so that pkg-config --define-prefix moves it.
-# Blanks are escaped, for what follows one is another option.
+# Directories below the prefix are written with ${prefix}, so that pkg-config --define-prefix
+# moves them.  Blanks are escaped, since pkg-config separates options at blanks.
 AC_DEFUN([BUFFERS_PC_DIRECTORIES],
 [buffers_prefix=$prefix
 test "$prefix" != NONE || buffers_prefix=$ac_default_prefix
@@ -50,9 +50,10 @@ AC_SUBST([pc_prefix])
 AC_SUBST([pc_includedir])
 AC_SUBST([pc_libdir])])
 
-# BUFFERS_PROCESSOR(VARIABLE, FILE): yes or no, whether the file has code for the processor
+# BUFFERS_PROCESSOR(VARIABLE, FILE): sets VARIABLE to yes if the file has code for the processor,
+# else to no
 AC_DEFUN([BUFFERS_PROCESSOR],
-[AC_MSG_CHECKING([whether $2 is for the processor])
+[AC_MSG_CHECKING([whether $2 supports the processor])
 buffers_saved=$CPPFLAGS
 CPPFLAGS="$CPPFLAGS -I$srcdir"
 AC_COMPILE_IFELSE([AC_LANG_SOURCE([[#include "$2"]])], [$1=yes], [$1=no])

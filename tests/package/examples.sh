@@ -410,7 +410,8 @@ has_killed() {
 		is "$(wc -l <"$scratch/err")" "$1"
 }
 
-# Of all lines with the same expression, one compiled it.  Expressions have no blanks here.
+# One worker compiled each expression; all other lines with it reused the code.  Expressions have
+# no blanks here.
 is_compiled_once() {
 	awk '
 		{ process = $(NF - 1); sub(/^\(/, "", process) }
@@ -926,7 +927,7 @@ hook_object() {
 		'hook: /a b/hook-preload.so: LD_PRELOAD takes no path with a blank or colon'
 }
 
-# A policy against memory that is writable and executable, as systemd sets it.
+# With the policy against memory that is writable and executable, as systemd sets it
 hook_policy() {
 	write_deny
 	run perl "$scratch/deny" true
@@ -1122,7 +1123,7 @@ hook_forks() {
 	ok "hook: the total is printed once, by the parent" is_total probe_number
 }
 
-# The address of getenv in the program is that of its own PLT entry, not that of the library.
+# A program at a fixed address takes the address of its own PLT entry for that of getenv.
 hook_fixed() {
 	cat >"$scratch/fixed.c" <<'END'
 #include <locale.h>

@@ -45,7 +45,7 @@ static int is_within(const void *address, const void *target, uintptr_t reach)
 	return (a < b ? b - a : a - b) <= reach;
 }
 
-/* What is executed has to be code of the processor, so elsewhere it is data only. */
+/* On a processor that code.h does not support, the bytes are data and are not executed. */
 static void execute(struct buffers_item *item)
 {
 	struct code code = code_of(42), more = code_of(43);
@@ -53,7 +53,7 @@ static void execute(struct buffers_item *item)
 
 	check(copy && call_code(copy) == 42, "appended code is called");
 	check(copy && buffers_overwrite(copy, more.bytes, sizeof(more.bytes)) == 0 &&
-	      call_code(copy) == 43, "what overwrote it, too");
+	      call_code(copy) == 43, "overwritten code is called");
 }
 
 static void use_buffer(void)
@@ -61,7 +61,7 @@ static void use_buffer(void)
 	const void *target = address_of_function();
 	struct buffers_item *item = buffers_get_near(target, 100);
 	size_t remaining;
-	void *next, *text, *room;
+	void *next, *text, *space;
 	unsigned char letter = 'E';
 
 	check(item != NULL, "a buffer is near a function");
@@ -72,16 +72,17 @@ static void use_buffer(void)
 	remaining = buffers_remaining(item);
 	text = buffers_append(item, "a text", 7);
 	check(text != NULL && text == next, "an append lands where buffers_next() points");
-	check(buffers_remaining(item) + 7 == remaining, "it takes what it needs");
-	check(text != NULL && is_within(text, target, BUFFERS_REACH_BRANCH), "within a branch");
+	check(buffers_remaining(item) + 7 == remaining, "an append takes the size of its data");
+	check(text != NULL && is_within(text, target, BUFFERS_REACH_BRANCH),
+	      "the text is within reach of a branch");
 	check(text != NULL &&
 	      buffers_overwrite_with(text, 7, patch_fourth_byte, &letter) == 0 &&
-	      strcmp((const char *)text, "a tExt") == 0, "a function changes it");
-	room = buffers_reserve(item, 64, 64);
-	check(room != NULL && (uintptr_t)room % 64 == 0, "room is aligned");
+	      strcmp((const char *)text, "a tExt") == 0, "a function overwrites the text");
+	space = buffers_reserve(item, 64, 64);
+	check(space != NULL && (uintptr_t)space % 64 == 0, "reserved space is aligned");
 	errno = 0;
 	check(buffers_reserve(item, buffers_size(item), 1) == NULL && errno == ENOSPC,
-	      "more than there is is ENOSPC");
+	      "more space than the buffer has is ENOSPC");
 	buffers_release(item);
 }
 
@@ -107,18 +108,18 @@ static void map_alone(void)
 
 	request.flags = BUFFERS_RW;
 	memory = buffers_alloc(&request, &size);
-	check(memory != NULL && size >= 10000, "memory of one's own");
+	check(memory != NULL && size >= 10000, "memory is allocated");
 	if (memory != NULL) {
 		memset(memory, 1, size);
-		check(buffers_free(memory, size) == 0, "is given back");
+		check(buffers_free(memory, size) == 0, "memory is freed");
 	}
 	request.size = 0;
 	errno = 0;
 	memory = buffers_alloc(&request, &size);
-	check(memory == NULL && errno == EINVAL, "none of it is EINVAL");
+	check(memory == NULL && errno == EINVAL, "an allocation of 0 bytes is EINVAL");
 }
 
-/* Which Windows has no processes for. */
+/* Windows cannot fork, so it has no arenas that forked children share. */
 #ifdef _WIN32
 # define SHARED 0
 #else
@@ -137,9 +138,9 @@ static void use_arena(void)
 		return;
 	item = buffers_arena_get(arena, 100, 16);
 	check(item != NULL && buffers_append(item, "x", 1) == buffers_base(item),
-	      "it gives an item");
+	      "an arena has an item");
 	buffers_release(item);
-	check(buffers_arena_destroy(arena) == 0, "and is destroyed");
+	check(buffers_arena_destroy(arena) == 0, "an arena is destroyed");
 }
 
 int main(void)

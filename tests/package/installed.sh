@@ -6,8 +6,8 @@
 # Tests the installed library, manual pages and examples.
 #
 # make installcheck runs it, for DESTDIR and any prefix, and so do the tests of the Debian
-# packages, for the system.  Of the source it needs installed.c, beside it, and
-# ../support/code.h.  Variables of the environment, all of them optional:
+# packages, for the system.  It needs two files of the source: installed.c,
+# beside it, and ../support/code.h.  Variables of the environment, all of them optional:
 #
 #	CC, CXX, PKG_CONFIG
 #	complete	if not empty, a fact that cannot be tested is a failure

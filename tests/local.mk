@@ -86,6 +86,8 @@ tests_support_libsupport_la_SOURCES += \
 tests_support_libsupport_la_LIBADD = $(CHECK_LIBS) -ldl
 endif
 
+tests_api_get_CPPFLAGS = $(AM_CPPFLAGS)
+
 # Copies of the library, for programs that are linked with none: the shared object under two
 # names, and plugins that contain the archive.
 if HAVE_SHARED
@@ -113,7 +115,7 @@ tests_support_static_copy_nodelete_la_LDFLAGS = $(STATIC_COPY_LDFLAGS) -Wl,-z,no
 check_LTLIBRARIES += tests/support/plugin.la
 tests_support_plugin_la_SOURCES = tests/support/plugin.c
 tests_support_plugin_la_LDFLAGS = $(PLUGIN_LDFLAGS)
-tests_api_get_CPPFLAGS = $(AM_CPPFLAGS) -DHAVE_PLUGIN
+tests_api_get_CPPFLAGS += -DHAVE_PLUGIN
 endif
 endif
 

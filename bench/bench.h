@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* bench.h: the rows of the benchmark, and what measuring them needs */
+/* bench.h: the rows of the benchmark, and the functions that measure them */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* What was measured, and the bare operation measured right beside it. */
+/* A measured value, and that of the bare operation, measured right after it. */
 struct sample {
 	double value, limit;
 };
 
-/* Where the process has mappings that are not ours (layout.c). */
+/* Addresses of the mappings that layout_make() adds to the process. */
 enum layout {
 	AREA,		/* in the mmap area, far from the executable */
-	BELOW,		/* half of them there, half right below the executable */
-	PACKED,		/* without gaps around the executable, half on either side */
+	BELOW,		/* half in the mmap area, half right below the executable */
+	PACKED,		/* half on either side of the executable, without gaps */
 };
 
 struct row {
@@ -25,25 +25,22 @@ struct row {
 	struct sample (*measure)(const struct row *row);
 	unsigned mappings;
 	enum layout layout;
-	unsigned per_process;	/* samples that one process can give */
-	double most, least;	/* the goal, 0: none */
+	unsigned per_process;	/* samples that one process can take */
+	double most, least;	/* limits of the goal; 0: no goal */
 };
 
-/* All rows, in the order in which they are shown (rows.c). */
+/* All rows, in the order of the table. */
 extern const struct row rows[];
 extern const size_t row_count;
 
-/* Gives this process about so many mappings in all. */
+/* Adds mappings until this process has about `mappings` of them. */
 void layout_make(unsigned mappings, enum layout layout);
 
-/* What /proc/self/maps says, read without making mappings. */
+/* Mappings and mapped bytes of this process.  Reading them makes no mappings. */
 struct usage {
 	size_t mappings;
 	size_t bytes;
 };
 struct usage usage_now(void);
-
-/* Ends the program, saying which call failed. */
-_Noreturn void fail(const char *what);
 
 #endif

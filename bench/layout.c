@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* layout.c: address spaces with many mappings */
+/* layout.c: adds mappings to the process, and counts its mappings */
 
 #include "config.h"
 #include "bench.h"
 
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -12,9 +13,9 @@
 
 enum { PAGE = 4096 };
 
-extern const char __executable_start[], _end[];	/* by the linker */
+extern const char __executable_start[], _end[];	/* the linker defines these */
 
-/* Neighbours differ, for equal ones would become one mapping. */
+/* Adjacent mappings with equal protection would become one mapping. */
 static int protection(unsigned i)
 {
 	return i % 2 ? PROT_READ : PROT_NONE;
@@ -25,10 +26,10 @@ static void map_in_area(unsigned count)
 	for (unsigned i = 0; i < count; i++)
 		if (mmap(NULL, PAGE, protection(i), MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
 		    MAP_FAILED)
-			fail("mmap");
+			err(1, "mmap");
 }
 
-/* The address may be taken, as where the heap is: then the next one counts. */
+/* Returns false if the address is in use, for example by the heap. */
 static bool map_at(uintptr_t address, int protection)
 {
 	void *wanted = (void *)address;
@@ -36,7 +37,7 @@ static bool map_at(uintptr_t address, int protection)
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (got == MAP_FAILED && errno != EEXIST)
-		fail("mmap");
+		err(1, "mmap");
 	return got == wanted;
 }
 
@@ -86,7 +87,7 @@ struct usage usage_now(void)
 	ssize_t got;
 
 	if (maps < 0)
-		fail("/proc/self/maps");
+		err(1, "/proc/self/maps");
 	while ((got = read(maps, bytes, sizeof(bytes))) > 0) {
 		for (ssize_t i = 0; i < got; i++) {
 			char byte = bytes[i];

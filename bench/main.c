@@ -2,17 +2,18 @@
 /*
  * main.c: runs the benchmark
  *
- * bench [NAME...]	all rows, or those whose names begin so: a table for
- *			people, and bench/results.tsv for bench/plot
- * bench --list		their names
+ * bench [PREFIX...]	measures all rows, or those with a name that starts with a PREFIX;
+ *			prints a table and writes bench/results.tsv for bench/plot
+ * bench --list		prints the names of the rows
  *
- * Every row is measured in processes of its own, which this program starts
- * with --row and which hand their samples back through a pipe.
+ * This program measures each row in processes of its own.  It starts them with
+ * --row, and they send their samples back through a pipe.
  */
 
 #include "config.h"
 #include "bench.h"
 
+#include <err.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,14 +23,8 @@
 
 enum { SAMPLES = 31 };
 
-void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
 /*
- * In a process of its own
+ * The process that measures a row
  */
 
 static void measure(const struct row *row, int pipe)
@@ -42,12 +37,12 @@ static void measure(const struct row *row, int pipe)
 		struct sample sample = row->measure(row);
 
 		if (write(pipe, &sample, sizeof(sample)) != sizeof(sample))
-			fail("write");
+			err(1, "write");
 	}
 }
 
 /*
- * In the one that runs them
+ * The process that runs the others
  */
 
 static void start(const struct row *row, int ends[2])
@@ -55,15 +50,15 @@ static void start(const struct row *row, int ends[2])
 	char number[24];
 
 	if (dup2(ends[1], STDOUT_FILENO) < 0)
-		fail("dup2");
+		err(1, "dup2");
 	close(ends[0]);
 	close(ends[1]);
 	snprintf(number, sizeof(number), "%td", row - rows);
 	execl("/proc/self/exe", "bench", "--row", number, (char *)NULL);
-	fail("exec");
+	err(1, "exec");
 }
 
-/* 0: a process failed, and said why. */
+/* Returns the number of samples; 0: the process failed and has printed why. */
 static unsigned collect(const struct row *row, struct sample *samples, unsigned most)
 {
 	unsigned count = 0;
@@ -72,10 +67,10 @@ static unsigned collect(const struct row *row, struct sample *samples, unsigned 
 	pid_t child;
 
 	if (pipe(ends) != 0)
-		fail("pipe");
+		err(1, "pipe");
 	child = fork();
 	if (child < 0)
-		fail("fork");
+		err(1, "fork");
 	if (child == 0)
 		start(row, ends);
 	close(ends[1]);
@@ -172,14 +167,14 @@ static void show_progress(const char *name)
 		fprintf(stderr, "\r%-40s\r", name);
 }
 
-/* Whether all that was wanted could be measured. */
+/* Returns whether all wanted rows could be measured. */
 static bool run_all(char **names)
 {
 	FILE *table = fopen("bench/results.tsv", "w");
-	bool is_whole = true;
+	bool is_complete = true;
 
 	if (!table)
-		fail("bench/results.tsv");
+		err(1, "bench/results.tsv");
 	fprintf(table, "row\tvalue\tunit\tlimit\tratio\n");
 	print_heading();
 	for (size_t i = 0; i < row_count; i++) {
@@ -191,7 +186,7 @@ static bool run_all(char **names)
 		show_progress(row->name);
 		if (!run(row, &result)) {
 			printf("%-24s not measured\n", row->name);
-			is_whole = false;
+			is_complete = false;
 			continue;
 		}
 		show_progress("");
@@ -201,11 +196,11 @@ static bool run_all(char **names)
 		fflush(table);
 	}
 	if (fclose(table) != 0)
-		fail("bench/results.tsv");
-	return is_whole;
+		err(1, "bench/results.tsv");
+	return is_complete;
 }
 
-static bool are_known(char **names)
+static bool have_matches(char **names)
 {
 	for (; *names; names++) {
 		size_t i = 0;
@@ -213,7 +208,7 @@ static bool are_known(char **names)
 		while (i < row_count && strncmp(rows[i].name, *names, strlen(*names)) != 0)
 			i++;
 		if (i == row_count) {
-			fprintf(stderr, "bench: no row begins with \"%s\"\n", *names);
+			fprintf(stderr, "bench: no row name starts with \"%s\"\n", *names);
 			return false;
 		}
 	}
@@ -228,7 +223,7 @@ int main(int argc, char **argv)
 		for (size_t i = 0; i < row_count; i++)
 			puts(rows[i].name);
 	} else {
-		return !are_known(argv + 1) || !run_all(argv + 1);
+		return !have_matches(argv + 1) || !run_all(argv + 1);
 	}
 	return 0;
 }

@@ -7,10 +7,10 @@ AC_DEFUN([BUFFERS_ARG_YESNO],
     [AC_MSG_ERROR([--enable-$1 takes yes or no])])],
   [$1=no])])
 
-# BUFFERS_COMPILER_FLAGS(VARIABLE, FLAGS): appends the flags that the compiler knows
+# BUFFERS_COMPILER_FLAGS(VARIABLE, FLAGS): appends the flags that the compiler accepts
 AC_DEFUN([BUFFERS_COMPILER_FLAGS],
 [for buffers_flag in $2; do
-  AC_MSG_CHECKING([whether $CC knows $buffers_flag])
+  AC_MSG_CHECKING([whether $CC accepts $buffers_flag])
   buffers_saved=$CFLAGS
   CFLAGS="$CFLAGS -Werror $buffers_flag"
   AC_COMPILE_IFELSE([AC_LANG_PROGRAM()],
@@ -20,9 +20,9 @@ AC_DEFUN([BUFFERS_COMPILER_FLAGS],
   CFLAGS=$buffers_saved
 done])
 
-# BUFFERS_LINKER_FLAG(VARIABLE, FLAG): sets VARIABLE to yes or no
+# BUFFERS_LINKER_FLAG(VARIABLE, FLAG): sets VARIABLE to yes if the linker accepts FLAG
 AC_DEFUN([BUFFERS_LINKER_FLAG],
-[AC_MSG_CHECKING([whether the linker knows $2])
+[AC_MSG_CHECKING([whether the linker accepts $2])
 buffers_saved=$LDFLAGS
 LDFLAGS="$LDFLAGS -shared -fPIC $2"
 AC_LINK_IFELSE([AC_LANG_SOURCE([int buffers_get(void); int buffers_get(void) { return 0; }])],
@@ -33,7 +33,7 @@ AC_MSG_RESULT([$$1])])
 # BUFFERS_PC_DIRECTORIES: sets pc_prefix, pc_includedir and pc_libdir for buffers.pc
 #
 # Directories below the prefix are written with ${prefix}, so that pkg-config --define-prefix
-# moves them.  Blanks are escaped, since pkg-config separates options at blanks.
+# relocates them.  Blanks are escaped, since pkg-config splits its output at them.
 AC_DEFUN([BUFFERS_PC_DIRECTORIES],
 [buffers_prefix=$prefix
 test "$prefix" != NONE || buffers_prefix=$ac_default_prefix
@@ -50,8 +50,7 @@ AC_SUBST([pc_prefix])
 AC_SUBST([pc_includedir])
 AC_SUBST([pc_libdir])])
 
-# BUFFERS_PROCESSOR(VARIABLE, FILE): sets VARIABLE to yes if the file has code for the processor,
-# else to no
+# BUFFERS_PROCESSOR(VARIABLE, FILE): sets VARIABLE to yes if FILE supports the processor
 AC_DEFUN([BUFFERS_PROCESSOR],
 [AC_MSG_CHECKING([whether $2 supports the processor])
 buffers_saved=$CPPFLAGS

@@ -9,7 +9,7 @@ dist_man_MANS = \
 	man/buffers_get.3 \
 	man/buffers_overwrite.3 \
 	man/buffers_walk.3
-# Each is one line that leads to the page of its family.
+# Each of these contains one line, which includes the page of its family.
 dist_man_MANS += \
 	man/buffers_append_code.3 \
 	man/buffers_arena_destroy.3 \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-foreign-threads.c: at the same time as another implementation in the same process */
+/* foreign-threads.c: threads of the library and of another implementation in one process */
 
 #include "config.h"
 #include "support/interop.h"
@@ -25,10 +25,10 @@ enum { THREADS = 8, ENTRIES = 30000 };
 struct worker {
 	pthread_t thread;
 	pthread_barrier_t *start;
-	struct foreign_locator *first;	/* NULL: the foreign ones find it themselves */
-	enum foreign_home home;		/* of the one that they may make */
+	struct foreign_locator *first;	/* NULL: foreign workers find it themselves */
+	enum foreign_home home;		/* home of a locator that a foreign worker makes */
 	unsigned number;
-	unsigned rounds;		/* at most */
+	unsigned rounds;		/* number of entries to write */
 	double end;
 	unsigned written;
 	uint64_t random;
@@ -48,33 +48,33 @@ static bool is_foreign(const struct worker *worker)
 	return worker->number % 2;
 }
 
-static const char *write_ours(struct worker *worker, const unsigned char *entry, size_t size)
+static const char *write_by_library(struct worker *worker, const unsigned char *entry, size_t size)
 {
 	struct buffers_item *item = buffers_get(&request);
 
 	if (!item)
 		return "a request failed";
 	if (!claim(item, worker->number))
-		return "we were given an item that somebody holds";
+		return "the library returned an item that is held";
 	if (buffers_remaining(item) < request.size)
-		return "less room than asked for";
+		return "the item has less free space than requested";
 	if (size && !buffers_append(item, entry, size))
-		return "room that cannot be used";
+		return "appending to the item failed";
 	if (!disclaim(item, worker->number))
-		return "our item was given to another while we held it";
+		return "the item of the library got another holder";
 	buffers_release(item);
 	return NULL;
 }
 
-static const char *write_theirs(struct worker *worker, const unsigned char *entry, size_t size)
+static const char *write_by_foreign(struct worker *worker, const unsigned char *entry, size_t size)
 {
 	struct foreign_item *item = foreign_get(worker->first, ENTRY_MOST);
 
 	if (!claim(item, worker->number))
-		return "the other was given an item that somebody holds";
+		return "the foreign code got an item that is held";
 	foreign_append(item, entry, size);
 	if (!disclaim(item, worker->number))
-		return "the other's item was given to another while it held it";
+		return "the item of the foreign code got another holder";
 	foreign_release(item);
 	return NULL;
 }
@@ -86,11 +86,11 @@ static const char *write_one(struct worker *worker)
 
 	if (worker->written < worker->rounds)
 		size = entry_make(entry, worker->number, worker->written++, &worker->random);
-	return is_foreign(worker) ? write_theirs(worker, entry, size) :
-				    write_ours(worker, entry, size);
+	return is_foreign(worker) ? write_by_foreign(worker, entry, size) :
+				    write_by_library(worker, entry, size);
 }
 
-static void *work(void *context)
+static void *write_entries(void *context)
 {
 	struct worker *worker = context;
 
@@ -127,7 +127,7 @@ static const char *run_threads(void *(*body)(void *context), struct worker worke
 	return fault;
 }
 
-/* Whether each entry of each worker is there once and nothing else is. */
+/* Checks that the buffers contain each entry of each worker once, and nothing else. */
 static const char *read_back(const struct worker workers[THREADS], struct foreign_locator *first)
 {
 	struct ledger ledger = ledger_new(THREADS, workers[0].rounds);
@@ -135,16 +135,16 @@ static const char *read_back(const struct worker workers[THREADS], struct foreig
 	struct foreign_item *item;
 
 	for (size_t i = 0; !fault && (item = foreign_item_at(first, i)); i++)
-		fault = item->is_taken ? "an item stays taken" :
+		fault = item->is_taken ? "an item is still taken" :
 			ledger_read(&ledger, (void *)item->base, item->position);
 	for (unsigned i = 0; i < THREADS && !fault; i++)
 		if (!ledger_has(&ledger, i, workers[i].written))
-			fault = "an entry is lost";
+			fault = "an entry is missing";
 	free(ledger.seen);
 	return fault;
 }
 
-START_TEST(both_work_at_once_and_nothing_is_lost)
+START_TEST(both_append_at_once_and_no_entry_is_lost)
 {
 	struct worker workers[THREADS];
 	struct worker pattern = { .rounds = ENTRIES };
@@ -154,7 +154,7 @@ START_TEST(both_work_at_once_and_nothing_is_lost)
 	pattern.random = seed_random();
 	pattern.first = arrive((enum arrival)_i);
 	pattern.end = now() + how_many(1000, 10000) / 1e3;
-	fault = run_threads(work, workers, pattern);
+	fault = run_threads(write_entries, workers, pattern);
 	ck_assert_msg(!fault, "%s", fault);
 	fault = read_back(workers, pattern.first);
 	ck_assert_msg(!fault, "%s", fault);
@@ -164,8 +164,8 @@ START_TEST(both_work_at_once_and_nothing_is_lost)
 END_TEST
 
 /*
- * Nobody gives back what it has, so that each call adds a buffer, and after
- * each 203 of them a locator.
+ * The workers release no item, so each call adds a buffer.  After each 203 buffers
+ * it adds a locator.
  */
 enum { ADDITIONS = 200 };
 
@@ -179,10 +179,10 @@ static const char *add_one(struct worker *worker, char *memory)
 		item = buffers_get(&request);
 	if (!item)
 		return "a request failed";
-	return claim(item, worker->number) ? NULL : "an item was given twice";
+	return claim(item, worker->number) ? NULL : "two workers got the same item";
 }
 
-static void *keep_adding(void *context)
+static void *add_buffers(void *context)
 {
 	struct worker *worker = context;
 	char *memory = foreign_map((size_t)ADDITIONS * FOREIGN_SIZE);
@@ -201,25 +201,25 @@ static int by_base(const void *a, const void *b)
 	return (one > two) - (one < two);
 }
 
-/* Whether the chain has so many items, all taken, and no base twice. */
+/* Whether the chain has `count` items, all taken, with distinct bases. */
 static bool has_distinct_items(struct foreign_locator *first, size_t count)
 {
 	uintptr_t *bases = calloc(count, sizeof(*bases));
 	const struct foreign_item *item;
-	bool is_well = bases != NULL;
+	bool is_distinct = bases != NULL;
 
-	for (size_t i = 0; i < count && is_well; i++) {
+	for (size_t i = 0; i < count && is_distinct; i++) {
 		item = foreign_item_at(first, i);
-		is_well = item && item->is_taken && item->base;
-		if (is_well)
+		is_distinct = item && item->is_taken && item->base;
+		if (is_distinct)
 			bases[i] = item->base;
 	}
-	if (is_well)
+	if (is_distinct)
 		qsort(bases, count, sizeof(*bases), by_base);
-	for (size_t i = 1; i < count && is_well; i++)
-		is_well = bases[i] != bases[i - 1];
+	for (size_t i = 1; i < count && is_distinct; i++)
+		is_distinct = bases[i] != bases[i - 1];
 	free(bases);
-	return is_well && !foreign_item_at(first, count);
+	return is_distinct && !foreign_item_at(first, count);
 }
 
 static int add_at_once(void *context)
@@ -231,8 +231,8 @@ static int add_at_once(void *context)
 
 	if (!foreign_item_at(pattern.first, 0))
 		buffers_release(buffers_get(&request));
-	foreign_get(pattern.first, ENTRY_MOST);		/* the one that there is */
-	fault = run_threads(keep_adding, workers, pattern);
+	foreign_get(pattern.first, ENTRY_MOST);		/* takes the existing item */
+	fault = run_threads(add_buffers, workers, pattern);
 	if (fault)
 		printf("%s\n", fault);
 	STEP(!fault);
@@ -253,15 +253,15 @@ START_TEST(both_add_buffers_at_once_and_none_is_lost)
 }
 END_TEST
 
-static int race(void *context)
+static int race_on_first_call(void *context)
 {
 	const char *file = rendezvous_path(NULL, getpid());
 	struct worker workers[THREADS];
-	const char *fault = run_threads(work, workers, *(const struct worker *)context);
+	const char *fault = run_threads(write_entries, workers, *(const struct worker *)context);
 	struct foreign_locator *first = foreign_find(IN_MEMORY);
 
 	if (foreign_is_late()) {
-		printf("skipped: a race: the machine stood still for a second\n");
+		printf("skipped: a race: the machine stalled for a second\n");
 		unlink(file);
 		return 0;
 	}
@@ -276,7 +276,7 @@ static int race(void *context)
 	STEP(is_one_chain(first));
 	STEP(count_files(SHARED_DIR) == 1);
 	STEP(count_files(own_dir()) == 0);
-	STEP(unlink(file) == 0);	/* should it be the other's, which stays */
+	STEP(unlink(file) == 0);	/* the library leaves a foreign file */
 	return 0;
 }
 
@@ -288,7 +288,7 @@ START_TEST(both_race_on_the_first_call_and_find_one_locator)
 	SKIP_WITHOUT_SANDBOX();
 	pattern.random = seed_random();
 	for (unsigned i = 0; i < count; i++) {
-		run_child(race, &pattern);
+		run_child(race_on_first_call, &pattern);
 		pattern.random += THREADS;
 	}
 }
@@ -296,12 +296,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-foreign-threads");
+	Suite *suite = suite_create("interop/foreign-threads");
 	TCase *threads = tcase_create("at-once");
 
 	tcase_set_tags(threads, "fork slow");
 	tcase_set_timeout(threads, 300);
-	tcase_add_loop_test(threads, both_work_at_once_and_nothing_is_lost, 0, ARRIVALS);
+	tcase_add_loop_test(threads, both_append_at_once_and_no_entry_is_lost, 0, ARRIVALS);
 	tcase_add_loop_test(threads, both_add_buffers_at_once_and_none_is_lost, 0, ARRIVALS);
 	tcase_add_loop_test(threads, both_race_on_the_first_call_and_find_one_locator, 0, HOMES);
 	suite_add_tcase(suite, threads);

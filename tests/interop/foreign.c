@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* api-foreign.c: beside another implementation of the layout in the same process */
+/* foreign.c: the library and another implementation of the layout in one process */
 
 #include "config.h"
 #include "support/interop.h"
@@ -22,30 +22,30 @@
 static const struct buffers_request request = { .size = 64 };
 
 /*
- * One after the other
+ * Both in turn
  */
 
-START_TEST(each_goes_on_where_the_other_stopped)
+START_TEST(each_continues_where_the_other_stopped)
 {
 	struct foreign_locator *first;
-	struct foreign_item *theirs;
-	struct buffers_item *ours;
+	struct foreign_item *foreign;
+	struct buffers_item *own;
 	char *text;
 
 	SKIP_WITHOUT_SANDBOX();
 	first = arrive((enum arrival)_i);
 	ck_assert(is_named(first));
-	theirs = foreign_get(first, 64);
-	text = foreign_append(theirs, "theirs, ", 8);
-	foreign_release(theirs);
-	ours = buffers_get(&request);
-	ck_assert_ptr_eq(ours, theirs);
-	ck_assert_ptr_eq(buffers_append(ours, "ours, ", 6), text + 8);
-	buffers_release(ours);
-	theirs = foreign_get(first, 64);
-	ck_assert_ptr_eq(theirs, ours);
-	ck_assert_ptr_eq(foreign_append(theirs, "theirs again", 13), text + 14);
-	ck_assert_str_eq(text, "theirs, ours, theirs again");
+	foreign = foreign_get(first, 64);
+	text = foreign_append(foreign, "foreign, ", 9);
+	foreign_release(foreign);
+	own = buffers_get(&request);
+	ck_assert_ptr_eq(own, foreign);
+	ck_assert_ptr_eq(buffers_append(own, "own, ", 5), text + 9);
+	buffers_release(own);
+	foreign = foreign_get(first, 64);
+	ck_assert_ptr_eq(foreign, own);
+	ck_assert_ptr_eq(foreign_append(foreign, "foreign again", 14), text + 14);
+	ck_assert_str_eq(text, "foreign, own, foreign again");
 	ck_assert(is_one_chain(first));
 	ck_assert(is_named(first));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
@@ -53,25 +53,25 @@ START_TEST(each_goes_on_where_the_other_stopped)
 }
 END_TEST
 
-START_TEST(item_that_the_other_holds_is_left_alone)
+START_TEST(item_held_by_the_other_is_skipped)
 {
 	struct foreign_locator *first;
-	struct foreign_item *theirs;
-	struct buffers_item *ours;
+	struct foreign_item *foreign;
+	struct buffers_item *own;
 
 	SKIP_WITHOUT_SANDBOX();
 	first = arrive((enum arrival)_i);
-	theirs = foreign_get(first, 64);
-	ours = buffers_get(&request);
-	ck_assert_ptr_nonnull(ours);
-	ck_assert_ptr_ne(ours, theirs);
-	ck_assert_ptr_ne(foreign_get(first, 64), ours);
-	ck_assert_ptr_ne(buffers_get(&request), theirs);
+	foreign = foreign_get(first, 64);
+	own = buffers_get(&request);
+	ck_assert_ptr_nonnull(own);
+	ck_assert_ptr_ne(own, foreign);
+	ck_assert_ptr_ne(foreign_get(first, 64), own);
+	ck_assert_ptr_ne(buffers_get(&request), foreign);
 	ck_assert(is_one_chain(first));
-	foreign_release(theirs);
-	ck_assert_ptr_eq(buffers_get(&request), theirs);
-	buffers_release(ours);
-	ck_assert_ptr_eq(foreign_get(first, 64), ours);
+	foreign_release(foreign);
+	ck_assert_ptr_eq(buffers_get(&request), foreign);
+	buffers_release(own);
+	ck_assert_ptr_eq(foreign_get(first, 64), own);
 }
 END_TEST
 
@@ -81,7 +81,7 @@ static bool is_item_of(const struct foreign_locator *locator, const void *item)
 	       (uintptr_t)item < (uintptr_t)locator + FOREIGN_SIZE;
 }
 
-/* The library lists what is left of its locators' pages, where these are larger. */
+/* If pages are larger than a locator, the library lists the rest of the page as buffers. */
 static unsigned count_rests(const struct foreign_locator *locator)
 {
 	unsigned count = 0;
@@ -97,7 +97,7 @@ static void hold_rests(struct foreign_locator *locator)
 		ck_assert_ptr_nonnull(foreign_get(locator, 1));
 }
 
-/* Fills the first locator up, with items that nobody need look at. */
+/* Fills the first locator with items that have no free space. */
 static void fill(struct foreign_locator *first)
 {
 	hold_rests(first);
@@ -107,42 +107,42 @@ static void fill(struct foreign_locator *first)
 	ck_assert_uint_eq(first->next_locator, 0);
 }
 
-START_TEST(other_follows_the_locator_that_we_link)
+START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 {
 	struct foreign_locator *first, *next;
-	struct buffers_item *ours;
+	struct buffers_item *own;
 
 	SKIP_WITHOUT_SANDBOX();
 	first = arrive((enum arrival)_i);
 	if (_i == WE_FIRST)
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	fill(first);
-	ours = buffers_get(&request);
-	ck_assert_ptr_nonnull(ours);
+	own = buffers_get(&request);
+	ck_assert_ptr_nonnull(own);
 	next = foreign_next(first);
 	ck_assert_ptr_nonnull(next);
 	ck_assert_uint_eq(next->this_address, (uintptr_t)next);
-	ck_assert(is_item_of(next, ours));
+	ck_assert(is_item_of(next, own));
 	hold_rests(next);
-	buffers_release(ours);
-	ck_assert_ptr_eq(foreign_get(first, 64), ours);
+	buffers_release(own);
+	ck_assert_ptr_eq(foreign_get(first, 64), own);
 	ck_assert(is_one_chain(first));
 }
 END_TEST
 
-START_TEST(we_follow_the_locator_that_the_other_links)
+START_TEST(library_follows_a_locator_that_foreign_code_links)
 {
 	struct foreign_locator *first, *next;
-	struct foreign_item *theirs;
+	struct foreign_item *foreign;
 
 	SKIP_WITHOUT_SANDBOX();
 	first = arrive((enum arrival)_i);
 	if (_i == WE_FIRST)
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	fill(first);
-	theirs = foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
+	foreign = foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
 	next = foreign_next(first);
-	ck_assert_ptr_eq(buffers_get(&request), theirs);
+	ck_assert_ptr_eq(buffers_get(&request), foreign);
 	ck_assert(is_item_of(next, buffers_get(&request)));
 	ck_assert_uint_eq(next->num_items, 2);
 	ck_assert_ptr_eq(foreign_next(first), next);
@@ -150,9 +150,9 @@ START_TEST(we_follow_the_locator_that_the_other_links)
 }
 END_TEST
 
-START_TEST(we_fill_the_others_locator_and_link_the_next)
+START_TEST(library_fills_a_foreign_locator_and_links_the_next)
 {
-	struct foreign_locator *first, *last;
+	struct foreign_locator *first, *third;
 
 	SKIP_WITHOUT_SANDBOX();
 	first = arrive((enum arrival)_i);
@@ -160,8 +160,8 @@ START_TEST(we_fill_the_others_locator_and_link_the_next)
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	ck_assert_uint_eq(first->num_items, FOREIGN_CAPACITY);
 	ck_assert_uint_eq(foreign_next(first)->num_items, FOREIGN_CAPACITY);
-	last = foreign_next(foreign_next(first));
-	ck_assert_uint_eq(last->num_items, 1 + count_rests(last));
+	third = foreign_next(foreign_next(first));
+	ck_assert_uint_eq(third->num_items, 1 + count_rests(third));
 	ck_assert(is_one_chain(first));
 }
 END_TEST
@@ -169,14 +169,14 @@ END_TEST
 static int arrive_first_and_exit(void *home)
 {
 	struct foreign_locator *first = foreign_find(*(enum foreign_home *)home);
-	struct buffers_item *ours = buffers_get(&request);
+	struct buffers_item *own = buffers_get(&request);
 
-	STEP(is_item_of(first, ours));
-	STEP(buffers_append(ours, "x", 1));
+	STEP(is_item_of(first, own));
+	STEP(buffers_append(own, "x", 1));
 	return 0;
 }
 
-START_TEST(file_that_another_made_stays_at_exit)
+START_TEST(foreign_file_stays_at_exit)
 {
 	enum foreign_home home = (enum foreign_home)_i;
 
@@ -187,21 +187,21 @@ START_TEST(file_that_another_made_stays_at_exit)
 }
 END_TEST
 
-static int start_anew(void *first)
+static int start_own_list(void *first)
 {
 	unsigned char before[FOREIGN_SIZE];
-	struct buffers_item *ours;
+	struct buffers_item *own;
 
 	memcpy(before, first, FOREIGN_SIZE);
 	for (unsigned i = 0; i < 3; i++) {
-		ours = buffers_get(&request);
-		STEP(ours);
-		STEP(!is_item_of(first, ours));
-		STEP(buffers_append(ours, "x", 1));
+		own = buffers_get(&request);
+		STEP(own);
+		STEP(!is_item_of(first, own));
+		STEP(buffers_append(own, "x", 1));
 	}
-	buffers_release(ours);
+	buffers_release(own);
 	STEP(memcmp(before, first, FOREIGN_SIZE) == 0);
-	STEP(is_item_of(foreign_find(IN_MEMORY), ours));
+	STEP(is_item_of(foreign_find(IN_MEMORY), own));
 	return 0;
 }
 
@@ -214,14 +214,14 @@ START_TEST(forked_child_leaves_the_parents_locator_alone)
 	first = arrive((enum arrival)_i);
 	buffers_release(buffers_get(&request));
 	memcpy(before, first, FOREIGN_SIZE);
-	run_child(start_anew, first);
+	run_child(start_own_list, first);
 	ck_assert_mem_eq(before, first, FOREIGN_SIZE);
 	ck_assert(is_named(first));
 }
 END_TEST
 
 /*
- * A creator that makes the file first and writes the address later
+ * A creator that makes the file first and writes the address into it later
  */
 
 enum { WAITERS = 4 };
@@ -252,15 +252,15 @@ static void start_waiters(struct waiter *waiters, unsigned *entered)
 		sched_yield();
 }
 
-static void be_slow(void)
+static void sleep_20_ms(void)
 {
 	const struct timespec pause = { .tv_nsec = 20000000 };
 
 	nanosleep(&pause, NULL);
 }
 
-/* Each home, with a file that is empty at first or full of zeros. */
-START_TEST(address_that_is_written_late_is_waited_for)
+/* Each home, with a file that is empty at first or contains zeros. */
+START_TEST(library_waits_for_an_address_that_is_written_late)
 {
 	struct waiter waiters[WAITERS];
 	struct foreign_locator *first;
@@ -275,11 +275,11 @@ START_TEST(address_that_is_written_late_is_waited_for)
 	if (_i & 1)
 		ck_assert_int_eq(ftruncate(file, FOREIGN_SIZE), 0);
 	start_waiters(waiters, &entered);
-	be_slow();
+	sleep_20_ms();
 	first = foreign_announce(file, (enum foreign_home)(_i >> 1));
 	for (unsigned i = 0; i < WAITERS; i++)
 		ck_assert_int_eq(pthread_join(waiters[i].thread, NULL), 0);
-	SKIP_IF(foreign_is_late(), "the creator was too slow");
+	SKIP_IF(foreign_is_late(), "the machine stalled: the creator was too slow");
 	for (unsigned i = 0; i < WAITERS; i++)
 		ck_assert(is_item_of(first, waiters[i].item));
 	ck_assert(is_one_chain(first));
@@ -292,16 +292,16 @@ START_TEST(address_that_is_written_late_is_waited_for)
 END_TEST
 
 /*
- * A locator that is another's and not of the version that we know
+ * Locators of an incompatible version
  */
 
 #define HEADER(member)	offsetof(struct foreign_locator, member)
 #define ITEM(member)	(offsetof(struct foreign_locator, items) + \
 			 2 * sizeof(struct foreign_item) + offsetof(struct foreign_item, member))
-static const struct oddity {
+static const struct deviation {
 	size_t offset;
-	unsigned value;		/* of the byte there */
-} oddities[] = {
+	unsigned value;		/* new value of the byte at the offset */
+} deviations[] = {
 	{ HEADER(flags), 1 }, { HEADER(flags), 2 }, { HEADER(flags), 4 }, { HEADER(flags), 7 },
 	{ HEADER(flags), 0x08 }, { HEADER(flags), 0x80 },
 	{ HEADER(reserved), 1 }, { HEADER(reserved) + 1, 0x80 },
@@ -310,17 +310,17 @@ static const struct oddity {
 	{ HEADER(num_items), FOREIGN_CAPACITY + 1 }, { HEADER(num_items), 0xff },
 #endif
 };
-enum { ODDITIES = sizeof(oddities) / sizeof(oddities[0]) };
+enum { DEVIATIONS = sizeof(deviations) / sizeof(deviations[0]) };
 
-/* Among the oddities: an item that is used beyond its end, and one without a base. */
-static void make_odd(struct foreign_locator *first, const struct oddity *oddity)
+/* The items include one with a position beyond its end, and one without a base. */
+static void make_incompatible(struct foreign_locator *first, const struct deviation *deviation)
 {
 	for (unsigned i = 0; i < 10; i++)
 		foreign_add(first, foreign_map(FOREIGN_SIZE), i == 2 ? 16 : FOREIGN_SIZE, false);
-	((unsigned char *)first)[oddity->offset] = (unsigned char)oddity->value;
+	((unsigned char *)first)[deviation->offset] = (unsigned char)deviation->value;
 }
 
-static int work_beside(struct foreign_locator *first)
+static int use_own_list(struct foreign_locator *first)
 {
 	static unsigned char before[FOREIGN_SIZE], after[FOREIGN_SIZE];
 	struct buffers_item *item;
@@ -343,40 +343,40 @@ static int work_beside(struct foreign_locator *first)
 	return 0;
 }
 
-static int meet_oddity(void *context)
+static int use_beside_incompatible(void *context)
 {
 	int number = *(const int *)context;
 	struct foreign_locator *first = foreign_find((enum foreign_home)(number % HOMES));
 
-	make_odd(first, &oddities[number / HOMES]);
-	return work_beside(first);
+	make_incompatible(first, &deviations[number / HOMES]);
+	return use_own_list(first);
 }
 
-START_TEST(locator_of_another_kind_is_left_alone)
+START_TEST(incompatible_locator_is_left_alone)
 {
 	SKIP_WITHOUT_SANDBOX();
-	run_child(meet_oddity, &_i);
+	run_child(use_beside_incompatible, &_i);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
 END_TEST
 
-enum { TO_NOWHERE, TO_READABLE, TO_UNKNOWN, TO_ITSELF, WRONG_WAYS };
+enum { NEXT_UNMAPPED, NEXT_READ_ONLY, NEXT_UNKNOWN_VERSION, NEXT_ITSELF, BAD_NEXTS };
 
-/* Where the chain leads after the first locator. */
-static uintptr_t wrong_way(const struct foreign_locator *first, int number)
+/* Returns an invalid address for the first locator to link to. */
+static uintptr_t bad_next(const struct foreign_locator *first, int number)
 {
 	struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
 
 	next->this_address = (uintptr_t)next;
 	switch (number) {
-	case TO_NOWHERE:
+	case NEXT_UNMAPPED:
 		munmap(next, FOREIGN_SIZE);
 		break;
-	case TO_READABLE:
+	case NEXT_READ_ONLY:
 		mprotect(next, FOREIGN_SIZE, PROT_READ);
 		break;
-	case TO_UNKNOWN:
+	case NEXT_UNKNOWN_VERSION:
 		next->flags = 1;
 		break;
 	default:
@@ -385,38 +385,42 @@ static uintptr_t wrong_way(const struct foreign_locator *first, int number)
 	return (uintptr_t)next;
 }
 
-static int meet_wrong_way(void *context)
+static int use_beside_bad_next(void *context)
 {
 	struct foreign_locator *first = foreign_find(IN_MEMORY);
 
-	first->next_locator = wrong_way(first, *(const int *)context);
-	return work_beside(first);
+	first->next_locator = bad_next(first, *(const int *)context);
+	return use_own_list(first);
 }
 
-START_TEST(chain_that_leads_wrong_is_left_alone)
+START_TEST(chain_with_a_bad_next_locator_is_left_alone)
 {
 	SKIP_WITHOUT_SANDBOX();
-	run_child(meet_wrong_way, &_i);
+	run_child(use_beside_bad_next, &_i);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("api-foreign");
+	Suite *suite = suite_create("interop/foreign");
 	TCase *turns = tcase_create("in-turn");
 
 	tcase_set_tags(turns, "fork");
 	tcase_set_timeout(turns, 20);
-	tcase_add_loop_test(turns, each_goes_on_where_the_other_stopped, 0, ARRIVALS);
-	tcase_add_loop_test(turns, item_that_the_other_holds_is_left_alone, 0, ARRIVALS);
-	tcase_add_loop_test(turns, other_follows_the_locator_that_we_link, 0, ARRIVALS);
-	tcase_add_loop_test(turns, we_follow_the_locator_that_the_other_links, 0, ARRIVALS);
-	tcase_add_loop_test(turns, we_fill_the_others_locator_and_link_the_next, 0, ARRIVALS);
-	tcase_add_loop_test(turns, file_that_another_made_stays_at_exit, 0, HOMES);
+	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, ARRIVALS);
+	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, ARRIVALS);
+	tcase_add_loop_test(turns, foreign_code_follows_a_locator_that_the_library_links, 0,
+			    ARRIVALS);
+	tcase_add_loop_test(turns, library_follows_a_locator_that_foreign_code_links, 0,
+			    ARRIVALS);
+	tcase_add_loop_test(turns, library_fills_a_foreign_locator_and_links_the_next, 0,
+			    ARRIVALS);
+	tcase_add_loop_test(turns, foreign_file_stays_at_exit, 0, HOMES);
 	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, ARRIVALS);
-	tcase_add_loop_test(turns, address_that_is_written_late_is_waited_for, 0, 2 * HOMES);
-	tcase_add_loop_test(turns, locator_of_another_kind_is_left_alone, 0, ODDITIES * HOMES);
-	tcase_add_loop_test(turns, chain_that_leads_wrong_is_left_alone, 0, WRONG_WAYS);
+	tcase_add_loop_test(turns, library_waits_for_an_address_that_is_written_late, 0,
+			    2 * HOMES);
+	tcase_add_loop_test(turns, incompatible_locator_is_left_alone, 0, DEVIATIONS * HOMES);
+	tcase_add_loop_test(turns, chain_with_a_bad_next_locator_is_left_alone, 0, BAD_NEXTS);
 	suite_add_tcase(suite, turns);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* win-addresses.c: any address that the system says a program may have, and no other */
+/* addresses.c: the library uses all addresses that the system grants a program, and no others */
 
 #include "config.h"
 #include "support/code.h"
@@ -42,7 +42,7 @@ static char *alloc(const struct buffers_request *request)
 	return memory;
 }
 
-static void refuse(const struct buffers_request *request)
+static void expect_no_memory(const struct buffers_request *request)
 {
 	size_t size = 4711;
 
@@ -52,21 +52,21 @@ static void refuse(const struct buffers_request *request)
 	ck_assert_uint_eq(size, 4711);
 }
 
-static void refuse_item(const struct buffers_request *request)
+static void expect_no_item(const struct buffers_request *request)
 {
 	errno = 0;
 	ck_assert_ptr_null(buffers_get(request));
 	ck_assert_int_eq(errno, EADDRNOTAVAIL);
 }
 
-/* What the system itself says of a place, if asked for it. */
-static bool can_be_had(uintptr_t start, size_t size)
+/* Asks the system itself for the memory. */
+static bool is_available(uintptr_t start, size_t size)
 {
-	void *place = VirtualAlloc((void *)start, size, MEM_RESERVE, PAGE_NOACCESS);
+	void *memory = VirtualAlloc((void *)start, size, MEM_RESERVE, PAGE_NOACCESS);
 
-	if (place)
-		give_back(place);
-	return place == (void *)start && start + size <= limit_of_addresses();
+	if (memory)
+		give_back(memory);
+	return memory == (void *)start && start + size <= limit_of_addresses();
 }
 
 static void use_item(const struct buffers_request *request, uint32_t number)
@@ -99,7 +99,7 @@ static const struct {
 };
 enum { HIGH = sizeof(high) / sizeof(high[0]) };
 
-START_TEST(buffers_are_used_above_2_gib_where_the_program_may)
+START_TEST(buffers_above_2_gib_need_a_large_address_aware_program)
 {
 	for (unsigned i = 0; i < HIGH * KINDS; i++) {
 		struct buffers_request request =
@@ -109,12 +109,12 @@ START_TEST(buffers_are_used_above_2_gib_where_the_program_may)
 		if (limit_of_addresses() > request.max_address)
 			use_item(&request, 42 + i);
 		else
-			refuse_item(&request);
+			expect_no_item(&request);
 	}
 }
 END_TEST
 
-START_TEST(memory_is_allocated_above_2_gib_where_the_program_may)
+START_TEST(allocations_above_2_gib_need_a_large_address_aware_program)
 {
 	for (unsigned i = 0; i < HIGH * KINDS; i++) {
 		struct buffers_request request =
@@ -129,13 +129,13 @@ START_TEST(memory_is_allocated_above_2_gib_where_the_program_may)
 			ck_assert_str_eq(memory + MIB - 4, "end");
 			ck_assert_int_eq(buffers_free(memory, MIB), 0);
 		} else {
-			refuse(&request);
+			expect_no_memory(&request);
 		}
 	}
 }
 END_TEST
 
-START_TEST(targets_above_2_gib_are_near_to_what_is_there)
+START_TEST(targets_above_2_gib_get_near_memory)
 {
 	static const uintptr_t targets[] = { 0x80000000, 0x90000123, 0xb0000000, 0xe7ffffff };
 
@@ -149,14 +149,14 @@ START_TEST(targets_above_2_gib_are_near_to_what_is_there)
 			use_item(&request, i);
 			alloc(&request);
 		} else if (limit_of_addresses() <= request.min_address) {
-			refuse_item(&request);
-			refuse(&request);
+			expect_no_item(&request);
+			expect_no_memory(&request);
 		}
 	}
 }
 END_TEST
 
-/* Both sides of 2 GiB: the one that the target is on is the nearer. */
+/* Both sides of 2 GiB are free: the side of the target is nearer. */
 START_TEST(range_across_2_gib_is_used_on_the_side_of_the_target)
 {
 	struct buffers_request request = range(0x78000000, 0x90000000, BLOCK);
@@ -175,29 +175,29 @@ START_TEST(range_across_2_gib_is_used_on_the_side_of_the_target)
 }
 END_TEST
 
-/* Two blocks of which a border is the middle. */
-static void try_border(uintptr_t border)
+/* Two blocks, one on either side of the boundary. */
+static void try_boundary(uintptr_t boundary)
 {
-	struct buffers_request request = range(border - BLOCK, border + BLOCK, 2 * BLOCK);
+	struct buffers_request request = range(boundary - BLOCK, boundary + BLOCK, 2 * BLOCK);
 	char *memory;
 
-	if (can_be_had(border - BLOCK, 2 * BLOCK)) {
+	if (is_available(boundary - BLOCK, 2 * BLOCK)) {
 		memory = alloc(&request);
-		ck_assert_ptr_eq(memory, (void *)(border - BLOCK));
+		ck_assert_ptr_eq(memory, (void *)(boundary - BLOCK));
 		memset(memory, 1, 2 * BLOCK);
 		ck_assert_int_eq(buffers_free(memory, 2 * BLOCK), 0);
 	} else {
-		printf("%llx: somebody is there\n", (unsigned long long)border);
-		refuse(&request);
+		printf("%llx: in use\n", (unsigned long long)boundary);
+		expect_no_memory(&request);
 	}
 }
 
-START_TEST(memory_may_lie_across_a_border)
+START_TEST(memory_may_cross_a_boundary)
 {
-	try_border(GIB);
-	try_border(2 * GIB);
-	try_border(3 * GIB);
-	try_border(0xa0000000);
+	try_boundary(GIB);
+	try_boundary(2 * GIB);
+	try_boundary(3 * GIB);
+	try_boundary(0xa0000000);
 }
 END_TEST
 
@@ -205,7 +205,7 @@ END_TEST
  * The ends
  */
 
-START_TEST(whole_range_is_where_the_program_may_be)
+START_TEST(unlimited_range_gives_usable_memory)
 {
 	struct buffers_request request = { .size = 1 };
 
@@ -215,24 +215,24 @@ START_TEST(whole_range_is_where_the_program_may_be)
 }
 END_TEST
 
-START_TEST(last_block_is_used_and_none_behind_it)
+START_TEST(last_block_is_used_and_none_after_it)
 {
 	uintptr_t limit = limit_of_addresses();
 	struct buffers_request last = range(limit - BLOCK, limit, BLOCK);
-	struct buffers_request behind = range(limit, 0, 1);
+	struct buffers_request after = range(limit, 0, 1);
 	struct buffers_request across = range(limit - BLOCK, 0, 2 * BLOCK);
-	bool can = can_be_had(limit - BLOCK, BLOCK);
+	bool is_free_block = is_available(limit - BLOCK, BLOCK);
 
-	printf("the last block %s\n", can ? "is free" : "is somebody's");
-	refuse(&across);
-	refuse(&behind);
-	refuse_item(&behind);
-	if (!can) {
-		refuse(&last);
+	printf("the last block is %s\n", is_free_block ? "free" : "in use");
+	expect_no_memory(&across);
+	expect_no_memory(&after);
+	expect_no_item(&after);
+	if (!is_free_block) {
+		expect_no_memory(&last);
 		return;
 	}
 	memset(alloc(&last), 1, BLOCK);
-	refuse(&last);
+	expect_no_memory(&last);
 }
 END_TEST
 
@@ -243,19 +243,19 @@ START_TEST(all_of_the_last_mib_is_used)
 	unsigned free = 0;
 
 	for (uintptr_t at = limit - MIB; at < limit; at += BLOCK)
-		free += can_be_had(at, BLOCK);
+		free += is_available(at, BLOCK);
 	printf("%u of 16 blocks are free\n", free);
 	while (free--)
 		memset(alloc(&request), 1, BLOCK);
-	refuse(&request);
+	expect_no_memory(&request);
 }
 END_TEST
 
 /*
- * What nobody has is refused for some way below the limit, by Wine, and more than once; there
- * the library goes on in steps that grow each time.
+ * Wine refuses free addresses for some distance below the limit, and does so repeatedly.
+ * There the library continues in steps that grow each time.
  */
-START_TEST(target_at_the_very_top_is_near_to_the_last_places)
+START_TEST(target_at_the_top_gets_the_highest_free_blocks)
 {
 	static const uintptr_t below[] = { 0, 1, 65535, 65536 };
 	uintptr_t limit = limit_of_addresses();
@@ -268,7 +268,7 @@ START_TEST(target_at_the_very_top_is_near_to_the_last_places)
 		uintptr_t highest = limit - BLOCK;
 
 		ck_assert_uint_eq(reach.max_address, 0);
-		while (!can_be_had(highest, BLOCK))
+		while (!is_available(highest, BLOCK))
 			highest -= BLOCK;
 		ck_assert_uint_le(limit - (uintptr_t)alloc(&reach), times * (limit - highest));
 		ck_assert_uint_le(limit - (uintptr_t)alloc(&wide), times * (limit - highest) + BLOCK);
@@ -276,12 +276,12 @@ START_TEST(target_at_the_very_top_is_near_to_the_last_places)
 }
 END_TEST
 
-START_TEST(what_is_within_reach_of_the_top_is_beyond_the_limit)
+START_TEST(range_near_the_top_is_beyond_the_limit)
 {
 	struct buffers_request request = buffers_request_near((void *)UINTPTR_MAX, 32768, 1);
 
-	refuse(&request);
-	refuse_item(&request);
+	expect_no_memory(&request);
+	expect_no_item(&request);
 }
 END_TEST
 
@@ -290,9 +290,9 @@ START_TEST(nothing_is_mapped_in_the_first_64_kib)
 	struct buffers_request request = range(0, BLOCK, 1);
 	struct buffers_request with_next = range(0, lowest_address(), BLOCK);
 
-	refuse(&request);
-	refuse(&with_next);
-	refuse_item(&request);
+	expect_no_memory(&request);
+	expect_no_memory(&with_next);
+	expect_no_item(&request);
 }
 END_TEST
 
@@ -319,11 +319,11 @@ START_TEST(branches_reach_buffers_near_code)
 END_TEST
 
 #ifdef _WIN64
-START_TEST(memory_may_lie_across_4_gib)
+START_TEST(memory_may_cross_4_gib)
 {
-	try_border(4 * GIB);
-	try_border(8 * GIB);
-	try_border((uintptr_t)1 << 46);
+	try_boundary(4 * GIB);
+	try_boundary(8 * GIB);
+	try_boundary((uintptr_t)1 << 46);
 }
 END_TEST
 
@@ -368,7 +368,7 @@ END_TEST
 #endif
 
 /*
- * Places
+ * Candidates
  */
 
 START_TEST(alignment_may_be_large)
@@ -388,17 +388,17 @@ END_TEST
 START_TEST(hole_of_one_block_is_used_exactly)
 {
 	for (unsigned i = 0; i < KINDS; i++) {
-		uintptr_t place = unused_address(9 * BLOCK);
-		struct buffers_request request = range(place, place + 9 * BLOCK, BLOCK);
+		uintptr_t address = unused_address(9 * BLOCK);
+		struct buffers_request request = range(address, address + 9 * BLOCK, BLOCK);
 
 		request.flags = kinds[i];
-		reserve_at(place, 4 * BLOCK);
-		reserve_at(place + 5 * BLOCK, 4 * BLOCK);
-		request.target = i ? NULL : (void *)(place + 8 * BLOCK);
-		ck_assert_uint_eq((uintptr_t)alloc(&request), place + 4 * BLOCK);
-		refuse(&request);
-		refuse_item(&request);
-		ck_assert_int_eq(buffers_free((void *)(place + 4 * BLOCK), BLOCK), 0);
+		reserve_at(address, 4 * BLOCK);
+		reserve_at(address + 5 * BLOCK, 4 * BLOCK);
+		request.target = i ? NULL : (void *)(address + 8 * BLOCK);
+		ck_assert_uint_eq((uintptr_t)alloc(&request), address + 4 * BLOCK);
+		expect_no_memory(&request);
+		expect_no_item(&request);
+		ck_assert_int_eq(buffers_free((void *)(address + 4 * BLOCK), BLOCK), 0);
 		request.size = 60000;
 		use_item(&request, i);
 	}
@@ -407,109 +407,109 @@ END_TEST
 
 START_TEST(hole_that_is_too_small_is_not_used)
 {
-	uintptr_t place = unused_address(16 * BLOCK);
-	struct buffers_request request = range(place, place + 16 * BLOCK, BLOCK + 1);
+	uintptr_t address = unused_address(16 * BLOCK);
+	struct buffers_request request = range(address, address + 16 * BLOCK, BLOCK + 1);
 
 	for (unsigned i = 0; i < 16; i += 2)
-		reserve_at(place + i * BLOCK, BLOCK);
-	refuse(&request);
-	refuse_item(&request);
-	request = range(place + BLOCK + 1, place + 2 * BLOCK, 1);
-	refuse(&request);
-	request = range(place + BLOCK, place + 2 * BLOCK - 1, 1);
-	refuse(&request);
-	request = range(place + BLOCK, place + 2 * BLOCK, 1);
-	ck_assert_uint_eq((uintptr_t)alloc(&request), place + BLOCK);
+		reserve_at(address + i * BLOCK, BLOCK);
+	expect_no_memory(&request);
+	expect_no_item(&request);
+	request = range(address + BLOCK + 1, address + 2 * BLOCK, 1);
+	expect_no_memory(&request);
+	request = range(address + BLOCK, address + 2 * BLOCK - 1, 1);
+	expect_no_memory(&request);
+	request = range(address + BLOCK, address + 2 * BLOCK, 1);
+	ck_assert_uint_eq((uintptr_t)alloc(&request), address + BLOCK);
 }
 END_TEST
 
-/* What takes a block, or a part of it. */
-static void take_block(uintptr_t place, unsigned how)
+/* Uses a block, or a part of it. */
+static void add_obstacle(uintptr_t address, unsigned obstacle)
 {
 	HANDLE section;
 
-	switch (how) {
+	switch (obstacle) {
 	case 0:
-		memset(commit_at(place, BLOCK, PAGE_READWRITE), 0x5a, BLOCK);
+		memset(commit_at(address, BLOCK, PAGE_READWRITE), 0x5a, BLOCK);
 		break;
 	case 1:
-		reserve_at(place, BLOCK);
+		reserve_at(address, BLOCK);
 		break;
 	case 2:
-		commit_at(place, BLOCK, PAGE_READWRITE | PAGE_GUARD);
+		commit_at(address, BLOCK, PAGE_READWRITE | PAGE_GUARD);
 		break;
 	case 3:
-		commit_at(place, BLOCK, PAGE_NOACCESS);
+		commit_at(address, BLOCK, PAGE_NOACCESS);
 		break;
 	case 4:
-		memset(commit_at(place, PAGE, PAGE_READWRITE), 0x5a, PAGE);
+		memset(commit_at(address, PAGE, PAGE_READWRITE), 0x5a, PAGE);
 		break;
 	case 5:
-		reserve_at(place, PAGE);
+		reserve_at(address, PAGE);
 		break;
 	default:
 		section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0,
 					     (DWORD)PAGE, NULL);
-		ck_assert_ptr_eq(MapViewOfFileEx(section, FILE_MAP_WRITE, 0, 0, 0, (void *)place),
-				 (void *)place);
+		ck_assert_ptr_eq(MapViewOfFileEx(section, FILE_MAP_WRITE, 0, 0, 0, (void *)address),
+				 (void *)address);
 		CloseHandle(section);
 	}
 }
-enum { HOWS = 7 };
+enum { OBSTACLES = 7 };
 
 START_TEST(nothing_is_overwritten)
 {
-	uintptr_t place = unused_address(2 * HOWS * BLOCK);
-	struct buffers_request request = range(place, place + 2 * HOWS * BLOCK, 100);
-	struct region before[HOWS];
+	uintptr_t address = unused_address(2 * OBSTACLES * BLOCK);
+	struct buffers_request request = range(address, address + 2 * OBSTACLES * BLOCK, 100);
+	struct region before[OBSTACLES];
 
-	for (unsigned i = 0; i < HOWS; i++) {
-		take_block(place + 2 * i * BLOCK, i);
-		before[i] = region_at(place + 2 * i * BLOCK);
+	for (unsigned i = 0; i < OBSTACLES; i++) {
+		add_obstacle(address + 2 * i * BLOCK, i);
+		before[i] = region_at(address + 2 * i * BLOCK);
 	}
-	for (unsigned i = 0; i < HOWS; i++) {
+	for (unsigned i = 0; i < OBSTACLES; i++) {
 		char *memory;
 
 		request.flags = kinds[i % KINDS];
-		request.target = (void *)(place + 2 * i * BLOCK + 2 * PAGE);
+		request.target = (void *)(address + 2 * i * BLOCK + 2 * PAGE);
 		memory = alloc(&request);
-		ck_assert_uint_eq(((uintptr_t)memory - place) / BLOCK % 2, 1);
+		ck_assert_uint_eq(((uintptr_t)memory - address) / BLOCK % 2, 1);
 		ck_assert_int_eq(buffers_overwrite(memory, "bytes", 5), 0);
 	}
-	refuse(&request);
-	refuse_item(&request);
-	for (unsigned i = 0; i < HOWS; i++)
-		ck_assert(is_same_region(region_at(place + 2 * i * BLOCK), before[i]));
+	expect_no_memory(&request);
+	expect_no_item(&request);
+	for (unsigned i = 0; i < OBSTACLES; i++)
+		ck_assert(is_same_region(region_at(address + 2 * i * BLOCK), before[i]));
 	for (unsigned i = 0; i < BLOCK; i++)
-		ck_assert_uint_eq(((unsigned char *)place)[i], 0x5a);
+		ck_assert_uint_eq(((unsigned char *)address)[i], 0x5a);
 	for (unsigned i = 0; i < PAGE; i++)
-		ck_assert_uint_eq(((unsigned char *)place)[8 * BLOCK + i], 0x5a);
+		ck_assert_uint_eq(((unsigned char *)address)[8 * BLOCK + i], 0x5a);
 }
 END_TEST
 
-/* The rest of a block cannot be had, though the system says that it is free. */
-START_TEST(target_in_a_block_that_is_used_in_part_is_beside_it)
+/* The rest of a partly used block cannot be mapped, though the system reports it as free. */
+START_TEST(target_in_a_partly_used_block_gets_an_adjacent_block)
 {
 	for (unsigned i = 0; i < KINDS; i++) {
-		uintptr_t place = unused_address(3 * BLOCK) + BLOCK;
-		struct buffers_request request = range(place - BLOCK, place + 2 * BLOCK, BLOCK);
+		uintptr_t address = unused_address(3 * BLOCK) + BLOCK;
+		struct buffers_request request = range(address - BLOCK, address + 2 * BLOCK, BLOCK);
 		uintptr_t first, second;
 
 		request.flags = kinds[i];
-		request.target = (void *)(place + 2 * PAGE);
-		commit_at(place, PAGE, PAGE_READWRITE);
-		ck_assert_uint_eq(region_at(place + PAGE).state, MEM_FREE);
+		request.target = (void *)(address + 2 * PAGE);
+		commit_at(address, PAGE, PAGE_READWRITE);
+		ck_assert_uint_eq(region_at(address + PAGE).state, MEM_FREE);
 		first = (uintptr_t)alloc(&request);
 		second = (uintptr_t)alloc(&request);
-		ck_assert(first == place - BLOCK || first == place + BLOCK);
-		ck_assert_uint_eq(first + second, 2 * place);
-		refuse(&request);
-		ck_assert_uint_eq(region_at(place + PAGE).state, MEM_FREE);
+		ck_assert(first == address - BLOCK || first == address + BLOCK);
+		ck_assert_uint_eq(first + second, 2 * address);
+		expect_no_memory(&request);
+		ck_assert_uint_eq(region_at(address + PAGE).state, MEM_FREE);
 	}
 }
 END_TEST
 
-START_TEST(images_are_never_taken)
+START_TEST(range_of_an_image_has_no_free_block)
 {
 	static const char *const images[] = { NULL, "kernel32.dll", "ntdll.dll", "msvcrt.dll" };
 
@@ -519,34 +519,34 @@ START_TEST(images_are_never_taken)
 		struct buffers_request request = range(start, end, 1);
 
 		request.target = (void *)(start + (end - start) / 2);
-		refuse(&request);
-		refuse_item(&request);
+		expect_no_memory(&request);
+		expect_no_item(&request);
 	}
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("win-addresses");
+	Suite *suite = suite_create("windows/addresses");
 	TCase *ends = tcase_create("ends");
 	TCase *places = tcase_create("places");
 
 	printf("addresses: %llx to %llx\n", (unsigned long long)lowest_address(),
 	       (unsigned long long)limit_of_addresses());
-	tcase_add_test(ends, buffers_are_used_above_2_gib_where_the_program_may);
-	tcase_add_test(ends, memory_is_allocated_above_2_gib_where_the_program_may);
-	tcase_add_test(ends, targets_above_2_gib_are_near_to_what_is_there);
+	tcase_add_test(ends, buffers_above_2_gib_need_a_large_address_aware_program);
+	tcase_add_test(ends, allocations_above_2_gib_need_a_large_address_aware_program);
+	tcase_add_test(ends, targets_above_2_gib_get_near_memory);
 	tcase_add_test(ends, range_across_2_gib_is_used_on_the_side_of_the_target);
-	tcase_add_test(ends, memory_may_lie_across_a_border);
-	tcase_add_test(ends, whole_range_is_where_the_program_may_be);
-	tcase_add_test(ends, last_block_is_used_and_none_behind_it);
+	tcase_add_test(ends, memory_may_cross_a_boundary);
+	tcase_add_test(ends, unlimited_range_gives_usable_memory);
+	tcase_add_test(ends, last_block_is_used_and_none_after_it);
 	tcase_add_test(ends, all_of_the_last_mib_is_used);
-	tcase_add_test(ends, target_at_the_very_top_is_near_to_the_last_places);
-	tcase_add_test(ends, what_is_within_reach_of_the_top_is_beyond_the_limit);
+	tcase_add_test(ends, target_at_the_top_gets_the_highest_free_blocks);
+	tcase_add_test(ends, range_near_the_top_is_beyond_the_limit);
 	tcase_add_test(ends, nothing_is_mapped_in_the_first_64_kib);
 	tcase_add_test(ends, branches_reach_buffers_near_code);
 #ifdef _WIN64
-	tcase_add_test(ends, memory_may_lie_across_4_gib);
+	tcase_add_test(ends, memory_may_cross_4_gib);
 	tcase_add_test(ends, both_sides_of_4_gib_are_used);
 	tcase_add_test(ends, low_2_gib_are_used);
 	tcase_add_test(ends, all_parts_of_the_address_space_are_used);
@@ -555,8 +555,8 @@ int main(void)
 	tcase_add_test(places, hole_of_one_block_is_used_exactly);
 	tcase_add_test(places, hole_that_is_too_small_is_not_used);
 	tcase_add_test(places, nothing_is_overwritten);
-	tcase_add_test(places, target_in_a_block_that_is_used_in_part_is_beside_it);
-	tcase_add_test(places, images_are_never_taken);
+	tcase_add_test(places, target_in_a_partly_used_block_gets_an_adjacent_block);
+	tcase_add_test(places, range_of_an_image_has_no_free_block);
 	suite_add_tcase(suite, ends);
 	suite_add_tcase(suite, places);
 	return run_suite(suite);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* win-alloc-in.c: memory in other processes, of as many bits or fewer */
+/* alloc-in.c: memory in other processes with the same or smaller address size */
 
 #include "config.h"
-#define BUFFERS_BUILD	/* to pass NULL, see there */
+#define BUFFERS_BUILD	/* lets the tests pass NULL */
 #include "support/code.h"
 #include "support/regions.h"
 #include "reloaded/buffers.h"
@@ -19,18 +19,21 @@
 
 struct child {
 	HANDLE process, to, from;
-	uint32_t number;
-	uintptr_t function, limit;	/* as it says */
+	uint32_t pid;
+	uintptr_t function, limit;	/* as the child reports them */
 };
 
-/* Programs of this build, and of others that the environment names. */
+/*
+ * The child of this build, and children of other builds: variables of the environment name
+ * their paths.  `what` is the path of the former, or the reason to skip the test.
+ */
 static const struct {
 	const char *what, *variable;
 } programs[] = {
 	{ "tests/windows/.libs/child.exe", NULL },
-	{ "BUFFERS_TEST_CHILD64 names no program of 64 bits", "BUFFERS_TEST_CHILD64" },
-	{ "BUFFERS_TEST_CHILD32 names no program of 32 bits", "BUFFERS_TEST_CHILD32" },
-	{ "BUFFERS_TEST_CHILD32_LAA names no program of 32 bits", "BUFFERS_TEST_CHILD32_LAA" },
+	{ "BUFFERS_TEST_CHILD64 does not name a 64-bit program", "BUFFERS_TEST_CHILD64" },
+	{ "BUFFERS_TEST_CHILD32 does not name a 32-bit program", "BUFFERS_TEST_CHILD32" },
+	{ "BUFFERS_TEST_CHILD32_LAA does not name a 32-bit program", "BUFFERS_TEST_CHILD32_LAA" },
 };
 enum { PROGRAMS = sizeof(programs) / sizeof(programs[0]) };
 
@@ -93,7 +96,7 @@ static struct child start_with(const char *program, SECURITY_ATTRIBUTES *attribu
 	CloseHandle(start.hStdOutput);
 	CloseHandle(process.hThread);
 	child.process = process.hProcess;
-	child.number = process.dwProcessId;
+	child.pid = process.dwProcessId;
 	read_line(&child, line);
 	ck_assert_int_eq(sscanf(line, "%llx %llx", &function, &limit), 2);
 	child.function = (uintptr_t)function;
@@ -118,7 +121,7 @@ static void end_child(const struct child *child)
 #define SKIP_WITHOUT_PROGRAM(which)					\
 	do {								\
 		SKIP_IF(sizeof(void *) == 4 && (which) == 1,		\
-			"a process of 32 bits does not reach into one of 64");	\
+			"a 32-bit process cannot map memory in a 64-bit process");	\
 		SKIP_IF(!program_of(which), programs[which].what);	\
 	} while (0)
 
@@ -131,13 +134,13 @@ static bool has_32_bits(const struct child *child)
  * Requests
  */
 
-static uintptr_t alloc_in(uint32_t process, const struct buffers_request *request)
+static uintptr_t alloc_in(uint32_t pid, const struct buffers_request *request)
 {
 	size_t size = 0;
 	void *memory;
 
 	errno = 1234;
-	memory = buffers_alloc_in(process, request, &size);
+	memory = buffers_alloc_in(pid, request, &size);
 	ck_assert_msg(memory != NULL, "errno %d", errno);
 	ck_assert_int_eq(errno, 1234);
 	ck_assert_uint_eq(size, (request->size + BLOCK - 1) & ~(BLOCK - 1));
@@ -147,28 +150,28 @@ static uintptr_t alloc_in(uint32_t process, const struct buffers_request *reques
 	return (uintptr_t)memory;
 }
 
-static void free_in(uint32_t process, uintptr_t address, size_t size)
+static void free_in(uint32_t pid, uintptr_t address, size_t size)
 {
 	errno = 1234;
-	ck_assert_int_eq(buffers_free_in(process, (void *)address, size), 0);
+	ck_assert_int_eq(buffers_free_in(pid, (void *)address, size), 0);
 	ck_assert_int_eq(errno, 1234);
 }
 
-/* Neither of the two calls does anything but say this. */
-static void refuse(uint32_t process, const struct buffers_request *request, int error)
+/* A refused call has no effect but the error. */
+static void expect_error(uint32_t pid, const struct buffers_request *request, int error)
 {
 	size_t size = 4711;
 
 	errno = 0;
-	ck_assert_ptr_null(buffers_alloc_in(process, request, &size));
+	ck_assert_ptr_null(buffers_alloc_in(pid, request, &size));
 	ck_assert_int_eq(errno, error);
 	ck_assert_uint_eq(size, 4711);
 }
 
-static void refuse_to_free(uint32_t process, uintptr_t address, size_t size, int error)
+static void expect_free_error(uint32_t pid, uintptr_t address, size_t size, int error)
 {
 	errno = 0;
-	ck_assert_int_eq(buffers_free_in(process, (void *)address, size), -1);
+	ck_assert_int_eq(buffers_free_in(pid, (void *)address, size), -1);
 	ck_assert_int_eq(errno, error);
 }
 
@@ -179,35 +182,36 @@ static struct buffers_request near_to(const struct child *child, size_t size)
 }
 
 /*
- * What comes of it
+ * Memory
  */
 
-START_TEST(what_is_written_there_is_executed_there)
+START_TEST(code_written_to_the_process_runs_there)
 {
 	struct code code = code_of(4711);
 	struct buffers_request request;
 	struct child child;
 	unsigned number;
-	uintptr_t place;
+	uintptr_t address;
 	char line[600];
 	SIZE_T written;
 
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
 	request = near_to(&child, 100);
-	place = alloc_in(child.number, &request);
-	ck_assert_uint_eq(region_in(child.process, place).allocation, place);
-	ck_assert_uint_eq(region_in(child.process, place).protection, PAGE_EXECUTE_READWRITE);
-	ck_assert_uint_eq(region_in(child.process, place).end, place + BLOCK);
-	tell(&child, "read %llx 16\n", (unsigned long long)place);
+	address = alloc_in(child.pid, &request);
+	ck_assert_uint_eq(region_in(child.process, address).allocation, address);
+	ck_assert_uint_eq(region_in(child.process, address).protection, PAGE_EXECUTE_READWRITE);
+	ck_assert_uint_eq(region_in(child.process, address).end, address + BLOCK);
+	tell(&child, "read %llx 16\n", (unsigned long long)address);
 	read_line(&child, line);
 	ck_assert_str_eq(line, "00000000000000000000000000000000\n");
-	ck_assert(WriteProcessMemory(child.process, (void *)place, &code, sizeof(code), &written));
-	FlushInstructionCache(child.process, (void *)place, sizeof(code));
-	tell(&child, "read %llx 6\n", (unsigned long long)place);
+	ck_assert(WriteProcessMemory(child.process, (void *)address, &code, sizeof(code),
+				     &written));
+	FlushInstructionCache(child.process, (void *)address, sizeof(code));
+	tell(&child, "read %llx 6\n", (unsigned long long)address);
 	read_line(&child, line);
 	ck_assert_str_eq(line, "b867120000c3\n");
-	tell(&child, "call %llx\n", (unsigned long long)place);
+	tell(&child, "call %llx\n", (unsigned long long)address);
 	read_line(&child, line);
 	ck_assert_int_eq(sscanf(line, "%u", &number), 1);
 	ck_assert_uint_eq(number, 4711);
@@ -215,7 +219,7 @@ START_TEST(what_is_written_there_is_executed_there)
 }
 END_TEST
 
-START_TEST(memory_is_near_to_an_address_there)
+START_TEST(memory_is_near_the_target)
 {
 	struct buffers_request request;
 	struct child child;
@@ -224,54 +228,55 @@ START_TEST(memory_is_near_to_an_address_there)
 	child = start_child(_i);
 	request = near_to(&child, BLOCK);
 	for (unsigned i = 0; i < 20; i++) {
-		uintptr_t place = alloc_in(child.number, &request);
+		uintptr_t address = alloc_in(child.pid, &request);
 
-		ck_assert_uint_lt(place - child.function + 32 * MIB, 64 * MIB);
+		ck_assert_uint_lt(address - child.function + 32 * MIB, 64 * MIB);
 	}
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(memory_that_is_not_executed_is_not)
+START_TEST(rw_memory_is_not_executable)
 {
 	struct buffers_request request = { .size = BLOCK, .flags = BUFFERS_RW };
 	struct child child;
 
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
-	ck_assert_uint_eq(region_in(child.process, alloc_in(child.number, &request)).protection,
+	ck_assert_uint_eq(region_in(child.process, alloc_in(child.pid, &request)).protection,
 			  PAGE_READWRITE);
 	end_child(&child);
 }
 END_TEST
 
-/* A stretch there with one hole. */
-START_TEST(hole_there_is_used_exactly)
+/* A range in the child with a single gap. */
+START_TEST(gap_of_one_block_is_used_exactly)
 {
 	struct buffers_request request = { .size = BLOCK };
-	uintptr_t place = 0x10000000;
+	uintptr_t address = 0x10000000;
 	struct child child;
 
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
-	while (!is_free_in(child.process, place, place + 9 * BLOCK))
-		place += BLOCK;
+	while (!is_free_in(child.process, address, address + 9 * BLOCK))
+		address += BLOCK;
 	for (unsigned i = 0; i < 9; i++)
 		if (i != 4)
-			ck_assert_ptr_eq(VirtualAllocEx(child.process, (void *)(place + i * BLOCK),
+			ck_assert_ptr_eq(VirtualAllocEx(child.process,
+							(void *)(address + i * BLOCK),
 							PAGE, MEM_RESERVE, PAGE_NOACCESS),
-					 (void *)(place + i * BLOCK));
-	request.min_address = place;
-	request.max_address = place + 9 * BLOCK;
-	ck_assert_uint_eq(alloc_in(child.number, &request), place + 4 * BLOCK);
-	refuse(child.number, &request, EADDRNOTAVAIL);
-	free_in(child.number, place + 4 * BLOCK, BLOCK);
-	ck_assert_uint_eq(alloc_in(child.number, &request), place + 4 * BLOCK);
+					 (void *)(address + i * BLOCK));
+	request.min_address = address;
+	request.max_address = address + 9 * BLOCK;
+	ck_assert_uint_eq(alloc_in(child.pid, &request), address + 4 * BLOCK);
+	expect_error(child.pid, &request, EADDRNOTAVAIL);
+	free_in(child.pid, address + 4 * BLOCK, BLOCK);
+	ck_assert_uint_eq(alloc_in(child.pid, &request), address + 4 * BLOCK);
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(size_and_alignment_are_as_asked)
+START_TEST(size_and_alignment_are_as_requested)
 {
 	struct child child;
 
@@ -280,19 +285,19 @@ START_TEST(size_and_alignment_are_as_asked)
 	for (size_t alignment = 1; alignment <= 128 * MIB; alignment *= 8) {
 		struct buffers_request request = { .size = 3 * alignment % MIB + 1,
 						   .alignment = alignment };
-		uintptr_t place = alloc_in(child.number, &request);
+		uintptr_t address = alloc_in(child.pid, &request);
 		size_t size = (request.size + BLOCK - 1) & ~(BLOCK - 1);
 
-		ck_assert_uint_eq(place % alignment, 0);
-		ck_assert_uint_eq(region_in(child.process, place).end, place + size);
-		free_in(child.number, place, size);
-		ck_assert(is_free_in(child.process, place, place + size));
+		ck_assert_uint_eq(address % alignment, 0);
+		ck_assert_uint_eq(region_in(child.process, address).end, address + size);
+		free_in(child.pid, address, size);
+		ck_assert(is_free_in(child.process, address, address + size));
 	}
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(memory_is_where_such_a_process_may_have_it)
+START_TEST(memory_is_below_the_address_limit_of_the_process)
 {
 	struct buffers_request request = { .size = BLOCK };
 	struct buffers_request beyond = { .size = 1 };
@@ -302,17 +307,17 @@ START_TEST(memory_is_where_such_a_process_may_have_it)
 	child = start_child(_i);
 	printf("addresses end at %llx\n", (unsigned long long)child.limit);
 	for (unsigned i = 0; i < 100; i++)
-		ck_assert_uint_le(alloc_in(child.number, &request) + BLOCK, child.limit);
+		ck_assert_uint_le(alloc_in(child.pid, &request) + BLOCK, child.limit);
 	beyond.min_address = child.limit;
-	refuse(child.number, &beyond, EADDRNOTAVAIL);
+	expect_error(child.pid, &beyond, EADDRNOTAVAIL);
 	beyond.min_address = child.limit - BLOCK;
 	beyond.size = BLOCK + 1;
-	refuse(child.number, &beyond, EADDRNOTAVAIL);
+	expect_error(child.pid, &beyond, EADDRNOTAVAIL);
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(memory_above_2_gib_is_for_those_who_are_aware_of_it)
+START_TEST(memory_above_2_gib_needs_a_large_address_aware_process)
 {
 	struct buffers_request request = {
 		.min_address = 0xa0000000, .max_address = 0xb0000000, .size = 64,
@@ -322,63 +327,63 @@ START_TEST(memory_above_2_gib_is_for_those_who_are_aware_of_it)
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
 	if (child.limit > request.max_address)
-		alloc_in(child.number, &request);
+		alloc_in(child.pid, &request);
 	else
-		refuse(child.number, &request, EADDRNOTAVAIL);
+		expect_error(child.pid, &request, EADDRNOTAVAIL);
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(memory_of_our_own_is_as_another_s)
+START_TEST(own_process_works_like_another)
 {
 	struct code code = code_of(42);
 	struct buffers_request request = { .size = sizeof(code) };
-	uintptr_t place = alloc_in(GetCurrentProcessId(), &request);
+	uintptr_t address = alloc_in(GetCurrentProcessId(), &request);
 
-	memcpy((void *)place, &code, sizeof(code));
-	ck_assert_uint_eq(call_code((void *)place), 42);
-	free_in(GetCurrentProcessId(), place, BLOCK);
-	ck_assert(is_free(place, place + BLOCK));
+	memcpy((void *)address, &code, sizeof(code));
+	ck_assert_uint_eq(call_code((void *)address), 42);
+	free_in(GetCurrentProcessId(), address, BLOCK);
+	ck_assert(is_free(address, address + BLOCK));
 }
 END_TEST
 
-START_TEST(only_what_was_mapped_whole_is_freed)
+START_TEST(only_a_whole_allocation_is_freed)
 {
 	struct buffers_request request = { .size = 3 * BLOCK };
-	uintptr_t place, function;
+	uintptr_t address, function;
 	struct child child;
 
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
-	place = alloc_in(child.number, &request);
+	address = alloc_in(child.pid, &request);
 	function = child.function & ~(BLOCK - 1);
-	refuse_to_free(child.number, 0, BLOCK, EINVAL);
-	refuse_to_free(child.number, place, 0, EINVAL);
-	refuse_to_free(child.number, place + 1, 3 * BLOCK, EINVAL);
-	refuse_to_free(child.number, place, 3 * BLOCK - 1, EINVAL);
-	refuse_to_free(child.number, place, BLOCK, EINVAL);
-	refuse_to_free(child.number, place + BLOCK, 2 * BLOCK, EINVAL);
-	refuse_to_free(child.number, place, 4 * BLOCK, EINVAL);
-	refuse_to_free(child.number, function, BLOCK, EINVAL);
-	ck_assert_uint_eq(region_in(child.process, place).end, place + 3 * BLOCK);
-	free_in(child.number, place, 3 * BLOCK);
-	ck_assert(is_free_in(child.process, place, place + 3 * BLOCK));
-	refuse_to_free(child.number, place, 3 * BLOCK, EINVAL);
+	expect_free_error(child.pid, 0, BLOCK, EINVAL);
+	expect_free_error(child.pid, address, 0, EINVAL);
+	expect_free_error(child.pid, address + 1, 3 * BLOCK, EINVAL);
+	expect_free_error(child.pid, address, 3 * BLOCK - 1, EINVAL);
+	expect_free_error(child.pid, address, BLOCK, EINVAL);
+	expect_free_error(child.pid, address + BLOCK, 2 * BLOCK, EINVAL);
+	expect_free_error(child.pid, address, 4 * BLOCK, EINVAL);
+	expect_free_error(child.pid, function, BLOCK, EINVAL);
+	ck_assert_uint_eq(region_in(child.process, address).end, address + 3 * BLOCK);
+	free_in(child.pid, address, 3 * BLOCK);
+	ck_assert(is_free_in(child.process, address, address + 3 * BLOCK));
+	expect_free_error(child.pid, address, 3 * BLOCK, EINVAL);
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(no_handle_is_left_over)
+START_TEST(calls_leave_no_handle_open)
 {
 	struct buffers_request request = { .size = 1 };
 	struct child child = start_child(0);
 	unsigned handles;
 
-	free_in(child.number, alloc_in(child.number, &request), BLOCK);
+	free_in(child.pid, alloc_in(child.pid, &request), BLOCK);
 	handles = count_handles();
 	for (unsigned i = 0; i < 100; i++) {
-		free_in(child.number, alloc_in(child.number, &request), BLOCK);
-		refuse_to_free(child.number, BLOCK, BLOCK, EINVAL);
+		free_in(child.pid, alloc_in(child.pid, &request), BLOCK);
+		expect_free_error(child.pid, BLOCK, BLOCK, EINVAL);
 	}
 	ck_assert_uint_eq(count_handles(), handles);
 	end_child(&child);
@@ -389,23 +394,23 @@ END_TEST
  * Errors
  */
 
-static void check_no_process(uint32_t number)
+static void check_no_process(uint32_t pid)
 {
 	struct buffers_request request = { .size = 1 };
 
-	refuse(number, &request, EINVAL);
-	refuse_to_free(number, BLOCK, BLOCK, EINVAL);
+	expect_error(pid, &request, EINVAL);
+	expect_free_error(pid, BLOCK, BLOCK, EINVAL);
 }
 
-START_TEST(no_such_process_is_einval)
+START_TEST(unknown_process_is_einval)
 {
 	struct child child = start_child(0);
-	static const uint32_t numbers[] = { 0, 1, 2, 3, 0x7ffffffc, 0xfffffffc, 0xffffffff };
+	static const uint32_t pids[] = { 0, 1, 2, 3, 0x7ffffffc, 0xfffffffc, 0xffffffff };
 
-	for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		check_no_process(numbers[i]);
-	for (uint32_t i = 1; i < 4; i++)	/* numbers are multiples of 4 */
-		check_no_process(child.number + i);
+	for (unsigned i = 0; i < sizeof(pids) / sizeof(pids[0]); i++)
+		check_no_process(pids[i]);
+	for (uint32_t i = 1; i < 4; i++)	/* process IDs are multiples of 4 */
+		check_no_process(child.pid + i);
 	end_child(&child);
 }
 END_TEST
@@ -419,9 +424,9 @@ START_TEST(process_that_has_ended_is_einval)
 
 		tell(&child, "end %u\n", statuses[i]);
 		ck_assert_uint_eq(WaitForSingleObject(child.process, 10000), WAIT_OBJECT_0);
-		check_no_process(child.number);
+		check_no_process(child.pid);
 		CloseHandle(child.process);
-		check_no_process(child.number);
+		check_no_process(child.pid);
 		CloseHandle(child.to);
 		CloseHandle(child.from);
 	}
@@ -445,39 +450,39 @@ START_TEST(request_that_contradicts_itself_is_einval)
 	struct buffers_request good = { .size = 1 };
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		refuse(child.number, &bad[i], EINVAL);
-	refuse(child.number, NULL, EINVAL);
+		expect_error(child.pid, &bad[i], EINVAL);
+	expect_error(child.pid, NULL, EINVAL);
 	errno = 0;
-	ck_assert_ptr_null(buffers_alloc_in(child.number, &good, NULL));
+	ck_assert_ptr_null(buffers_alloc_in(child.pid, &good, NULL));
 	ck_assert_int_eq(errno, EINVAL);
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(memory_that_nothing_would_write_is_enosys)
+START_TEST(rx_memory_is_enosys)
 {
 	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
 	struct child child = start_child(0);
 
-	refuse(child.number, &request, ENOSYS);
+	expect_error(child.pid, &request, ENOSYS);
 	end_child(&child);
 }
 END_TEST
 
-START_TEST(more_than_there_is_place_for_is_eaddrnotavail)
+START_TEST(size_beyond_the_address_space_is_eaddrnotavail)
 {
 	struct buffers_request request = { .size = limit_of_addresses() };
 	struct child child = start_child(0);
 
-	refuse(child.number, &request, EADDRNOTAVAIL);
+	expect_error(child.pid, &request, EADDRNOTAVAIL);
 	request.size = SIZE_MAX;
-	refuse(child.number, &request, EADDRNOTAVAIL);
+	expect_error(child.pid, &request, EADDRNOTAVAIL);
 	end_child(&child);
 }
 END_TEST
 
-/* A list of rights that is empty grants none. */
-START_TEST(process_that_nobody_may_open_is_eacces)
+/* An empty access control list grants no rights. */
+START_TEST(process_without_access_rights_is_eacces)
 {
 	struct buffers_request request = { .size = 1 };
 	SECURITY_DESCRIPTOR descriptor;
@@ -490,21 +495,21 @@ START_TEST(process_that_nobody_may_open_is_eacces)
 	ck_assert(InitializeSecurityDescriptor(&descriptor, SECURITY_DESCRIPTOR_REVISION));
 	ck_assert(SetSecurityDescriptorDacl(&descriptor, TRUE, &none, FALSE));
 	child = start_with(program_of(0), &attributes);
-	opened = OpenProcess(PROCESS_VM_OPERATION, FALSE, child.number);
+	opened = OpenProcess(PROCESS_VM_OPERATION, FALSE, child.pid);
 	if (opened)
 		end_child(&child);
-	SKIP_IF(opened, "this system opens a process of which nobody has any right");
-	refuse(child.number, &request, EACCES);
-	refuse_to_free(child.number, BLOCK, BLOCK, EACCES);
+	SKIP_IF(opened, "this system opens a process without access rights");
+	expect_error(child.pid, &request, EACCES);
+	expect_free_error(child.pid, BLOCK, BLOCK, EACCES);
 	end_child(&child);
 }
 END_TEST
 
-static DWORD WINAPI kill_soon(void *context)
+static DWORD WINAPI kill_child(void *context)
 {
 	const struct child *child = context;
 
-	for (unsigned i = child->number / 4 % 16; i > 0; i--)
+	for (unsigned i = child->pid / 4 % 16; i > 0; i--)
 		SwitchToThread();
 	TerminateProcess(child->process, 0);
 	return 0;
@@ -516,21 +521,21 @@ struct attempt {
 	int error;
 };
 
-/* Until there is no such process any more. */
+/* Maps memory until the process has ended. */
 static DWORD WINAPI attempt(void *context)
 {
 	struct attempt *attempt = context;
 	struct buffers_request request = { .size = 1, .flags = attempt->flags };
 	size_t size;
 
-	while (buffers_alloc_in(attempt->child.number, &request, &size))
+	while (buffers_alloc_in(attempt->child.pid, &request, &size))
 		attempt->successes++;
 	attempt->error = errno;
 	return 0;
 }
 
-/* Under Wine, who asks about a process that ends meanwhile may wait for ever: VirtualQueryEx(). */
-START_TEST(process_that_ends_meanwhile_is_einval)
+/* Under Wine, VirtualQueryEx() may hang if the process ends during the call. */
+START_TEST(process_that_ends_during_the_call_is_einval)
 {
 	static struct attempt all;
 
@@ -540,14 +545,14 @@ START_TEST(process_that_ends_meanwhile_is_einval)
 
 		all = (struct attempt){ .child = start_child(0), .flags = _i ? BUFFERS_RW : 0 };
 		threads[0] = CreateThread(NULL, 0, attempt, &all, 0, NULL);
-		threads[1] = CreateThread(NULL, 0, kill_soon, &all.child, 0, NULL);
+		threads[1] = CreateThread(NULL, 0, kill_child, &all.child, 0, NULL);
 		ended = WaitForMultipleObjects(2, threads, TRUE, 10000);
-		SKIP_IF(ended == WAIT_TIMEOUT && is_wine(), "Wine does not answer any more");
+		SKIP_IF(ended == WAIT_TIMEOUT && is_wine(), "Wine hangs");
 		ck_assert_uint_eq(ended, WAIT_OBJECT_0);
 		ck_assert_int_eq(all.error, EINVAL);
 		CloseHandle(threads[0]);
 		CloseHandle(threads[1]);
-		check_no_process(all.child.number);
+		check_no_process(all.child.pid);
 		end_child(&all.child);
 	}
 }
@@ -555,28 +560,28 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("win-alloc-in");
+	Suite *suite = suite_create("windows/alloc-in");
 	TCase *memory = tcase_create("memory");
 	TCase *errors = tcase_create("errors");
 
-	tcase_add_loop_test(memory, what_is_written_there_is_executed_there, 0, PROGRAMS);
-	tcase_add_loop_test(memory, memory_is_near_to_an_address_there, 0, PROGRAMS);
-	tcase_add_loop_test(memory, memory_that_is_not_executed_is_not, 0, PROGRAMS);
-	tcase_add_loop_test(memory, hole_there_is_used_exactly, 0, PROGRAMS);
-	tcase_add_loop_test(memory, size_and_alignment_are_as_asked, 0, PROGRAMS);
-	tcase_add_loop_test(memory, memory_is_where_such_a_process_may_have_it, 0, PROGRAMS);
-	tcase_add_loop_test(memory, memory_above_2_gib_is_for_those_who_are_aware_of_it, 0,
+	tcase_add_loop_test(memory, code_written_to_the_process_runs_there, 0, PROGRAMS);
+	tcase_add_loop_test(memory, memory_is_near_the_target, 0, PROGRAMS);
+	tcase_add_loop_test(memory, rw_memory_is_not_executable, 0, PROGRAMS);
+	tcase_add_loop_test(memory, gap_of_one_block_is_used_exactly, 0, PROGRAMS);
+	tcase_add_loop_test(memory, size_and_alignment_are_as_requested, 0, PROGRAMS);
+	tcase_add_loop_test(memory, memory_is_below_the_address_limit_of_the_process, 0, PROGRAMS);
+	tcase_add_loop_test(memory, memory_above_2_gib_needs_a_large_address_aware_process, 0,
 			    PROGRAMS);
-	tcase_add_test(memory, memory_of_our_own_is_as_another_s);
-	tcase_add_loop_test(memory, only_what_was_mapped_whole_is_freed, 0, PROGRAMS);
-	tcase_add_test(memory, no_handle_is_left_over);
-	tcase_add_test(errors, no_such_process_is_einval);
+	tcase_add_test(memory, own_process_works_like_another);
+	tcase_add_loop_test(memory, only_a_whole_allocation_is_freed, 0, PROGRAMS);
+	tcase_add_test(memory, calls_leave_no_handle_open);
+	tcase_add_test(errors, unknown_process_is_einval);
 	tcase_add_test(errors, process_that_has_ended_is_einval);
 	tcase_add_test(errors, request_that_contradicts_itself_is_einval);
-	tcase_add_test(errors, memory_that_nothing_would_write_is_enosys);
-	tcase_add_test(errors, more_than_there_is_place_for_is_eaddrnotavail);
-	tcase_add_test(errors, process_that_nobody_may_open_is_eacces);
-	tcase_add_loop_test(errors, process_that_ends_meanwhile_is_einval, 0, 2);
+	tcase_add_test(errors, rx_memory_is_enosys);
+	tcase_add_test(errors, size_beyond_the_address_space_is_eaddrnotavail);
+	tcase_add_test(errors, process_without_access_rights_is_eacces);
+	tcase_add_loop_test(errors, process_that_ends_during_the_call_is_einval, 0, 2);
 	suite_add_tcase(suite, memory);
 	suite_add_tcase(suite, errors);
 	return run_suite(suite);

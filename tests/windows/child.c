@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * win-child.c: a process that others map memory in
+ * child.c: a process in which tests map memory
  *
- * It says where a function of its is and where its addresses end, and then answers lines:
- * "call ADDRESS" with what the function there returns, "read ADDRESS SIZE" with the bytes
- * there, in hexadecimal.  It ends with its input, or "end STATUS".
+ * It prints the address of one of its functions and the end of its address space.  Then
+ * it answers lines: "call ADDRESS" with the result of the function at the address,
+ * "read ADDRESS SIZE" with the bytes at the address, in hexadecimal.  It exits at the end
+ * of its input, or at "end STATUS".
  */
 
 #include <stdio.h>
@@ -22,9 +23,9 @@ int near_function(void)
 static unsigned call(unsigned long long address)
 {
 	unsigned (*function)(void);
-	uintptr_t place = (uintptr_t)address;
+	uintptr_t pointer = (uintptr_t)address;
 
-	memcpy(&function, &place, sizeof(function));
+	memcpy(&function, &pointer, sizeof(function));
 	return function();
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* win-copies.c: copies of the library in one process, which is linked with none */
+/* copies.c: copies of the library in one process; the program itself links none */
 
 #include "config.h"
 #include "support/code.h"
@@ -50,7 +50,7 @@ static void *append(const struct copy *copy, unsigned flags, const void *bytes, 
 	return there;
 }
 
-START_TEST(copies_are_apart)
+START_TEST(copies_have_distinct_functions)
 {
 	struct copy copies[COPIES];
 
@@ -61,14 +61,14 @@ START_TEST(copies_are_apart)
 }
 END_TEST
 
-START_TEST(each_sees_what_the_others_made)
+START_TEST(each_copy_lists_the_buffers_of_the_others)
 {
 	struct copy copies[COPIES];
 	struct listing listings[COPIES];
 
 	load_all(copies);
 	for (unsigned i = 0; i < COPIES; i++)
-		get(&copies[i], kinds[_i]);	/* held, so that the next makes another */
+		get(&copies[i], kinds[_i]);	/* held, so the next copy makes another */
 	for (unsigned i = 0; i < COPIES; i++)
 		listings[i] = list_buffers(&copies[i]);
 	ck_assert_uint_ge(listings[0].count, 1);
@@ -77,7 +77,7 @@ START_TEST(each_sees_what_the_others_made)
 }
 END_TEST
 
-START_TEST(each_goes_on_where_another_stopped)
+START_TEST(each_copy_continues_where_another_stopped)
 {
 	struct copy copies[COPIES];
 	char *text;
@@ -92,7 +92,7 @@ START_TEST(each_goes_on_where_another_stopped)
 }
 END_TEST
 
-START_TEST(what_one_holds_the_others_leave_alone)
+START_TEST(item_held_by_one_copy_is_skipped_by_the_others)
 {
 	struct copy copies[COPIES];
 	struct buffers_item *items[COPIES];
@@ -108,7 +108,7 @@ START_TEST(what_one_holds_the_others_leave_alone)
 }
 END_TEST
 
-START_TEST(code_of_one_is_overwritten_by_another)
+START_TEST(one_copy_overwrites_code_of_another)
 {
 	struct copy copies[COPIES];
 	struct code code = code_of(42);
@@ -129,8 +129,8 @@ START_TEST(code_of_one_is_overwritten_by_another)
 }
 END_TEST
 
-/* Also where the one who overwrites has never had such memory itself. */
-START_TEST(copy_that_comes_later_overwrites_what_was_there)
+/* The copy that overwrites may never have made RX memory itself. */
+START_TEST(copy_loaded_later_overwrites_earlier_code)
 {
 	struct copy first = load(files[0]), later;
 	struct code code = code_of(42), other = code_of(43);
@@ -145,57 +145,57 @@ START_TEST(copy_that_comes_later_overwrites_what_was_there)
 }
 END_TEST
 
-START_TEST(creator_leaves_all_to_the_others)
+START_TEST(buffers_outlive_the_copy_that_made_them)
 {
 	struct copy creator = load(files[_i]);
-	struct copy heir = load(files[(_i + 1) % COPIES]), later;
+	struct copy successor = load(files[(_i + 1) % COPIES]), later;
 	struct code code = code_of(42), other = code_of(43);
-	char *places[KINDS];
+	char *appended[KINDS];
 
 	for (unsigned i = 0; i < KINDS; i++)
-		places[i] = append(&creator, kinds[i], &code, sizeof(code));
+		appended[i] = append(&creator, kinds[i], &code, sizeof(code));
 	ck_assert(close_copy(&creator, files[_i]));
 	for (unsigned i = 0; i < KINDS; i++) {
-		ck_assert_mem_eq(places[i], &code, sizeof(code));
-		ck_assert_int_eq(heir.calls.overwrite(places[i], &other, sizeof(other)), 0);
-		ck_assert_ptr_eq(append(&heir, kinds[i], &code, sizeof(code)),
-				 places[i] + sizeof(code));
+		ck_assert_mem_eq(appended[i], &code, sizeof(code));
+		ck_assert_int_eq(successor.calls.overwrite(appended[i], &other, sizeof(other)), 0);
+		ck_assert_ptr_eq(append(&successor, kinds[i], &code, sizeof(code)),
+				 appended[i] + sizeof(code));
 	}
-	ck_assert_uint_eq(call_code(places[0]), 43);
-	ck_assert_uint_eq(call_code(places[2]), 43);
+	ck_assert_uint_eq(call_code(appended[0]), 43);
+	ck_assert_uint_eq(call_code(appended[2]), 43);
 	later = load(files[(_i + 2) % COPIES]);
 	for (unsigned i = 0; i < KINDS; i++)
 		ck_assert_ptr_eq(append(&later, kinds[i], &code, sizeof(code)),
-				 places[i] + 2 * sizeof(code));
+				 appended[i] + 2 * sizeof(code));
 }
 END_TEST
 
-/* Nobody is left then who would know: it is the section's name that tells. */
-START_TEST(who_comes_back_goes_on_where_it_stopped)
+/* No copy is loaded in between: the reloaded copy finds the locator by the section's name. */
+START_TEST(reloaded_copy_continues_where_it_stopped)
 {
 	struct copy copy = load(files[_i]);
-	char *places[KINDS];
+	char *appended[KINDS];
 
 	for (unsigned i = 0; i < KINDS; i++)
-		places[i] = append(&copy, kinds[i], "before ", 7);
+		appended[i] = append(&copy, kinds[i], "before ", 7);
 	ck_assert(close_copy(&copy, files[_i]));
 	copy = load(files[_i]);
 	for (unsigned i = 0; i < KINDS; i++)
-		ck_assert_ptr_eq(append(&copy, kinds[i], "after", 6), places[i] + 7);
-	ck_assert_str_eq(places[0], "before after");
+		ck_assert_ptr_eq(append(&copy, kinds[i], "after", 6), appended[i] + 7);
+	ck_assert_str_eq(appended[0], "before after");
 }
 END_TEST
 
 /*
- * Memory for one alone
+ * Private memory
  */
 
-START_TEST(what_one_allocates_another_frees_and_its_place_is_free)
+START_TEST(memory_allocated_by_one_copy_is_freed_by_another)
 {
 	struct copy copies[COPIES];
-	uintptr_t place = unused_address(4 * BLOCK);
+	uintptr_t address = unused_address(4 * BLOCK);
 	struct buffers_request request = {
-		.min_address = place, .max_address = place + 2 * BLOCK, .size = 2 * BLOCK,
+		.min_address = address, .max_address = address + 2 * BLOCK, .size = 2 * BLOCK,
 		.flags = kinds[_i],
 	};
 	size_t size;
@@ -205,17 +205,17 @@ START_TEST(what_one_allocates_another_frees_and_its_place_is_free)
 		const struct copy *one = &copies[i % COPIES], *other = &copies[(i + 1 + i / 4) % COPIES];
 		void *memory = one->calls.alloc(&request, &size);
 
-		ck_assert_ptr_eq(memory, (void *)place);
+		ck_assert_ptr_eq(memory, (void *)address);
 		ck_assert_uint_eq(size, 2 * BLOCK);
 		ck_assert_int_eq(one->calls.overwrite(memory, "bytes", 5), 0);
 		ck_assert_int_eq(other->calls.overwrite((char *)memory + BLOCK - 2, "bytes", 5), 0);
 		ck_assert_int_eq(other->calls.free(memory, size), 0);
-		ck_assert(is_free(place, place + 2 * BLOCK));
+		ck_assert(is_free(address, address + 2 * BLOCK));
 	}
 }
 END_TEST
 
-START_TEST(no_handle_and_no_view_is_left_over)
+START_TEST(freeing_leaves_no_handle_and_no_view)
 {
 	struct buffers_request request = { .size = BLOCK, .flags = kinds[_i] };
 	struct copy copies[COPIES];
@@ -282,11 +282,11 @@ static const char *write_entry(const struct calls *calls, struct thread *thread,
 	if (!item)
 		return "a request failed";
 	if (!claim(item, thread->number))
-		return "two hold one item";
+		return "two threads got the same item";
 	if (!calls->append(item, entry, size))
-		return "no room in an item that was given";
+		return "appending to the item failed";
 	if (!disclaim(item, thread->number))
-		return "an item was given to another while it was held";
+		return "a held item got another holder";
 	calls->release(item);
 	return NULL;
 }
@@ -309,8 +309,8 @@ static void start(unsigned number, unsigned flags)
 	ck_assert_ptr_nonnull(threads[number].thread);
 }
 
-/* Each uses all copies in turn; half of them were there before any copy was loaded. */
-START_TEST(threads_of_before_and_after_write_at_once)
+/* Each thread uses all copies in turn.  Half of the threads start before a copy is loaded. */
+START_TEST(threads_started_before_and_after_loading_write_at_once)
 {
 	struct ledger ledger = ledger_new(THREADS, ROUNDS);
 	struct copy copies[COPIES];
@@ -365,23 +365,24 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("win-copies");
+	Suite *suite = suite_create("windows/copies");
 	TCase *turns = tcase_create("turns");
 	TCase *leaving = tcase_create("leaving");
 	TCase *at_once = tcase_create("at once");
 
-	tcase_add_test(turns, copies_are_apart);
-	tcase_add_loop_test(turns, each_sees_what_the_others_made, 0, KINDS);
-	tcase_add_loop_test(turns, each_goes_on_where_another_stopped, 0, KINDS);
-	tcase_add_loop_test(turns, what_one_holds_the_others_leave_alone, 0, KINDS);
-	tcase_add_test(turns, code_of_one_is_overwritten_by_another);
-	tcase_add_test(turns, copy_that_comes_later_overwrites_what_was_there);
-	tcase_add_loop_test(turns, what_one_allocates_another_frees_and_its_place_is_free, 0, KINDS);
-	tcase_add_loop_test(leaving, creator_leaves_all_to_the_others, 0, COPIES);
-	tcase_add_loop_test(leaving, who_comes_back_goes_on_where_it_stopped, 0, COPIES);
-	tcase_add_loop_test(leaving, no_handle_and_no_view_is_left_over, 0, KINDS);
+	tcase_add_test(turns, copies_have_distinct_functions);
+	tcase_add_loop_test(turns, each_copy_lists_the_buffers_of_the_others, 0, KINDS);
+	tcase_add_loop_test(turns, each_copy_continues_where_another_stopped, 0, KINDS);
+	tcase_add_loop_test(turns, item_held_by_one_copy_is_skipped_by_the_others, 0, KINDS);
+	tcase_add_test(turns, one_copy_overwrites_code_of_another);
+	tcase_add_test(turns, copy_loaded_later_overwrites_earlier_code);
+	tcase_add_loop_test(turns, memory_allocated_by_one_copy_is_freed_by_another, 0, KINDS);
+	tcase_add_loop_test(leaving, buffers_outlive_the_copy_that_made_them, 0, COPIES);
+	tcase_add_loop_test(leaving, reloaded_copy_continues_where_it_stopped, 0, COPIES);
+	tcase_add_loop_test(leaving, freeing_leaves_no_handle_and_no_view, 0, KINDS);
 	tcase_add_test(leaving, loading_and_unloading_leaves_no_handle);
-	tcase_add_loop_test(at_once, threads_of_before_and_after_write_at_once, 0, KINDS);
+	tcase_add_loop_test(at_once, threads_started_before_and_after_loading_write_at_once, 0,
+			    KINDS);
 	tcase_add_test(at_once, copies_that_start_at_once_share_one_locator);
 	tcase_add_test(at_once, copies_that_are_loaded_for_each_entry_share_one_locator);
 	suite_add_tcase(suite, turns);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* win-foreign.c: beside another implementation of the layout, and beside what is none */
+/* foreign.c: the library and another implementation of the layout, and invalid sections */
 
 #include "config.h"
 #include "support/copies.h"
@@ -24,12 +24,12 @@ static struct buffers_item *get(unsigned flags)
 	return item;
 }
 
-/* Who comes first: both of them do what they always do. */
-enum { FOREIGN_FIRST, WE_FIRST, ARRIVALS };
+/* The implementation that makes the first locator. */
+enum { FOREIGN_FIRST, LIBRARY_FIRST, ARRIVALS };
 
 static struct foreign_locator *arrive(int arrival)
 {
-	if (arrival == WE_FIRST)
+	if (arrival == LIBRARY_FIRST)
 		buffers_release(get(0));
 	return foreign_arrive();
 }
@@ -48,7 +48,7 @@ static int compare(const struct buffers_info *info, void *context)
 		 info->used == item->position && info->taken == (item->is_taken != 0));
 }
 
-/* Whether both list the same. */
+/* Whether both implementations list the same items. */
 static bool is_one_chain(struct foreign_locator *first)
 {
 	struct view view = { first, 0 };
@@ -57,48 +57,48 @@ static bool is_one_chain(struct foreign_locator *first)
 }
 
 /*
- * One after the other
+ * Both in turn
  */
 
-START_TEST(each_goes_on_where_the_other_stopped)
+START_TEST(each_continues_where_the_other_stopped)
 {
 	struct foreign_locator *first = arrive(_i);
-	struct foreign_item *theirs = foreign_get(first, 64);
-	char *text = foreign_append(theirs, "theirs, ", 8);
-	struct buffers_item *ours;
+	struct foreign_item *foreign = foreign_get(first, 64);
+	char *text = foreign_append(foreign, "foreign, ", 9);
+	struct buffers_item *own;
 
-	foreign_release(theirs);
-	ours = get(0);
-	ck_assert_ptr_eq(ours, theirs);
-	ck_assert_ptr_eq(buffers_append(ours, "ours, ", 6), text + 8);
-	buffers_release(ours);
-	theirs = foreign_get(first, 64);
-	ck_assert_ptr_eq(theirs, ours);
-	ck_assert_ptr_eq(foreign_append(theirs, "theirs again", 13), text + 14);
-	ck_assert_str_eq(text, "theirs, ours, theirs again");
+	foreign_release(foreign);
+	own = get(0);
+	ck_assert_ptr_eq(own, foreign);
+	ck_assert_ptr_eq(buffers_append(own, "own, ", 5), text + 9);
+	buffers_release(own);
+	foreign = foreign_get(first, 64);
+	ck_assert_ptr_eq(foreign, own);
+	ck_assert_ptr_eq(foreign_append(foreign, "foreign again", 14), text + 14);
+	ck_assert_str_eq(text, "foreign, own, foreign again");
 	ck_assert(is_one_chain(first));
 	ck_assert_uint_eq(named_address(), (uintptr_t)first);
 }
 END_TEST
 
-START_TEST(item_that_one_holds_the_other_leaves_alone)
+START_TEST(item_held_by_the_other_is_skipped)
 {
 	struct foreign_locator *first = arrive(_i);
-	struct foreign_item *theirs = foreign_get(first, 64);
-	struct buffers_item *ours = get(0);
+	struct foreign_item *foreign = foreign_get(first, 64);
+	struct buffers_item *own = get(0);
 
-	ck_assert_ptr_ne(ours, theirs);
-	ck_assert_ptr_ne(foreign_get(first, 64), ours);
-	ck_assert_ptr_ne(get(0), theirs);
+	ck_assert_ptr_ne(own, foreign);
+	ck_assert_ptr_ne(foreign_get(first, 64), own);
+	ck_assert_ptr_ne(get(0), foreign);
 	ck_assert(is_one_chain(first));
-	foreign_release(theirs);
-	ck_assert_ptr_eq(get(0), theirs);
-	buffers_release(ours);
-	ck_assert_ptr_eq(foreign_get(first, 64), ours);
+	foreign_release(foreign);
+	ck_assert_ptr_eq(get(0), foreign);
+	buffers_release(own);
+	ck_assert_ptr_eq(foreign_get(first, 64), own);
 }
 END_TEST
 
-/* Items that nobody need look at, up to the last place. */
+/* Fills the first locator with items that have no free space. */
 static void fill(struct foreign_locator *first)
 {
 	void *memory = foreign_map(FOREIGN_SIZE);
@@ -110,37 +110,37 @@ static void fill(struct foreign_locator *first)
 	ck_assert_uint_eq(first->next_locator, 0);
 }
 
-START_TEST(full_locator_is_linked_to_another_that_the_other_follows)
+START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 {
 	struct foreign_locator *first = arrive(_i), *next;
-	struct buffers_item *ours;
+	struct buffers_item *own;
 
 	fill(first);
-	ours = get(0);
+	own = get(0);
 	next = foreign_next(first);
 	ck_assert_ptr_nonnull(next);
 	ck_assert_uint_eq(next->this_address, (uintptr_t)next);
-	ck_assert((uintptr_t)ours > (uintptr_t)next && (uintptr_t)ours < (uintptr_t)next + FOREIGN_SIZE);
+	ck_assert((uintptr_t)own > (uintptr_t)next && (uintptr_t)own < (uintptr_t)next + FOREIGN_SIZE);
 	ck_assert_ptr_eq(foreign_get(first, 64), &next->items[0]);
 	ck_assert(is_one_chain(first));
 }
 END_TEST
 
-START_TEST(locator_that_the_other_links_is_followed)
+START_TEST(library_follows_a_locator_that_foreign_code_links)
 {
 	struct foreign_locator *first = arrive(_i);
-	struct foreign_item *theirs;
+	struct foreign_item *foreign;
 
 	fill(first);
-	theirs = foreign_add(first, foreign_map(BLOCK), BLOCK, false);
+	foreign = foreign_add(first, foreign_map(BLOCK), BLOCK, false);
 	ck_assert_ptr_nonnull(foreign_next(first));
-	ck_assert_ptr_eq(get(0), theirs);
+	ck_assert_ptr_eq(get(0), foreign);
 	ck_assert(is_one_chain(first));
 }
 END_TEST
 
-/* 203 buffers and more, of both. */
-START_TEST(chain_of_many_locators_is_one)
+/* More than the 203 buffers that one locator holds, made by both in turn. */
+START_TEST(both_list_the_same_chain_of_many_locators)
 {
 	struct foreign_locator *first = arrive(_i);
 
@@ -170,7 +170,7 @@ static HANDLE open_named(const char *kind)
 	return section;
 }
 
-/* Of kinds that only we know, one is in memory that cannot be executed. */
+/* Other implementations know only RWX.  The locator of RX buffers is not executable itself. */
 static const struct {
 	const char *name;
 	unsigned flags;
@@ -196,7 +196,7 @@ static struct foreign_locator *locator_of_kind(int kind)
 	return locator;
 }
 
-START_TEST(first_locator_is_the_named_section_itself)
+START_TEST(first_locator_is_a_view_of_the_named_section)
 {
 	struct foreign_locator *locator, *view;
 	struct region region;
@@ -221,7 +221,7 @@ START_TEST(first_locator_is_the_named_section_itself)
 }
 END_TEST
 
-START_TEST(rest_of_the_first_mapping_is_buffers_of_16_kib)
+START_TEST(rest_of_the_first_section_is_listed_as_buffers_of_16_kib)
 {
 	struct foreign_locator *locator;
 	size_t covered = FOREIGN_SIZE;
@@ -239,14 +239,14 @@ START_TEST(rest_of_the_first_mapping_is_buffers_of_16_kib)
 }
 END_TEST
 
-START_TEST(rest_that_the_other_lists_is_used_first)
+START_TEST(rest_listed_by_foreign_code_is_used_first)
 {
 	struct foreign_locator *first = foreign_arrive();
-	struct buffers_item *ours = get(0);
+	struct buffers_item *own = get(0);
 
-	ck_assert_uint_ge((uintptr_t)buffers_base(ours), (uintptr_t)first + FOREIGN_SIZE);
-	ck_assert_uint_lt((uintptr_t)buffers_base(ours), (uintptr_t)first + BLOCK);
-	buffers_release(ours);
+	ck_assert_uint_ge((uintptr_t)buffers_base(own), (uintptr_t)first + FOREIGN_SIZE);
+	ck_assert_uint_lt((uintptr_t)buffers_base(own), (uintptr_t)first + BLOCK);
+	buffers_release(own);
 	ck_assert(is_one_chain(first));
 }
 END_TEST
@@ -269,15 +269,16 @@ START_TEST(other_kinds_have_sections_of_their_own)
 END_TEST
 
 /*
- * A slow one
+ * A slow creator
  */
 
-enum { WAIT_MS = 100, LONG_MS = 400 };	/* within what we wait; what may be longer than that */
+/* The library waits longer than WAIT_MS, but perhaps not as long as LONG_MS. */
+enum { WAIT_MS = 100, LONG_MS = 400 };
 
 struct slow {
 	HANDLE section, is_asked;
 	struct foreign_locator *locator;
-	DWORD written;			/* when, in ms */
+	DWORD written;			/* time in ms */
 };
 
 static DWORD WINAPI write_slowly(void *context)
@@ -292,7 +293,7 @@ static DWORD WINAPI write_slowly(void *context)
 	return 0;
 }
 
-START_TEST(address_that_is_written_late_is_waited_for)
+START_TEST(library_waits_for_an_address_that_is_written_late)
 {
 	struct slow slow = {
 		.section = foreign_create_section(),
@@ -300,19 +301,19 @@ START_TEST(address_that_is_written_late_is_waited_for)
 	};
 	HANDLE thread = CreateThread(NULL, 0, write_slowly, &slow, 0, NULL);
 	DWORD start = GetTickCount();
-	struct buffers_item *ours;
+	struct buffers_item *own;
 
 	SetEvent(slow.is_asked);
-	ours = get(0);
+	own = get(0);
 	WaitForSingleObject(thread, INFINITE);
 	printf("written after %lu ms\n", slow.written - start);
-	SKIP_IF(slow.written - start > LONG_MS, "this machine stood still");
-	ck_assert_ptr_eq(ours, &slow.locator->items[0]);
+	SKIP_IF(slow.written - start > LONG_MS, "the machine stalled: the creator was too slow");
+	ck_assert_ptr_eq(own, &slow.locator->items[0]);
 	ck_assert(is_one_chain(slow.locator));
 }
 END_TEST
 
-START_TEST(address_that_is_never_written_is_not_waited_for_long)
+START_TEST(library_stops_waiting_for_an_address_that_is_never_written)
 {
 	DWORD start = GetTickCount();
 
@@ -324,33 +325,33 @@ START_TEST(address_that_is_never_written_is_not_waited_for_long)
 }
 END_TEST
 
-/* As slow as can be: it writes when we have given up. */
-START_TEST(address_that_is_written_too_late_changes_nothing)
+/* The creator writes the address after the library has stopped waiting. */
+START_TEST(address_written_after_the_wait_is_ignored)
 {
 	HANDLE section = foreign_create_section();
-	struct buffers_item *ours = get(0);
+	struct buffers_item *own = get(0);
 	struct foreign_locator *locator = foreign_prepare(section);
-	void *text = buffers_append(ours, "ours", 5);
+	void *text = buffers_append(own, "text", 5);
 
 	foreign_publish(locator);
-	buffers_release(ours);
-	ck_assert_ptr_eq(get(0), ours);
-	ck_assert_str_eq(text, "ours");
+	buffers_release(own);
+	ck_assert_ptr_eq(get(0), own);
+	ck_assert_str_eq(text, "text");
 	for (unsigned i = 0; i < locator->num_items; i++)
 		ck_assert_uint_eq(locator->items[i].position, 0);
 }
 END_TEST
 
 /*
- * What has the name and is no locator
+ * Sections with the right name and no valid locator
  */
 
-struct odd {
-	const char *what;
-	size_t size;		/* of the section; 0: 64 KiB */
-	DWORD how;		/* to make it; 0: PAGE_EXECUTE_READWRITE */
+struct bad_section {
+	const char *name;
+	size_t size;		/* size of the section; 0: 64 KiB */
+	DWORD protection;	/* and attributes; 0: PAGE_EXECUTE_READWRITE */
 	void (*write)(struct foreign_locator *view);
-	bool is_waited_for;	/* a second, by each who looks */
+	bool is_waited_for;	/* each copy waits a second for it */
 };
 
 static void write_nothing(struct foreign_locator *view)
@@ -364,7 +365,7 @@ static void write_garbage(struct foreign_locator *view)
 		((unsigned char *)view)[i] = (unsigned char)(i * 37 + 11);
 }
 
-/* A locator with a buffer that would suit everybody. */
+/* A valid locator with a buffer that suits every request. */
 static void write_locator(struct foreign_locator *view)
 {
 	view->this_address = (uintptr_t)view;
@@ -405,7 +406,7 @@ static void write_lock(struct foreign_locator *view)
 	view->is_locked = 1;
 }
 
-static void write_circle(struct foreign_locator *view)
+static void write_cycle(struct foreign_locator *view)
 {
 	write_locator(view);
 	view->next_locator = (uintptr_t)view;
@@ -417,7 +418,7 @@ static void write_bad_next(struct foreign_locator *view)
 	view->next_locator = 16;
 }
 
-static void write_odd_address(struct foreign_locator *view)
+static void write_misaligned_address(struct foreign_locator *view)
 {
 	view->this_address = (uintptr_t)view + 2;
 }
@@ -437,15 +438,15 @@ static void write_stack_address(struct foreign_locator *view)
 	view->this_address = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)15;
 }
 
-/* Memory with a locator in it that then cannot be used. */
+/* Memory with a locator in it, then with another protection. */
 static uintptr_t locator_in(DWORD protection)
 {
-	uintptr_t place = unused_address(BLOCK);
+	uintptr_t address = unused_address(BLOCK);
 	DWORD before;
 
-	write_locator(commit_at(place, BLOCK, PAGE_READWRITE));
-	ck_assert(VirtualProtect((void *)place, BLOCK, protection, &before));
-	return place;
+	write_locator(commit_at(address, BLOCK, PAGE_READWRITE));
+	ck_assert(VirtualProtect((void *)address, BLOCK, protection, &before));
+	return address;
 }
 
 static void write_unreadable(struct foreign_locator *view)
@@ -475,56 +476,56 @@ static void write_image(struct foreign_locator *view)
 
 static void write_edge(struct foreign_locator *view)
 {
-	uintptr_t place = unused_address(BLOCK);
+	uintptr_t address = unused_address(BLOCK);
 
-	reserve_at(place, BLOCK);
-	ck_assert_ptr_nonnull(VirtualAlloc((void *)place, PAGE, MEM_COMMIT, PAGE_READWRITE));
-	view->this_address = place + PAGE - 64;
+	reserve_at(address, BLOCK);
+	ck_assert_ptr_nonnull(VirtualAlloc((void *)address, PAGE, MEM_COMMIT, PAGE_READWRITE));
+	view->this_address = address + PAGE - 64;
 	*(uintptr_t *)view->this_address = view->this_address;
 }
 
-static const struct odd odds[] = {
+static const struct bad_section bad_sections[] = {
 	{ "garbage", 0, 0, write_garbage, false },
 	{ "another version", 0, 0, write_version, false },
 	{ "reserved bytes", 0, 0, write_reserved, false },
 	{ "too many items", 0, 0, write_count, false },
 	{ "a position beyond its end", 0, 0, write_position, false },
 	{ "another version, locked", 0, 0, write_lock, true },
-	{ "a circle", 0, 0, write_circle, false },
-	{ "a next locator that is none", 0, 0, write_bad_next, false },
-	{ "an odd address", 0, 0, write_odd_address, false },
-	{ "an address where nothing is", 0, 0, write_free_address, false },
-	{ "an address above all", 0, 0, write_high_address, false },
+	{ "a cyclic chain", 0, 0, write_cycle, false },
+	{ "an invalid next locator", 0, 0, write_bad_next, false },
+	{ "a misaligned address", 0, 0, write_misaligned_address, false },
+	{ "an address in free space", 0, 0, write_free_address, false },
+	{ "the highest address", 0, 0, write_high_address, false },
 	{ "an address on the stack", 0, 0, write_stack_address, false },
 	{ "a locator that cannot be read", 0, 0, write_unreadable, false },
-	{ "a locator behind a guard", 0, 0, write_guarded, false },
+	{ "a locator in a guard page", 0, 0, write_guarded, false },
 	{ "a locator that cannot be written", 0, 0, write_read_only, false },
-	{ "an address that is only reserved", 0, 0, write_reserved_address, false },
+	{ "an address in reserved memory", 0, 0, write_reserved_address, false },
 	{ "an image", 0, 0, write_image, false },
-	{ "a locator that is cut off", 0, 0, write_edge, false },
-	{ "a section of no pages", 0, PAGE_EXECUTE_READWRITE | SEC_RESERVE, write_nothing, false },
+	{ "a truncated locator", 0, 0, write_edge, false },
+	{ "a section without pages", 0, PAGE_EXECUTE_READWRITE | SEC_RESERVE, write_nothing, false },
 	{ "a tiny section", 1, PAGE_READWRITE, write_free_address, false },
-	{ "nothing", 0, PAGE_READWRITE, write_nothing, true },
-	{ "nothing, to be read only", 0, PAGE_READONLY, NULL, true },
+	{ "zeros", 0, PAGE_READWRITE, write_nothing, true },
+	{ "zeros, read-only", 0, PAGE_READONLY, NULL, true },
 };
-enum { ODDS = sizeof(odds) / sizeof(odds[0]) };
+enum { BAD_SECTIONS = sizeof(bad_sections) / sizeof(bad_sections[0]) };
 
-static struct foreign_locator *make_odd(const struct odd *odd, const char *kind)
+static struct foreign_locator *make_bad_section(const struct bad_section *bad, const char *kind)
 {
-	DWORD access = odd->how == PAGE_READONLY ? FILE_MAP_READ : FILE_MAP_WRITE;
+	DWORD access = bad->protection == PAGE_READONLY ? FILE_MAP_READ : FILE_MAP_WRITE;
 	struct foreign_locator *view;
 	HANDLE section;
 	char name[128];
 
 	section_name(name, kind, false);
 	section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL,
-				     odd->how ? odd->how : PAGE_EXECUTE_READWRITE, 0,
-				     (DWORD)(odd->size ? odd->size : BLOCK), name);
+				     bad->protection ? bad->protection : PAGE_EXECUTE_READWRITE, 0,
+				     (DWORD)(bad->size ? bad->size : BLOCK), name);
 	ck_assert_ptr_nonnull(section);
 	view = MapViewOfFile(section, access, 0, 0, 0);
 	ck_assert_ptr_nonnull(view);
-	if (odd->write)
-		odd->write(view);
+	if (bad->write)
+		bad->write(view);
 	return view;
 }
 
@@ -533,7 +534,7 @@ static int list_base(const struct buffers_info *info, void *context)
 	return info->base == context;
 }
 
-/* A second copy of the library finds what the first one made. */
+/* A second copy of the library finds the buffers of the first. */
 static void check_sharing(unsigned flags)
 {
 	struct buffers_request of_kind = { .size = 64, .flags = flags };
@@ -560,9 +561,9 @@ static bool has_second_name(const char *kind)
 	return section != NULL;
 }
 
-static void check_odd(const struct odd *odd, int kind)
+static void check_bad_section(const struct bad_section *bad, int kind)
 {
-	struct foreign_locator *view = make_odd(odd, kinds[kind].name);
+	struct foreign_locator *view = make_bad_section(bad, kinds[kind].name);
 	bool is_there = region_at((uintptr_t)view).state == MEM_COMMIT;
 	unsigned char before[4096] = { 0 };
 	struct region led_to = { 0 };
@@ -572,21 +573,21 @@ static void check_odd(const struct odd *odd, int kind)
 		led_to = region_at(view->this_address);
 	}
 	check_sharing(kinds[kind].flags);
-	ck_assert_msg(has_second_name(kinds[kind].name), "%s", odd->what);
+	ck_assert_msg(has_second_name(kinds[kind].name), "%s", bad->name);
 	if (!is_there)
 		return;
-	ck_assert_msg(memcmp(view, before, sizeof(before)) == 0, "%s", odd->what);
+	ck_assert_msg(memcmp(view, before, sizeof(before)) == 0, "%s", bad->name);
 	if (led_to.state != MEM_FREE && view->this_address != (uintptr_t)view)
 		ck_assert_msg(is_same_region(region_at(view->this_address), led_to), "%s",
-			      odd->what);
+			      bad->name);
 }
 
-START_TEST(what_is_no_locator_is_left_alone)
+START_TEST(invalid_section_is_left_alone)
 {
-	printf("%s\n", odds[_i].what);
+	printf("%s\n", bad_sections[_i].name);
 	for (int kind = 0; kind < KINDS; kind++)
-		if (!odds[_i].is_waited_for || kind == _i % KINDS)
-			check_odd(&odds[_i], kind);
+		if (!bad_sections[_i].is_waited_for || kind == _i % KINDS)
+			check_bad_section(&bad_sections[_i], kind);
 }
 END_TEST
 
@@ -603,8 +604,8 @@ START_TEST(other_object_of_that_name_is_left_alone)
 }
 END_TEST
 
-/* Then nothing can be published: the request succeeds, and sharing is lost. */
-START_TEST(where_both_names_are_taken_requests_succeed)
+/* The library cannot publish its locator then: requests succeed, but copies do not share. */
+START_TEST(requests_succeed_when_both_names_are_taken)
 {
 	char name[128];
 
@@ -619,8 +620,8 @@ START_TEST(where_both_names_are_taken_requests_succeed)
 }
 END_TEST
 
-/* As a thing that is not ours to follow: whoever it was for has another number. */
-START_TEST(section_of_another_number_is_not_ours)
+/* The section belongs to a process with another ID. */
+START_TEST(section_of_another_pid_is_ignored)
 {
 	char name[128];
 	HANDLE section;
@@ -637,32 +638,33 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("win-foreign");
+	Suite *suite = suite_create("windows/foreign");
 	TCase *turns = tcase_create("turns");
 	TCase *mapping = tcase_create("mapping");
 	TCase *slow = tcase_create("slow");
-	TCase *odd = tcase_create("odd");
+	TCase *invalid = tcase_create("invalid");
 
-	tcase_add_loop_test(turns, each_goes_on_where_the_other_stopped, 0, ARRIVALS);
-	tcase_add_loop_test(turns, item_that_one_holds_the_other_leaves_alone, 0, ARRIVALS);
-	tcase_add_loop_test(turns, full_locator_is_linked_to_another_that_the_other_follows, 0,
+	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, ARRIVALS);
+	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, ARRIVALS);
+	tcase_add_loop_test(turns, foreign_code_follows_a_locator_that_the_library_links, 0,
 			    ARRIVALS);
-	tcase_add_loop_test(turns, locator_that_the_other_links_is_followed, 0, ARRIVALS);
-	tcase_add_loop_test(turns, chain_of_many_locators_is_one, 0, ARRIVALS);
-	tcase_add_loop_test(mapping, first_locator_is_the_named_section_itself, 0, KINDS);
-	tcase_add_loop_test(mapping, rest_of_the_first_mapping_is_buffers_of_16_kib, 0, KINDS);
-	tcase_add_test(mapping, rest_that_the_other_lists_is_used_first);
+	tcase_add_loop_test(turns, library_follows_a_locator_that_foreign_code_links, 0, ARRIVALS);
+	tcase_add_loop_test(turns, both_list_the_same_chain_of_many_locators, 0, ARRIVALS);
+	tcase_add_loop_test(mapping, first_locator_is_a_view_of_the_named_section, 0, KINDS);
+	tcase_add_loop_test(mapping, rest_of_the_first_section_is_listed_as_buffers_of_16_kib, 0,
+			    KINDS);
+	tcase_add_test(mapping, rest_listed_by_foreign_code_is_used_first);
 	tcase_add_test(mapping, other_kinds_have_sections_of_their_own);
-	tcase_add_test(slow, address_that_is_written_late_is_waited_for);
-	tcase_add_test(slow, address_that_is_never_written_is_not_waited_for_long);
-	tcase_add_test(slow, address_that_is_written_too_late_changes_nothing);
-	tcase_add_loop_test(odd, what_is_no_locator_is_left_alone, 0, ODDS);
-	tcase_add_test(odd, other_object_of_that_name_is_left_alone);
-	tcase_add_test(odd, where_both_names_are_taken_requests_succeed);
-	tcase_add_test(odd, section_of_another_number_is_not_ours);
+	tcase_add_test(slow, library_waits_for_an_address_that_is_written_late);
+	tcase_add_test(slow, library_stops_waiting_for_an_address_that_is_never_written);
+	tcase_add_test(slow, address_written_after_the_wait_is_ignored);
+	tcase_add_loop_test(invalid, invalid_section_is_left_alone, 0, BAD_SECTIONS);
+	tcase_add_test(invalid, other_object_of_that_name_is_left_alone);
+	tcase_add_test(invalid, requests_succeed_when_both_names_are_taken);
+	tcase_add_test(invalid, section_of_another_pid_is_ignored);
 	suite_add_tcase(suite, turns);
 	suite_add_tcase(suite, mapping);
 	suite_add_tcase(suite, slow);
-	suite_add_tcase(suite, odd);
+	suite_add_tcase(suite, invalid);
 	return run_suite(suite);
 }

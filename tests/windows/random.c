@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* win-random.c: random requests, held against all places that VirtualQuery tells of */
+/* random.c: random requests, compared with the free blocks that VirtualQuery() reports */
 
 #include "config.h"
 #include "support/regions.h"
@@ -11,18 +11,18 @@
 #include <string.h>
 
 /*
- * The part of the address space where the requests are: all of it is free at first, so that
- * nothing but what the test and the library map is there.
+ * The part of the address space that the requests ask for.  It is free at first, so it
+ * contains only mappings of the test and of the library.
  */
 enum { BLOCKS = 1024 };
-static uintptr_t arena;
+static uintptr_t area;
 
-/* What is mapped there, by block, as the test keeps it. */
+/* The test's own record of the mappings in the area. */
 struct held {
 	uintptr_t start;
 	size_t size;
-	unsigned char mark;
-	bool is_ours;		/* the test's, which the library knows nothing of */
+	unsigned char byte;	/* content of all its bytes */
+	bool is_obstacle;	/* mapped by the test, not by the library */
 };
 enum { MOST_HELD = 256 };
 static struct held held[MOST_HELD];
@@ -31,10 +31,10 @@ static bool is_used[BLOCKS];
 
 static const unsigned kinds[] = { 0, BUFFERS_RW, BUFFERS_RX };
 
-static void mark(uintptr_t start, size_t size, bool is)
+static void set_used(uintptr_t start, size_t size, bool is)
 {
 	for (size_t i = 0; i < size / BLOCK; i++) {
-		size_t block = (start - arena) / BLOCK + i;
+		size_t block = (start - area) / BLOCK + i;
 
 		ck_assert_uint_lt(block, BLOCKS);
 		ck_assert(is_used[block] != is);
@@ -42,48 +42,48 @@ static void mark(uintptr_t start, size_t size, bool is)
 	}
 }
 
-static void hold(uintptr_t start, size_t size, unsigned char byte, bool is_ours)
+static void hold(uintptr_t start, size_t size, unsigned char byte, bool is_obstacle)
 {
 	ck_assert_uint_lt(held_count, MOST_HELD);
-	mark(start, size, true);
-	held[held_count++] = (struct held){ start, size, byte, is_ours };
+	set_used(start, size, true);
+	held[held_count++] = (struct held){ start, size, byte, is_obstacle };
 }
 
 static void check_bytes(const struct held *one)
 {
 	const unsigned char *bytes = (const unsigned char *)one->start;
 
-	if (one->is_ours)
+	if (one->is_obstacle)
 		return;
 	for (size_t at = 0; at < one->size; at += PAGE)
-		ck_assert_uint_eq(bytes[at], one->mark);
-	ck_assert_uint_eq(bytes[one->size - 1], one->mark);
+		ck_assert_uint_eq(bytes[at], one->byte);
+	ck_assert_uint_eq(bytes[one->size - 1], one->byte);
 }
 
-static void drop(unsigned i)
+static void free_held(unsigned i)
 {
 	struct held one = held[i];
 
 	check_bytes(&one);
-	if (one.is_ours)
+	if (one.is_obstacle)
 		give_back((void *)one.start);
 	else
 		ck_assert_int_eq(buffers_free((void *)one.start, one.size), 0);
-	mark(one.start, one.size, false);
+	set_used(one.start, one.size, false);
 	held[i] = held[--held_count];
 }
 
 /*
- * Places, found by asking about each
+ * Candidates, found by trying each block
  */
 
-static bool is_place(uintptr_t start, size_t size, const struct buffers_request *request)
+static bool is_candidate(uintptr_t start, size_t size, const struct buffers_request *request)
 {
 	if (start < request->min_address || start + size > request->max_address ||
 	    (request->alignment && start % request->alignment))
 		return false;
 	for (size_t i = 0; i < size / BLOCK; i++)
-		if (is_used[(start - arena) / BLOCK + i])
+		if (is_used[(start - area) / BLOCK + i])
 			return false;
 	return true;
 }
@@ -96,7 +96,7 @@ static size_t distance(uintptr_t start, size_t size, uintptr_t target)
 }
 
 struct best {
-	bool is_there;
+	bool exists;
 	size_t distance;
 };
 
@@ -105,22 +105,22 @@ static struct best find_best(const struct buffers_request *request, size_t size)
 	struct best best = { false, SIZE_MAX };
 
 	for (unsigned i = 0; i + size / BLOCK <= BLOCKS; i++) {
-		uintptr_t start = arena + i * BLOCK;
+		uintptr_t start = area + i * BLOCK;
 		size_t from = distance(start, size, (uintptr_t)request->target);
 
-		if (is_place(start, size, request) && (!best.is_there || from < best.distance))
+		if (is_candidate(start, size, request) && (!best.exists || from < best.distance))
 			best = (struct best){ true, from };
 	}
 	return best;
 }
 
-/* Whether the record says what the system says. */
+/* Compares the record with the report of the system. */
 static void check_record(void)
 {
 	struct region region = { 0 };
 
 	for (unsigned i = 0; i < BLOCKS; i++) {
-		uintptr_t block = arena + i * BLOCK;
+		uintptr_t block = area + i * BLOCK;
 
 		if (block >= region.end)
 			region = region_at(block);
@@ -132,10 +132,10 @@ static void check_record(void)
  * Requests
  */
 
-static struct buffers_request draw(uint64_t *random)
+static struct buffers_request draw_request(uint64_t *random)
 {
-	uintptr_t one = arena + random_below(random, BLOCKS * BLOCK);
-	uintptr_t two = arena + random_below(random, BLOCKS * BLOCK);
+	uintptr_t one = area + random_below(random, BLOCKS * BLOCK);
+	uintptr_t two = area + random_below(random, BLOCKS * BLOCK);
 	struct buffers_request request = {
 		.min_address = one < two ? one : two,
 		.max_address = (one < two ? two : one) + 1,
@@ -144,8 +144,8 @@ static struct buffers_request draw(uint64_t *random)
 		.flags = kinds[random_below(random, 3)],
 	};
 
-	if (random_below(random, 4))	/* else there is none */
-		request.target = (void *)(arena + random_below(random, BLOCKS * BLOCK));
+	if (random_below(random, 4))	/* otherwise no target */
+		request.target = (void *)(area + random_below(random, BLOCKS * BLOCK));
 	return request;
 }
 
@@ -153,16 +153,16 @@ static void check_refusal(const struct buffers_request *request, size_t size, si
 {
 	ck_assert_int_eq(errno, EADDRNOTAVAIL);
 	ck_assert_uint_eq(allocated, 4711);
-	ck_assert_msg(!find_best(request, size).is_there, "there is a place of %zu in %zx-%zx", size,
+	ck_assert_msg(!find_best(request, size).exists, "%zu bytes are free in %zx-%zx", size,
 		      (size_t)request->min_address, (size_t)request->max_address);
 }
 
-/* Places are sought from the block of the target on. */
-static void check_answer(const struct buffers_request *request, uintptr_t start, size_t size)
+/* The library measures distances from the block of the target, hence the tolerance. */
+static void check_success(const struct buffers_request *request, uintptr_t start, size_t size)
 {
 	struct best best = find_best(request, size);
 
-	ck_assert(is_place(start, size, request));
+	ck_assert(is_candidate(start, size, request));
 	if (request->target)
 		ck_assert_uint_lt(distance(start, size, (uintptr_t)request->target),
 				  best.distance + BLOCK);
@@ -178,9 +178,9 @@ static void fill(uintptr_t start, size_t size, unsigned char byte)
 	ck_assert_int_eq(buffers_overwrite((void *)start, bytes, size), 0);
 }
 
-static bool ask(uint64_t *random)
+static bool try_request(uint64_t *random)
 {
-	struct buffers_request request = draw(random);
+	struct buffers_request request = draw_request(random);
 	size_t size = (request.size + BLOCK - 1) & ~(BLOCK - 1), allocated = 4711;
 	unsigned char byte = (unsigned char)(1 + random_below(random, 255));
 	void *memory;
@@ -191,53 +191,53 @@ static bool ask(uint64_t *random)
 		return false;
 	}
 	ck_assert_uint_eq(allocated, size);
-	check_answer(&request, (uintptr_t)memory, size);
+	check_success(&request, (uintptr_t)memory, size);
 	hold((uintptr_t)memory, size, byte, false);
 	fill((uintptr_t)memory, size, byte);
 	return true;
 }
 
-/* Of a block it takes a part or all. */
-static void obstruct(uint64_t *random)
+/* Reserves a part of a block, or all of it. */
+static void add_obstacle(uint64_t *random)
 {
-	uintptr_t start = arena + random_below(random, BLOCKS) * BLOCK;
+	uintptr_t start = area + random_below(random, BLOCKS) * BLOCK;
 
-	if (is_used[(start - arena) / BLOCK])
+	if (is_used[(start - area) / BLOCK])
 		return;
 	reserve_at(start, PAGE + random_below(random, BLOCK - PAGE));
 	hold(start, BLOCK, 0, true);
 }
 
-/* Not what the test took itself: of what others give back, the library is not told. */
-static void drop_some(uint64_t *random)
+/* Keeps obstacles: the library does not notice when other code frees memory. */
+static void free_one(uint64_t *random)
 {
 	unsigned which = (unsigned)random_below(random, held_count);
 
-	if (!held[which].is_ours)
-		drop(which);
+	if (!held[which].is_obstacle)
+		free_held(which);
 }
 
-START_TEST(answers_are_in_the_range_free_and_nearest)
+START_TEST(allocations_are_in_the_range_free_and_nearest)
 {
 	uint64_t random = seed_random();
-	unsigned requests = how_many(10000, 100000), answers = 0;
+	unsigned requests = how_many(10000, 100000), successes = 0;
 
-	arena = unused_address(BLOCKS * BLOCK);
+	area = unused_address(BLOCKS * BLOCK);
 	for (unsigned i = 0; i < 40; i++)
-		obstruct(&random);
+		add_obstacle(&random);
 	for (unsigned i = 0; i < requests; i++) {
-		answers += ask(&random);
+		successes += try_request(&random);
 		for (unsigned j = 0; j < held_count && i % 16 == 0; j++)
 			check_bytes(&held[j]);
 		if (i % 64 == 0)
 			check_record();
 		while (held_count > MOST_HELD - 8 || random_below(&random, 5) < 2)
-			drop_some(&random);
+			free_one(&random);
 	}
 	check_record();
-	printf("%u requests, %u answers\n", requests, answers);
-	ck_assert_uint_gt(answers, requests / 4);
-	ck_assert_uint_lt(answers, requests);
+	printf("%u requests, %u successes\n", requests, successes);
+	ck_assert_uint_gt(successes, requests / 4);
+	ck_assert_uint_lt(successes, requests);
 }
 END_TEST
 
@@ -263,7 +263,7 @@ static int compare(const void *one, const void *two)
 
 static struct piece append_some(uint64_t *random)
 {
-	struct buffers_request request = draw(random);
+	struct buffers_request request = draw_request(random);
 	unsigned size = 1 + (unsigned)random_below(random, MOST_PIECE);
 	struct piece piece = { NULL, size, (unsigned char)(1 + random_below(random, 255)) };
 	unsigned char bytes[MOST_PIECE];
@@ -294,7 +294,7 @@ START_TEST(bytes_are_handed_out_once_and_never_change)
 	uint64_t random = seed_random();
 	unsigned requests = how_many(PIECES, PIECES), count = 0;
 
-	arena = unused_address(BLOCKS * BLOCK);
+	area = unused_address(BLOCKS * BLOCK);
 	for (unsigned i = 0; i < requests; i++) {
 		pieces[count] = append_some(&random);
 		count += pieces[count].start != NULL;
@@ -306,13 +306,13 @@ START_TEST(bytes_are_handed_out_once_and_never_change)
 		for (unsigned j = 0; j < pieces[i].size; j++)
 			ck_assert_uint_eq(pieces[i].start[j], pieces[i].byte);
 	}
-	printf("%u requests, %u answers\n", requests, count);
+	printf("%u requests, %u successes\n", requests, count);
 	ck_assert_uint_gt(count, requests / 2);
 }
 END_TEST
 
-/* Anywhere: only that it is in the range, and was free. */
-START_TEST(answers_anywhere_are_where_nothing_was)
+/* In the whole address space, checks only that the memory is in the range and new. */
+START_TEST(allocations_anywhere_are_in_the_range_and_new)
 {
 	uint64_t random = seed_random();
 	uintptr_t limit = limit_of_addresses();
@@ -347,12 +347,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("win-random");
+	Suite *suite = suite_create("windows/random");
 	TCase *all = tcase_create("all");
 
-	tcase_add_test(all, answers_are_in_the_range_free_and_nearest);
+	tcase_add_test(all, allocations_are_in_the_range_free_and_nearest);
 	tcase_add_test(all, bytes_are_handed_out_once_and_never_change);
-	tcase_add_test(all, answers_anywhere_are_where_nothing_was);
+	tcase_add_test(all, allocations_anywhere_are_in_the_range_and_new);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

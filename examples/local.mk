@@ -1,13 +1,13 @@
 ## SPDX-License-Identifier: MIT
 
-# Installed as sources, with a Makefile that builds them with the installed library.
+# The examples are installed as sources, with a Makefile for the installed library.
 exampledir = $(docdir)/examples
 hookexampledir = $(exampledir)/hook
 jitexampledir = $(exampledir)/jit
 dist_example_DATA = examples/Makefile
 EXTRA_DIST += examples/demo
 
-# hook-machine.c includes the code of the processor.
+# hook-machine.c includes the code for the processor.
 dist_hookexample_DATA = \
 	examples/hook/hook-arm64.c \
 	examples/hook/hook-machine.c \
@@ -16,7 +16,7 @@ dist_hookexample_DATA = \
 	examples/hook/hook-x86.c \
 	examples/hook/hook.c
 
-# target.c includes the code of the processor.
+# target.c includes the code for the processor.
 compiler = \
 	examples/jit/compile.c \
 	examples/jit/compile.h \

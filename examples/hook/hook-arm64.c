@@ -2,8 +2,8 @@
 /*
  * hook-arm64.c: hooking with a branch of one instruction, for AArch64
  *
- * Where the function begins with a landing pad the branch goes behind it, for it is no
- * place that indirect calls may go to.
+ * If the function starts with a landing pad (BTI), the branch is written after it, since
+ * indirect calls must reach a landing pad.
  */
 
 #include <link.h>
@@ -13,9 +13,9 @@
 #endif
 
 enum {
-	WORD = 4,		/* an instruction */
+	WORD = 4,		/* size of an instruction */
 	FAR_JUMP = 4 * WORD,	/* ldr x16, address; br x16; address */
-	SCRATCH = 17,		/* x17 is anybody's between a call and the function */
+	SCRATCH = 17,		/* x17: free to use between a call and the function */
 };
 
 long machine_system_call(long number, long a, long b, long c, long d, long e)
@@ -34,7 +34,7 @@ long machine_system_call(long number, long a, long b, long c, long d, long e)
 }
 
 /*
- * The stub, which is copied to the buffer and falls through to what follows there
+ * The stub: copied to the buffer, where it falls through to the trampoline
  */
 
 extern const uint8_t hook_stub[], hook_stub_callee[], hook_stub_end[];
@@ -99,7 +99,7 @@ static uint32_t instruction_at(const uint8_t *at)
 	return instruction;
 }
 
-/* A number of `width` bits with a sign, `low` bits up in the instruction. */
+/* Returns the signed field of `width` bits that starts at bit `low`. */
 static intptr_t field(uint32_t instruction, unsigned low, unsigned width)
 {
 	return (int32_t)(instruction << (32 - low - width)) >> (32 - width);
@@ -131,8 +131,8 @@ static bool is_conditional(uint32_t instruction)
 	       is_test_and_branch(instruction);
 }
 
-/* cb of Armv9.6; autiasppc and retaasppc, which name the place of paciasppc. */
-static bool is_of_its_place(uint32_t instruction)
+/* cb of Armv9.6; autiasppc and retaasppc, which contain the address of paciasppc. */
+static bool contains_an_address(uint32_t instruction)
 {
 	return (instruction & 0x7e000000) == 0x74000000 ||
 	       (instruction & 0xff000000) == 0x55000000 ||
@@ -149,20 +149,20 @@ static bool is_load_literal(uint32_t instruction)	/* ldr, ldrsw, prfm */
 	return (instruction & 0x3b000000) == 0x18000000;
 }
 
-/* bti in all its forms, paciasp, pacibsp: what an indirect call may go to. */
+/* bti in all its forms, paciasp, pacibsp: valid targets of indirect calls. */
 static bool is_landing_pad(uint32_t instruction)
 {
 	return (instruction & 0xffffff3f) == 0xd503241f ||
 	       (instruction & 0xffffffbf) == 0xd503233f;
 }
 
-/* paciasppc and the like sign the return address with where they are. */
-static bool is_signing_with_place(uint32_t instruction)
+/* paciasppc and similar instructions sign the return address with their own address. */
+static bool signs_with_address(uint32_t instruction)
 {
 	return (instruction & 0xffffdbff) == 0xdac183fe;
 }
 
-/* Whether what follows belongs to something else, or may. */
+/* Whether the bytes after this instruction may belong to other code or data. */
 static bool is_last(uint32_t instruction)
 {
 	return (instruction & 0xfc000000) == 0x14000000 ||	/* b */
@@ -172,41 +172,40 @@ static bool is_last(uint32_t instruction)
 	       instruction >> 16 == 0;				/* udf */
 }
 
-/* Of a branch, or of what else has a label. */
+/* Target of a branch or of another PC-relative instruction. */
 static uintptr_t target_of(const uint8_t *at)
 {
 	uint32_t instruction = instruction_at(at);
-	uintptr_t place = (uintptr_t)at;
+	uintptr_t address = (uintptr_t)at;
 
 	if (is_branch(instruction))
-		return place + (uintptr_t)field(instruction, 0, 26) * WORD;
+		return address + (uintptr_t)field(instruction, 0, 26) * WORD;
 	if (is_test_and_branch(instruction))
-		return place + (uintptr_t)field(instruction, 5, 14) * WORD;
+		return address + (uintptr_t)field(instruction, 5, 14) * WORD;
 	if (!is_address(instruction))
-		return place + (uintptr_t)field(instruction, 5, 19) * WORD;
-	place += (uintptr_t)field(instruction, 5, 19) * 4 + (instruction >> 29 & 3);
-	return place;
+		return address + (uintptr_t)field(instruction, 5, 19) * WORD;
+	return address + (uintptr_t)field(instruction, 5, 19) * 4 + (instruction >> 29 & 3);
 }
 
 static size_t cover(const struct function *function, size_t most)
 {
 	const uint8_t *end = function->size ? function->entry + function->size : function->end;
-	const uint8_t *at = function->place;
+	const uint8_t *at = function->patched;
 
-	while (at < end && (size_t)(at - function->place) < most) {
+	while (at < end && (size_t)(at - function->patched) < most) {
 		at += WORD;
 		if (is_last(instruction_at(at - WORD)))
 			break;
 	}
-	return (size_t)(at - function->place);
+	return (size_t)(at - function->patched);
 }
 
-/* One that goes to the entry is a call, but one that goes behind a landing pad is none. */
+/* A branch to the entry is a call; a branch to the instruction after the landing pad is not. */
 static const uint8_t *find_branch_inside(const struct function *function)
 {
 	for (const uint8_t *at = function->start; at + WORD <= function->end; at += WORD)
 		if ((is_branch(instruction_at(at)) || is_conditional(instruction_at(at))) &&
-		    target_of(at) == (uintptr_t)function->place)
+		    target_of(at) == (uintptr_t)function->patched)
 			return at;
 	return NULL;
 }
@@ -219,15 +218,15 @@ bool machine_examine(struct function *function)
 		return refuse("it may take arguments in registers that a call does not keep");
 	if ((uintptr_t)function->entry % WORD)
 		return refuse("it is not where instructions are");
-	function->place = function->entry;
+	function->patched = function->entry;
 	if (is_landing_pad(instruction_at(function->entry)))
-		function->place += WORD;
+		function->patched += WORD;
 	function->stolen = cover(function, WORD);
 	if (function->stolen < WORD)
 		return refuse("its code ends with its landing pad");
 	function->far_jump = FAR_JUMP;
 	function->far_stolen = cover(function, FAR_JUMP);
-	if (function->place != function->entry)
+	if (function->patched != function->entry)
 		branch = find_branch_inside(function);
 	if (branch)
 		return refuse("a branch at %p goes behind its landing pad", (const void *)branch);
@@ -235,7 +234,7 @@ bool machine_examine(struct function *function)
 }
 
 /*
- * Moving one
+ * Moving an instruction
  */
 
 static void put_word(struct code *code, uint32_t word)
@@ -267,7 +266,7 @@ static void put_load_address(struct code *code, uint32_t reg, uintptr_t address)
 	put(code, &address, sizeof(address));
 }
 
-/* Two branches of longer reach: around the second one, or to it. */
+/* The conditional branch selects one of two unconditional branches, which reach farther. */
 static bool move_conditional(struct code *code, uint32_t instruction, uintptr_t target)
 {
 	uint32_t distance = is_test_and_branch(instruction) ? 0x3fff << 5 : 0x7ffff << 5;
@@ -304,7 +303,7 @@ static bool move(struct code *code, const uint8_t *at)
 {
 	uint32_t instruction = instruction_at(at);
 
-	if (is_signing_with_place(instruction) || is_of_its_place(instruction) ||
+	if (signs_with_address(instruction) || contains_an_address(instruction) ||
 	    (instruction & 0xff000000) == 0xdc000000)
 		return refuse("its instruction 0x%08x cannot be moved", (unsigned)instruction);
 	if (is_branch(instruction))
@@ -328,12 +327,13 @@ bool machine_make_code(struct function *function, struct code *code,
 	put(code, hook_stub, (size_t)(hook_stub_end - hook_stub));
 	memcpy(code->bytes + (hook_stub_callee - hook_stub), &callee, sizeof(callee));
 	function->trampoline = code->address + code->size;
-	return move(code, function->place) &&
-	       machine_put_jump(code, (uintptr_t)function->place + WORD);
+	return move(code, function->patched) &&
+	       machine_put_jump(code, (uintptr_t)function->patched + WORD);
 }
 
-/* As one, for it may be executed meanwhile. */
-void machine_write_jump(uint8_t *place, const struct code *jump)
+/* Stores the word atomically, since another thread may execute it. */
+void machine_write_jump(uint8_t *patched, const struct code *jump)
 {
-	__atomic_store_n((uint32_t *)(void *)place, instruction_at(jump->bytes), __ATOMIC_RELAXED);
+	__atomic_store_n((uint32_t *)(void *)patched, instruction_at(jump->bytes),
+			 __ATOMIC_RELAXED);
 }

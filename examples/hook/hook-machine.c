@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* hook-machine.c: the hooking for the processor that this is compiled for */
+/* hook-machine.c: the hooking code for the processor of this build */
 
 #include "hook-machine.h"
 
@@ -8,5 +8,5 @@
 #elif defined(__AARCH64EL__)
 # include "hook-arm64.c"
 #else
-# error "there is no hook-*.c for this processor"
+# error "no hook-*.c supports this processor"
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hook-machine.h: what hook does differently for each kind of processor
+ * hook-machine.h: the part of hook that depends on the processor
  *
- * Each hook-*.c beside has these functions for one kind, and hook-machine.c takes the
- * right one.
+ * Each hook-*.c implements these functions for one kind of processor, and
+ * hook-machine.c includes the right one.
  */
 #ifndef EXAMPLES_HOOK_MACHINE_H
 #define EXAMPLES_HOOK_MACHINE_H
@@ -15,47 +15,47 @@
 
 #pragma GCC visibility push(hidden)
 
-enum { MOST_CODE = 256 };	/* a stub takes 176 at most, what is moved less than 50 */
+enum { MOST_CODE = 256 };	/* stub: at most 176 bytes; moved instructions: less than 50 */
 
 struct function {
 	uint8_t *entry;
 	size_t size;		/* 0: unknown */
-	unsigned char other;	/* of its symbol */
-	const uint8_t *start;	/* the segment it lies in */
+	unsigned char other;	/* st_other of its symbol */
+	const uint8_t *start;	/* its segment, up to end */
 	const uint8_t *end;
-	uint8_t *place;		/* where the jump goes */
-	size_t stolen;		/* bytes of the instructions that the jump overwrites */
-	size_t far_jump;	/* bytes of one that reaches everywhere; 0: the jump does */
-	size_t far_stolen;	/* that it would overwrite */
-	uintptr_t trampoline;	/* where they go on, moved */
+	uint8_t *patched;	/* address of the jump that is written */
+	size_t stolen;		/* size of the instructions that the jump overwrites */
+	size_t far_jump;	/* size of a jump that reaches all addresses; 0: this jump does */
+	size_t far_stolen;	/* size of the instructions that a far jump would overwrite */
+	uintptr_t trampoline;	/* address of the moved instructions */
 };
 
 struct code {
-	uintptr_t address;	/* of the first byte, when it is in place */
+	uintptr_t address;	/* final address of the first byte */
 	size_t size;
 	uint8_t bytes[MOST_CODE];
 };
 
-/* Says why the function is left as it is; false. */
+/* Prints why the function stays unpatched; returns false. */
 bool refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Sets place and all of stolen and far; false where no jump can be put. */
+/* Sets patched, stolen, far_jump and far_stolen.  False: the function cannot be patched. */
 bool machine_examine(struct function *function);
 
 /*
- * The stub, which calls on_call() with the function's first argument and changes no
- * register, and the trampoline behind it.
+ * Makes the stub and, after it, the trampoline.  The stub calls on_call() with the first
+ * argument of the function and preserves all registers.
  */
 bool machine_make_code(struct function *function, struct code *code,
 		       void (*on_call)(uintptr_t argument));
 
-/* False, after refuse(), when the target is out of reach. */
+/* Returns false, after refuse(), if the target is out of reach. */
 bool machine_put_jump(struct code *code, uintptr_t target);
 
-/* Writes one that was put alone.  Calls no function, for that may be the one. */
-void machine_write_jump(uint8_t *place, const struct code *jump);
+/* Writes a jump.  Calls no library function, since that may be the function being hooked. */
+void machine_write_jump(uint8_t *patched, const struct code *jump);
 
-/* The sixth argument is 0. */
+/* A system call with 0 as sixth argument. */
 long machine_system_call(long number, long a, long b, long c, long d, long e);
 
 static inline void put(struct code *code, const void *bytes, size_t size)

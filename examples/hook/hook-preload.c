@@ -2,22 +2,21 @@
 /*
  * hook-preload: the part of hook that the dynamic linker loads into the program
  *
- * Before main() runs, it overwrites the first instructions of the function
- * with a jump to a buffer near by: 5 bytes on x86, 4 on AArch64.  The code there
- * tells us of the call and goes on to the instructions that were overwritten,
- * which lie there too, changed to do the same at their new place, and from
- * there back into the function.
+ * Before main() runs, it overwrites the first instructions of the function with a
+ * jump to a nearby buffer: 5 bytes on x86, 4 on AArch64.  The buffer contains a stub,
+ * which reports the call, and a trampoline.  The trampoline executes the overwritten
+ * instructions, adapted to their new address, and jumps back into the function.
  *
  *	function:	jmp stub
- *	rest:		what was not overwritten
+ *	rest:		the instructions that were not overwritten
  *
  *	stub:		save the argument registers, call on_call(), restore them
- *	trampoline:	what was overwritten
+ *	trampoline:	the overwritten instructions
  *			jmp rest
  *
- * Such a jump reaches 2 GiB on x86-64, 128 MiB on AArch64.  One that reaches
- * everywhere takes 14 or 16, and many a function is shorter than that, or has a
- * loop begin there.  hook-*.c have what depends on the processor.
+ * Such a jump reaches 2 GiB on x86-64 and 128 MiB on AArch64.  A jump that reaches all
+ * addresses takes 14 or 16 bytes.  Many functions are shorter than that, or a loop
+ * starts in these bytes.  hook-*.c contain the parts that depend on the processor.
  */
 
 #define _GNU_SOURCE
@@ -39,7 +38,7 @@
 #include "hook-machine.h"
 
 enum {
-	PAGE = 4096,		/* none is smaller */
+	PAGE = 4096,		/* the smallest page size */
 	ALIGNMENT = 16,
 };
 
@@ -47,37 +46,37 @@ static void on_call(uintptr_t argument);
 static bool overwrite(const struct function *function, uintptr_t stub);
 
 /*
- * The lines that matter: a buffer near the function, code in it, a jump there
+ * Use of the library: a buffer near the function, with code that the function jumps to
  */
 
 static bool hook(struct function *function)
 {
 	struct buffers_item *item = buffers_get_near(function->entry, MOST_CODE + ALIGNMENT);
 	struct code code = { .size = 0 };
-	bool is_placed;
+	bool is_appended;
 
 	if (!item)
 		return refuse("no executable memory within reach of a jump: %s", strerror(errno));
 	code.address = (uintptr_t)buffers_reserve(item, 0, ALIGNMENT);
-	is_placed = machine_make_code(function, &code, on_call) &&
+	is_appended = machine_make_code(function, &code, on_call) &&
 		    buffers_append_code(item, code.bytes, code.size) != NULL;
 	buffers_release(item);
-	return is_placed && overwrite(function, code.address);
+	return is_appended && overwrite(function, code.address);
 }
 
 /*
- * What the program's calls see: no function of a library, for that may be the
- * one that is hooked, and no memory but the stack's
+ * Code that runs in the program's calls: it calls no library function, since that may
+ * be the hooked one, and allocates no memory
  */
 
 enum { MOST_NAME = 256, MOST_TEXT = 40, MOST_LINE = 400 };
 
-static char name[MOST_NAME];		/* of the function */
+static char name[MOST_NAME];		/* name of the function */
 static int output = -1;			/* a copy of standard error */
-static unsigned long *calls;		/* shared with children that were forked */
-static bool is_over;			/* the total has been told */
+static unsigned long *calls;		/* counter, shared with forked children */
+static bool is_over;			/* the total has been printed */
 
-/* Set while this thread is in here.  Other models of access may call a function. */
+/* Set while this thread is in this file.  Other TLS models may call a function. */
 static __thread bool is_busy __attribute__((tls_model("initial-exec")));
 
 struct line {
@@ -110,12 +109,12 @@ static void put_number(struct line *line, uintptr_t number, unsigned base)
 		put_character(line, digits[--count]);
 }
 
-/* Bytes that could be read, without a fault where there is nothing to read. */
-static size_t peek(uintptr_t address, char *bytes, size_t size)
+/* Returns the number of readable bytes.  Does not fault on unmapped memory. */
+static size_t try_read(uintptr_t address, char *bytes, size_t size)
 {
 	size_t first = PAGE - address % PAGE < size ? PAGE - address % PAGE : size;
 	struct iovec local = { bytes, size };
-	struct iovec remote[2] = {	/* each is read as a whole or not at all */
+	struct iovec remote[2] = {	/* the kernel reads each part wholly or not at all */
 		{ (void *)address, first },
 		{ (void *)(address + first), size - first },
 	};
@@ -136,7 +135,7 @@ static char escape_for(char character)
 	return '\0';
 }
 
-/* How many printable characters precede a zero or fill the bytes; 0 if neither. */
+/* Length of the text if printable characters precede a zero or fill the bytes, otherwise 0. */
 static size_t text_length(const char *bytes, size_t size)
 {
 	size_t length = 0;
@@ -162,11 +161,11 @@ static void put_quoted(struct line *line, const char *text, size_t length)
 	put_text(line, length > MOST_TEXT ? "\"..." : "\"");
 }
 
-/* In decimal what may be a count, a size or a descriptor, in hexadecimal addresses. */
+/* Prints small numbers, such as sizes and descriptors, in decimal, addresses in hexadecimal. */
 static void put_argument(struct line *line, uintptr_t argument)
 {
 	char bytes[MOST_TEXT + 1];
-	size_t size = peek(argument, bytes, sizeof(bytes));
+	size_t size = try_read(argument, bytes, sizeof(bytes));
 	size_t length = text_length(bytes, size);
 
 	if (length) {
@@ -179,9 +178,9 @@ static void put_argument(struct line *line, uintptr_t argument)
 	}
 }
 
-/* Not inlined, so that nothing of it is done before is_busy is set. */
+/* Not inlined, so that none of it runs before is_busy is set. */
 __attribute__((noinline))
-static void tell_call(uintptr_t argument)
+static void print_call(uintptr_t argument)
 {
 	struct line line;
 
@@ -201,7 +200,7 @@ static void on_call(uintptr_t argument)
 	if (is_busy || __atomic_load_n(&is_over, __ATOMIC_RELAXED))
 		return;
 	is_busy = true;
-	tell_call(argument);
+	print_call(argument);
 	is_busy = false;
 }
 
@@ -219,21 +218,21 @@ bool refuse(const char *format, ...)
 
 static bool overwrite(const struct function *function, uintptr_t stub)
 {
-	struct code jump = { .address = (uintptr_t)function->place };
-	uint8_t *page = function->place - jump.address % (uintptr_t)sysconf(_SC_PAGESIZE);
+	struct code jump = { .address = (uintptr_t)function->patched };
+	uint8_t *page = function->patched - jump.address % (uintptr_t)sysconf(_SC_PAGESIZE);
 	size_t size;
 
 	if (!machine_put_jump(&jump, stub))
 		return false;
-	size = (size_t)(function->place + jump.size - page);
+	size = (size_t)(function->patched + jump.size - page);
 	/*
-	 * Executable all the while: mprotect() itself may lie there.  On arm64 its pages are
-	 * no longer guarded (PROT_BTI), which takes a defence from the program, and nothing else.
+	 * The page stays executable, since it may contain mprotect() itself.  On arm64 it loses
+	 * PROT_BTI, which weakens the program's defences and has no other effect.
 	 */
 	if (mprotect(page, size, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
 		return refuse("its code cannot be made writable: %s", strerror(errno));
-	machine_write_jump(function->place, &jump);
-	buffers_flush_icache(function->place, jump.size);
+	machine_write_jump(function->patched, &jump);
+	buffers_flush_icache(function->patched, jump.size);
 	mprotect(page, size, PROT_READ | PROT_EXEC);
 	return true;
 }
@@ -261,7 +260,7 @@ static int find_segment(struct dl_phdr_info *info, size_t size, void *context)
 	return 0;
 }
 
-/* NULL for an entry that a resolver chose: its symbol stands for the resolver. */
+/* Returns NULL for an entry that an IFUNC resolver chose: the symbol describes the resolver. */
 static const ElfW(Sym) *symbol_at(const void *address)
 {
 	const ElfW(Sym) *symbol = NULL;
@@ -280,7 +279,7 @@ static bool look_up(struct function *function)
 	function->entry = dlsym(RTLD_DEFAULT, name);
 	symbol = symbol_at(function->entry);
 	if (symbol && symbol->st_shndx == SHN_UNDEF) {
-		/* What the program takes for the function only jumps there. */
+		/* The entry is a PLT stub of the program, which jumps to the function. */
 		function->entry = dlsym(RTLD_NEXT, name);
 		symbol = symbol_at(function->entry);
 	}
@@ -297,10 +296,10 @@ static bool look_up(struct function *function)
 }
 
 /*
- * From the start of the program to its end
+ * Start and end of the program
  */
 
-/* High, out of the way of programs that count on the number of the next one. */
+/* Uses a high descriptor, since some programs expect the next free number. */
 static int copy_stderr(void)
 {
 	int copy = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 1000);
@@ -308,8 +307,8 @@ static int copy_stderr(void)
 	return copy >= 0 ? copy : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
 }
 
-/* The word that the launcher put before what the variable held. */
-static const char *take_first(const char *variable)
+/* Removes the word that the launcher prepended to the variable, and returns it. */
+static const char *take_first_word(const char *variable)
 {
 	char *word = getenv(variable);
 	char *colon = word ? strchr(word, ':') : NULL;
@@ -325,21 +324,21 @@ static const char *take_first(const char *variable)
 
 static bool prepare(void)
 {
-	const char *wanted = take_first("RELOADED_HOOK");
+	const char *wanted = take_first_word("RELOADED_HOOK");
 
 	if (!wanted)
 		return false;
-	take_first("LD_PRELOAD");
+	take_first_word("LD_PRELOAD");
 	snprintf(name, sizeof(name), "%s", wanted);
 	output = copy_stderr();
 	calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		     -1, 0);
 	if (calls == MAP_FAILED)
-		return refuse("no memory to count in: %s", strerror(errno));
+		return refuse("no memory for the counter: %s", strerror(errno));
 	return true;
 }
 
-static void tell_far_jump(const struct function *function)
+static void print_far_jump(const struct function *function)
 {
 	size_t stolen = function->far_stolen;
 
@@ -349,7 +348,7 @@ static void tell_far_jump(const struct function *function)
 		dprintf(output, "an absolute jump would have cost %zu; ", stolen);
 }
 
-static void tell_success(const struct function *function)
+static void print_success(const struct function *function)
 {
 	uintptr_t entry = (uintptr_t)function->entry;
 	bool is_above = function->trampoline > entry;
@@ -357,12 +356,12 @@ static void tell_success(const struct function *function)
 
 	dprintf(output, "hook: %s at %p: stole %zu bytes; ", name, (void *)function->entry,
 		function->stolen);
-	tell_far_jump(function);
+	print_far_jump(function);
 	dprintf(output, "trampoline at %p, %zu KiB %s\n", (void *)function->trampoline,
 		(size_t)distance / 1024, is_above ? "above" : "below");
 }
 
-static pid_t hooked_process;
+static pid_t hooked_pid;
 
 __attribute__((constructor)) static void start(void)
 {
@@ -370,18 +369,18 @@ __attribute__((constructor)) static void start(void)
 
 	is_busy = true;
 	if (prepare() && look_up(&function) && machine_examine(&function) && hook(&function)) {
-		hooked_process = getpid();
-		tell_success(&function);
+		hooked_pid = getpid();
+		print_success(&function);
 	}
 	is_busy = false;
 }
 
-__attribute__((destructor)) static void tell_total(void)
+__attribute__((destructor)) static void print_total(void)
 {
 	unsigned long total;
 
 	is_busy = true;
-	if (hooked_process && hooked_process == getpid()) {
+	if (hooked_pid && hooked_pid == getpid()) {
 		__atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
 		total = __atomic_load_n(calls, __ATOMIC_RELAXED);
 		dprintf(output, "hook: %s called %lu time%s\n", name, total,

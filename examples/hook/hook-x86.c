@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hook-x86.c: hooking with a jump of 5 bytes, for x86-64 and for x86 of 32 bits
+ * hook-x86.c: hooking with a jump of 5 bytes, for x86-64 and 32-bit x86
  *
- * The jump overwrites as many whole instructions as it touches.  Zydis tells how long
- * they are, and what in them depends on where they are.
+ * The jump overwrites every instruction that it touches.  Zydis decodes the length of
+ * these instructions and the fields that depend on their address.
  */
 
 #include <Zydis/Zydis.h>
@@ -11,9 +11,9 @@
 enum {
 	JUMP = 5,		/* jmp rel32 */
 #ifdef __x86_64__
-	FAR_JUMP = 14,		/* jmp [rip], and the address */
+	FAR_JUMP = 14,		/* jmp [rip], then the address */
 #else
-	FAR_JUMP = 0,		/* rel32 wraps around */
+	FAR_JUMP = 0,		/* rel32 reaches all addresses */
 #endif
 };
 
@@ -47,7 +47,7 @@ long machine_system_call(long number, long a, long b, long c, long d, long e)
 #endif
 
 /*
- * The stub, which is copied to the buffer and falls through to what follows there
+ * The stub: copied to the buffer, where it falls through to the trampoline
  */
 
 extern const uint8_t hook_stub[], hook_stub_callee[], hook_stub_end[];
@@ -90,7 +90,7 @@ __asm__(
 	"	and	$-16, %esp\n"
 	"	sub	$64, %esp\n"
 	"	mov	%ecx, (%esp)\n"
-# ifdef __SSE__				/* or on_call() does not know them either */
+# ifdef __SSE__				/* without SSE, on_call() does not use them */
 	"	movaps	%xmm0, 16(%esp)\n"
 	"	movaps	%xmm1, 32(%esp)\n"
 	"	movaps	%xmm2, 48(%esp)\n"
@@ -149,7 +149,7 @@ static uintptr_t target_of(const uint8_t *at, const ZydisDecodedInstruction *ins
 	return (uintptr_t)at + instruction->length + (uintptr_t)distance;
 }
 
-/* Whether what follows belongs to something else, or may. */
+/* Whether the bytes after this instruction may belong to other code or data. */
 static bool is_last(const ZydisDecodedInstruction *instruction)
 {
 	switch (instruction->mnemonic) {
@@ -163,7 +163,7 @@ static bool is_last(const ZydisDecodedInstruction *instruction)
 	}
 }
 
-/* Bytes of the whole instructions that cover so many, or of all up to the last. */
+/* Size of the instructions that cover `least` bytes; less if a last instruction comes earlier. */
 static size_t cover(const struct function *function, size_t least)
 {
 	const uint8_t *end = function->size ? function->entry + function->size : function->end;
@@ -178,7 +178,7 @@ static size_t cover(const struct function *function, size_t least)
 	return size;
 }
 
-/* Goes through data and padding, too: behind them it finds its step again. */
+/* Decodes data and padding, too; after them it falls back into step with the instructions. */
 static const uint8_t *find_branch_inside(const struct function *function, const uint8_t *at,
 					 const uint8_t *end)
 {
@@ -204,7 +204,7 @@ bool machine_examine(struct function *function)
 
 	if (!initialise_decoder())
 		return false;
-	function->place = function->entry;
+	function->patched = function->entry;
 	function->stolen = cover(function, JUMP);
 	if (function->stolen < JUMP)
 		return refuse("its code ends after %zu of the %d bytes that a jump takes",
@@ -221,10 +221,10 @@ bool machine_examine(struct function *function)
 }
 
 /*
- * Moving them
+ * Moving instructions
  */
 
-/* Sets the 32 bits at that offset, in the instruction that was put last. */
+/* Sets the 32-bit distance at offset `field`, in the last instruction of the code. */
 static bool aim(struct code *code, size_t field, uintptr_t target)
 {
 	intptr_t distance = (intptr_t)(target - (code->address + code->size));
@@ -250,8 +250,8 @@ static bool refuse_to_move(const ZydisDecodedInstruction *instruction)
 }
 
 /*
- * In code of 32 bits, who calls often wants to know no more than where he is.  So a call,
- * which no other instruction follows here, returns to where it would have.
+ * In 32-bit code, many calls only read their own return address.  The moved call therefore
+ * pushes the original return address and jumps.  It is the last instruction to be moved.
  */
 static bool move_call(struct code *code, const uint8_t *at,
 		      const ZydisDecodedInstruction *instruction)
@@ -263,7 +263,7 @@ static bool move_call(struct code *code, const uint8_t *at,
 	return machine_put_jump(code, target_of(at, instruction));
 }
 
-/* Short branches become long ones.  A call of 64 bits will return to the trampoline. */
+/* Short branches become long ones.  A 64-bit call returns to the trampoline. */
 static bool move_branch(struct code *code, const uint8_t *at,
 			const ZydisDecodedInstruction *instruction)
 {
@@ -319,7 +319,7 @@ bool machine_make_code(struct function *function, struct code *code,
 	return machine_put_jump(code, (uintptr_t)rest);
 }
 
-void machine_write_jump(uint8_t *place, const struct code *jump)
+void machine_write_jump(uint8_t *patched, const struct code *jump)
 {
-	memcpy(place, jump->bytes, JUMP);
+	memcpy(patched, jump->bytes, JUMP);
 }

@@ -4,11 +4,11 @@
  *
  *	hook FUNCTION PROGRAM [ARGUMENT ...]
  *
- * This part has the dynamic linker load hook-preload.so into the program; the
- * hooking is done there.  Two variables of the environment carry the names
- * there, each put before what the variable held, with a colon between; they
- * are taken off again before the program looks.  The linker does no such thing
- * for a program that is linked statically or runs as another user.
+ * The dynamic linker loads hook-preload.so into the program, and hook-preload.so hooks
+ * the function.  This launcher prepends the name of each to a variable of the
+ * environment, with a colon before the old value.  hook-preload.so removes the names
+ * again before main() runs.  The linker does not preload objects into programs that
+ * are linked statically or run with the rights of another user.
  */
 
 #define _GNU_SOURCE
@@ -21,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* As the shell and env(1) have it. */
+/* Exit statuses, as those of the shell and of env(1). */
 enum { USAGE = 2, FAILED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
 __attribute__((format(printf, 2, 3)))
@@ -46,7 +46,7 @@ static char *join(const char *first, const char *second, const char *third)
 	return text;
 }
 
-static char *own_directory(void)
+static char *program_directory(void)
 {
 	static char path[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
@@ -61,16 +61,16 @@ static char *own_directory(void)
 	return path;
 }
 
-/* Libtool leaves what it builds in .libs/. */
+/* Looks installed this program and in .libs/, where libtool puts its objects. */
 static char *find_object(void)
 {
-	const char *directory = own_directory();
-	char *beside = join(directory, "/hook-preload.so", "");
-	char *below = join(directory, "/.libs/hook-preload.so", "");
-	char *found = access(beside, R_OK) == 0 ? beside : below;
+	const char *directory = program_directory();
+	char *installed = join(directory, "/hook-preload.so", "");
+	char *in_libs = join(directory, "/.libs/hook-preload.so", "");
+	char *found = access(installed, R_OK) == 0 ? installed : in_libs;
 
 	if (access(found, R_OK) != 0)
-		fail(FAILED, "neither %s nor %s is there to be read", beside, below);
+		fail(FAILED, "neither %s nor %s is there to be read", installed, in_libs);
 	if (strpbrk(found, ": "))
 		fail(FAILED, "%s: LD_PRELOAD takes no path with a blank or colon", found);
 	return found;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compile.c: scanner, parser, and the order of the code's steps
+ * compile.c: scanner, parser and code generation
  *
- * After a complaint the text counts as at its end, and what was begun is
- * completed with whatever is there.
+ * A complaint moves the scanner to the end of the text.  The parser then completes
+ * the nodes that it has begun with dummy operands.
  */
 
 #include "compile.h"
@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The first complaint counts. */
+/* Only the first complaint is kept. */
 __attribute__((format(printf, 2, 3)))
 static void complain(struct compiler *compiler, const char *format, ...)
 {
@@ -68,7 +68,7 @@ static size_t name_length(const char *text)
 	return length;
 }
 
-/* Goes past the digits that start at *at.  Returns false if they say too much. */
+/* Moves *at past the digits.  Returns false if the number is out of range. */
 static bool read_number(const char **at, bool is_negative, int64_t *number)
 {
 	uint64_t most = (uint64_t)INT64_MAX + is_negative;
@@ -111,13 +111,13 @@ bool compile_definition(struct compiler *compiler, const char *argument)
 	size_t length = name_length(argument);
 	const char *at = argument + length + (argument[length] == '=');
 	bool is_negative = *at == '-';
-	bool is_formed = length > 0 && argument[length] == '=' && is_digit(at[is_negative]);
+	bool is_well_formed = length > 0 && argument[length] == '=' && is_digit(at[is_negative]);
 	int64_t value;
 	bool fits;
 
 	at += is_negative;
 	fits = read_number(&at, is_negative, &value);
-	if (!is_formed || *at)
+	if (!is_well_formed || *at)
 		complain(compiler, "%s: is not of the form NAME=NUMBER", argument);
 	else if (!fits)
 		complain(compiler, "%s: the number is too big", argument);
@@ -151,13 +151,13 @@ static struct node *add_node(struct compiler *compiler, struct node node)
 	return added;
 }
 
-static void enter(struct compiler *compiler, const char *at)
+static void enter_nesting(struct compiler *compiler, const char *at)
 {
 	if (compiler->nested++ == MOST_NESTED)
 		complain_at(compiler, at, "nested too deeply");
 }
 
-static void leave(struct compiler *compiler)
+static void leave_nesting(struct compiler *compiler)
 {
 	compiler->nested--;
 }
@@ -193,13 +193,13 @@ static struct node *parse_parentheses(struct compiler *compiler)
 	const char *start = compiler->at++;
 	struct node *node;
 
-	enter(compiler, start);
+	enter_nesting(compiler, start);
 	node = parse_sum(compiler);
 	if (next(compiler) == ')')
 		compiler->at++;
 	else
 		complain_at(compiler, compiler->at, "expected an operator or )");
-	leave(compiler);
+	leave_nesting(compiler);
 	return node;
 }
 
@@ -224,11 +224,11 @@ static struct node *parse_unary(struct compiler *compiler)
 	if (next(compiler) != '-')
 		return parse_primary(compiler);
 	compiler->at++;
-	if (is_digit(next(compiler)))	/* the lowest number has no positive counterpart */
+	if (is_digit(next(compiler)))	/* INT64_MIN has no positive counterpart */
 		return parse_number(compiler, true);
-	enter(compiler, compiler->at);
+	enter_nesting(compiler, compiler->at);
 	operand = parse_unary(compiler);
-	leave(compiler);
+	leave_nesting(compiler);
 	return add_node(compiler, (struct node){ .operation = 'm', .left = operand });
 }
 
@@ -298,7 +298,7 @@ void compile_return(struct code *code, enum failure failure)
 	target_return(code, failure);
 }
 
-/* Code that leaves the node's value in the accumulator. */
+/* Generates code that computes the node's value in the accumulator. */
 static void generate(struct compiler *compiler, const struct node *node)
 {
 	struct code *code = &compiler->code;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compile.h: from arithmetic expressions to machine code
+ * compile.h: compiles arithmetic expressions to machine code
  *
- * Numbers are signed, of 64 bits, decimal or with 0x hexadecimal.  Operators
- * are + - * / % and unary minus, they bind and divide as in C, but an overflow
- * is an error.
+ * Numbers are signed and have 64 bits; they are decimal, or hexadecimal with 0x.
+ * The operators are + - * / % and unary minus, with the precedence and the
+ * division of C.  An overflow is an error.
  *
- * Every number that the code works on lies in memory, and the program says
- * where: variables, in the order they are defined, then constants and room for
- * what comes in between.
+ * All numbers that the code uses are in memory, at locations that the program
+ * chooses: first the variables, in the order of their definitions, then constants
+ * and intermediate results.
  */
 #ifndef EXAMPLES_COMPILE_H
 #define EXAMPLES_COMPILE_H
@@ -18,19 +18,19 @@
 #include <stdint.h>
 
 enum {
-	MOST_CHARACTERS = 1000,		/* of the expression */
-	MOST_NODES = MOST_CHARACTERS + 1, /* each takes a character, but one after an error */
+	MOST_CHARACTERS = 1000,		/* in an expression */
+	MOST_NODES = MOST_CHARACTERS + 1, /* each takes a character, except one after an error */
 	MOST_NESTED = 100,
 	MOST_VARIABLES = 32,
 	MOST_NUMBERS = MOST_NODES + MOST_VARIABLES,
-	MOST_CODE = 80 * MOST_NODES + 100,	/* a remainder takes 76 bytes for Arm */
+	MOST_CODE = 80 * MOST_NODES + 100,	/* a remainder takes 76 bytes on Arm */
 	MOST_COMPLAINT = 2000,
-	CODE_ALIGNMENT = 4,		/* bytes that an instruction of any processor asks for */
+	CODE_ALIGNMENT = 4,		/* bytes; suits the instructions of every processor */
 };
 
 enum failure { NONE, OVERFLOWED, DIVIDED_BY_ZERO };
 
-/* What the code returns. */
+/* The return value of the code. */
 struct outcome {
 	int64_t value;
 	int64_t failure;
@@ -38,15 +38,15 @@ struct outcome {
 
 /* How the code finds its numbers. */
 enum addressing {
-	ABSOLUTE,	/* by 32 bits of address, which is below 2 GiB */
-	FROM_ARGUMENT,	/* by a distance from the code's only argument, a pointer */
+	ABSOLUTE,	/* by a 32-bit address below 2 GiB */
+	FROM_ARGUMENT,	/* by an offset from the code's only argument, a pointer */
 };
 
 struct code {
 	enum addressing addressing;
 	uint8_t bytes[MOST_CODE];
 	size_t size;
-	size_t last_jump[DIVIDED_BY_ZERO + 1];	/* end of the last jump there; 0: none */
+	size_t last_jump[DIVIDED_BY_ZERO + 1];	/* end of the last jump to the failure; 0: none */
 };
 
 struct variable {
@@ -57,19 +57,20 @@ struct variable {
 
 struct node {
 	char operation;			/* + - * / %, m for unary minus, 0 for a number */
-	uint32_t number;		/* where its value lies or will lie */
+	uint32_t number;		/* location of its value */
 	const struct node *left;
 	struct node *right;
 };
 
-/* Zero but for the first two members, and how the code finds its numbers. */
+/* The caller sets place, context and code.addressing, and all other members to zero. */
 struct compiler {
-	uint32_t (*place)(void *context, int64_t value);	/* returns where it put it */
+	/* Stores a number, returns its location. */
+	uint32_t (*place)(void *context, int64_t value);
 	void *context;
 	struct code code;
-	char complaint[MOST_COMPLAINT];	/* what is wrong; empty: nothing */
+	char complaint[MOST_COMPLAINT];	/* error message; empty: no error */
 	const char *text;
-	const char *at;			/* what comes next of it */
+	const char *at;			/* the next character of text */
 	unsigned nested;
 	struct variable variables[MOST_VARIABLES];
 	size_t num_variables;
@@ -78,22 +79,22 @@ struct compiler {
 };
 
 /*
- * Takes NAME=NUMBER, text that must stay as long as the compiler is used.  Returns
- * false with a complaint.
+ * Defines a variable.  The argument is NAME=NUMBER and must stay valid as long as the
+ * compiler is used.  Returns false and sets the complaint on failure.
  */
 bool compile_definition(struct compiler *compiler, const char *argument);
 
 /*
- * Leaves in compiler->code what computes the expression.  It is complete when
- * both failures have a place to go.  Returns false with a complaint, also one that
- * an earlier call made.
+ * Compiles the expression into compiler->code.  The caller completes the code with
+ * compile_return() or compile_jumps() for both failures.  Returns false if the
+ * compiler has a complaint, also one of an earlier call.
  */
 bool compile_expression(struct compiler *compiler, const char *text);
 
-/* Adds code that returns the failure, for the jumps there. */
+/* Appends code that returns the failure, and links the failure's jumps to it. */
 void compile_return(struct code *code, enum failure failure);
 
-/* Has the jumps there go so far from the code's first byte. */
+/* Links the failure's jumps to a target at this distance from the first byte of the code. */
 void compile_jumps(struct code *code, enum failure failure, ptrdiff_t distance);
 
 #endif

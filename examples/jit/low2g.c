@@ -4,12 +4,12 @@
  *
  *	low2g EXPRESSION [NAME=NUMBER ...]
  *
- * An x86-64 instruction can name the address of its operand in 32 bits, with
- * no register and wherever it lies itself, if that address is below 2 GiB.  Other
- * processors make such an address in one or two instructions, and another one in
- * more.  So every number that the code here works on lies there, and so does the
- * code.
- * compile.h says what an expression is.
+ * An x86-64 instruction can contain the address of its operand in 32 bits, with no
+ * register and independent of its own address, if the operand is below 2 GiB.  Other
+ * processors compute such an address in one or two instructions, and higher addresses
+ * in more.  The program therefore keeps the code and all its numbers below 2 GiB.
+ *
+ * compile.h describes the expressions.
  */
 
 #include "compile.h"
@@ -22,20 +22,20 @@
 #include <string.h>
 #include <reloaded/buffers.h>
 
-/* Of each size the most that is possible. */
-#define ROOM (MOST_CODE + MOST_NUMBERS * sizeof(int64_t))
+/* The largest code and the most numbers that an expression can have. */
+#define MOST_SIZE (MOST_CODE + MOST_NUMBERS * sizeof(int64_t))
 
 static _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
- * The lines that matter: a buffer below 2 GiB, numbers and code in it
+ * Use of the library: a buffer below 2 GiB that receives numbers and code
  */
 
 static struct buffers_item *get_low_buffer(void)
 {
 	struct buffers_request request = {
 		.max_address = 0x80000000,
-		.size = ROOM,
+		.size = MOST_SIZE,
 		.alignment = sizeof(int64_t),
 	};
 	struct buffers_item *item = buffers_get(&request);
@@ -50,18 +50,18 @@ static uint32_t place_number(void *item, int64_t value)
 	int64_t *number = buffers_reserve(item, sizeof(*number), sizeof(*number));
 
 	if (!number)
-		fail("no room for a number: %s", strerror(errno));
+		fail("no space for a number: %s", strerror(errno));
 	*number = value;
 	return (uint32_t)(uintptr_t)number;
 }
 
-/* It comes after a number, so it begins at a multiple of CODE_ALIGNMENT. */
+/* The code follows a number, so its address is a multiple of CODE_ALIGNMENT. */
 static void *place_code(struct buffers_item *item, const struct code *code)
 {
 	void *address = buffers_append_code(item, code->bytes, code->size);
 
 	if (!address)
-		fail("no room for the code: %s", strerror(errno));
+		fail("no space for the code: %s", strerror(errno));
 	return address;
 }
 

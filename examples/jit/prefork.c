@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prefork: workers that call what any one of them compiled
+ * prefork: worker processes that share compiled code
  *
  *	prefork [-w] [-n WORKERS]
  *
- * Takes lines EXPRESSION [NAME=NUMBER ...] from standard input; the first word
- * with a = in it begins the variables, and compile.h says what an expression is.
- * Prints for each line, in the order of their completion, its number, the line,
- * the value or what is wrong, and which processes compiled and reused the code.
- * turns.h is about the processes, and how they may be killed at any instant.
+ * Reads lines EXPRESSION [NAME=NUMBER ...] from standard input.  The first word
+ * with a = in it begins the variables; compile.h describes the expressions.  For
+ * each line, in the order of completion, prints the number of the line, the line,
+ * the value or an error, and the processes that compiled and reused the code.
+ * turns.h describes the processes, each of which may be killed at any instant.
  *
- * The code lies in an arena that the parent makes and the workers inherit.  The
- * arena is near the program, so that code can branch to functions of the program.
- * The caller hands in the numbers to work on, so lines that differ only in what
- * their variables are share their code, also at the same time.  With -w the
+ * The code is in an arena that the parent makes and the workers inherit.  The
+ * arena is near the program, so that the code can branch to functions of the
+ * program.  The code takes its numbers from an argument, so lines that differ only
+ * in the values of their variables share code, also at the same time.  With -w the
  * arena is never writable and executable at once.
  *
- * There is room for 1000 expressions, those with errors included, and 64 MiB of
- * code, or less where branches do not reach far.  What finds none is told so; what
- * was compiled goes on.
+ * At most 1000 expressions are kept, including those with errors, and at most
+ * 64 MiB of code, or less if branches do not reach that far.  A line that exceeds a
+ * limit gets an error; lines with known expressions still get their values.
  */
 
 #include "compile.h"
@@ -38,12 +38,12 @@ enum { MOST_EXPRESSIONS = 1000, MOST_ARENA = 64 << 20 };
 typedef struct outcome function(int64_t *numbers);
 
 struct expression {
-	pthread_mutex_t mutex;		/* held while it is compiled */
+	pthread_mutex_t mutex;		/* held during compilation */
 	char key[TURNS_MOST_LINE + 1];
-	int64_t numbers[MOST_NUMBERS];	/* the code's constants, each at its place */
-	unsigned line;			/* the number of the line that it was compiled for */
-	pid_t process;			/* who compiled it */
-	function *_Atomic code;		/* NULL: nobody has yet */
+	int64_t numbers[MOST_NUMBERS];	/* the constants of the code, at their locations */
+	unsigned line;			/* number of the line that caused the compilation */
+	pid_t compiled_by;
+	function *_Atomic code;		/* NULL: not compiled yet */
 };
 
 static struct table {
@@ -54,12 +54,12 @@ static struct table {
 
 static struct buffers_arena *arena;
 
-/* The line that this worker is at. */
+/* The line that this worker is processing. */
 static struct job {
-	char words[TURNS_MOST_LINE + 1];	/* what comes after the expression */
+	char words[TURNS_MOST_LINE + 1];	/* the words after the expression */
 	char key[TURNS_MOST_LINE + 1];	/* NAME=NAME=EXPRESSION */
-	const char *text;		/* the expression in there */
-	int64_t numbers[MOST_NUMBERS];	/* variables, constants, what comes in between */
+	const char *text;		/* the expression inside key */
+	int64_t numbers[MOST_NUMBERS];	/* variables, constants, intermediate results */
 	size_t num_numbers;
 	struct compiler compiler;
 	struct expression *expression;
@@ -67,7 +67,7 @@ static struct job {
 } job;
 
 /*
- * The lines that matter: an arena for all, and code in it
+ * Use of the library: an arena for all processes that receives code
  */
 
 static struct outcome overflowed(void)
@@ -81,8 +81,8 @@ static struct outcome divided_by_zero(void)
 }
 
 /*
- * Half the reach of a branch leaves the rest of the program in reach, too.  An eighth
- * of it finds a place between what else is there.
+ * Within half the reach of a branch, code of the arena reaches the rest of the program,
+ * too.  An eighth of the reach is small enough to fit between other mappings.
  */
 static void make_arena(unsigned kind)
 {
@@ -100,7 +100,7 @@ static ptrdiff_t distance(const void *from, struct outcome (*to)(void))
 	return (ptrdiff_t)((uintptr_t)to - (uintptr_t)from);
 }
 
-/* The code is made elsewhere, for here it might not be writable. */
+/* The code is composed elsewhere and then appended, since the arena may not be writable. */
 static function *place_code(struct code *code)
 {
 	struct buffers_item *item = buffers_arena_get(arena, code->size, CODE_ALIGNMENT);
@@ -117,7 +117,7 @@ static function *place_code(struct code *code)
 }
 
 /*
- * From a line to its value: what returns text returns what is wrong, or NULL
+ * From a line to its value: functions that return text return an error message or NULL
  */
 
 static uint32_t place_number(void *context, int64_t value)
@@ -164,7 +164,7 @@ static const char *prepare(const char *line)
 	return NULL;
 }
 
-/* A new one counts when its key is there. */
+/* A new expression is valid only when its key is complete: table->size counts it last. */
 static const char *find_or_add(void)
 {
 	size_t i = 0;
@@ -181,7 +181,7 @@ static const char *find_or_add(void)
 	return i < MOST_EXPRESSIONS ? NULL : "no room for another expression";
 }
 
-/* It counts as compiled when all that belongs to its code is there. */
+/* Sets the code last, when all other members of the expression are complete. */
 static const char *compile(unsigned line)
 {
 	struct expression *expression = job.expression;
@@ -194,7 +194,7 @@ static const char *compile(unsigned line)
 		return strerror(errno);
 	memcpy(expression->numbers, job.numbers, sizeof(job.numbers));
 	expression->line = line;
-	expression->process = getpid();
+	expression->compiled_by = getpid();
 	expression->code = code;
 	return NULL;
 }
@@ -223,7 +223,7 @@ static const char *call(void)
 	return failures[outcome.failure];
 }
 
-static void work(struct turns_answer *answer, const char *line)
+static void compute_answer(struct turns_answer *answer, const char *line)
 {
 	const char *wrong = prepare(line);
 	char by[32] = "";
@@ -241,7 +241,7 @@ static void work(struct turns_answer *answer, const char *line)
 	if (job.expression->line != answer->number)
 		sprintf(by, "%d reused what ", (int)getpid());
 	snprintf(answer->text, sizeof(answer->text), "%s = %" PRId64 " (%s%d compiled)",
-		 line, job.value, by, (int)job.expression->process);
+		 line, job.value, by, (int)job.expression->compiled_by);
 }
 
 static void make_table(void)
@@ -274,7 +274,7 @@ int main(int argc, char **argv)
 	}
 	if (optind < argc || num_workers < 1 || num_workers > TURNS_MOST_WORKERS)
 		return usage();
-	make_arena(kind);	/* before other memory takes the places near the program */
+	make_arena(kind);	/* first, before other memory fills the gaps near the program */
 	make_table();
-	return turns_serve(num_workers, work);
+	return turns_serve(num_workers, compute_answer);
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * target-arm.c: code for Arm of 32 bits, ARMv7, little endian
+ * target-arm.c: code for 32-bit Arm, ARMv7, little endian
  *
- * The accumulator is r2 with the lower half and r3 with the upper one, for r0 has the address
- * of the struct outcome, and r1 the argument; r12 is free.  The program's functions
- * may be in the Thumb state, and this code is not.
+ * The accumulator is r2 (lower half) and r3 (upper half).  r0 is the address of the struct
+ * outcome, r1 the argument, and r12 is free.  Functions of the program may be in Thumb
+ * state; this code is in Arm state.
  */
 
 #include "target-help.c"
 
-/* A condition of the jump that follows: the opposite goes past it. */
+/* Conditions of the jump that follows: a branch on the opposite condition skips it. */
 #define IF_OVERFLOW	0x7a000002	/* bvc .+16 */
 #define IF_EQUAL	0x1a000002	/* bne .+16 */
 #define IF_ABOVE	0x9a000002	/* bls .+16 */
@@ -25,7 +25,7 @@ static void emit_constant(struct code *code, uint32_t value)
 	emit_word(code, with_half(0xe340c000, value >> 16));	/* movt r12, value */
 }
 
-/* r12 becomes the address. */
+/* Sets r12 to the address. */
 static void emit_address(struct code *code, uint32_t number)
 {
 	emit_constant(code, number);
@@ -33,7 +33,7 @@ static void emit_address(struct code *code, uint32_t number)
 		emit_word(code, 0xe08cc001);	/* add r12, r12, r1 */
 }
 
-/* Only a call can change the state, so the failure's function is called. */
+/* A call of the failure's function, since a plain branch cannot change the state. */
 static void emit_jump(struct code *code, uint32_t condition, enum failure failure)
 {
 	emit_word(code, condition);
@@ -42,14 +42,14 @@ static void emit_jump(struct code *code, uint32_t condition, enum failure failur
 	emit_word(code, 0xe8bd8010);		/* pop {r4, pc} */
 }
 
-/* A function in the Thumb state has 1 added to its address. */
+/* The address of a function in Thumb state has bit 0 set. */
 void target_link(struct code *code, size_t end, ptrdiff_t distance)
 {
 	uint32_t rest = (uint32_t)distance - (uint32_t)(end - 4) - 8;
 	uint32_t call = 0xeb000000;		/* bl */
 
 	if (rest & 1)
-		call = 0xfa000000 | (rest & 2) << 23;	/* blx, which has a bit for the halfword */
+		call = 0xfa000000 | (rest & 2) << 23;	/* blx; bit 24 is the halfword */
 	call |= rest >> 2 & 0xffffff;
 	memcpy(code->bytes + end - sizeof(call), &call, sizeof(call));
 }

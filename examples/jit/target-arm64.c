@@ -2,8 +2,8 @@
 /*
  * target-arm64.c: code for AArch64
  *
- * The accumulator is x1, for x0 has the argument; x2, x3 and x4 are free.  Numbers are
- * loaded to be worked on.
+ * The accumulator is x1.  x0 is the argument; x2, x3 and x4 are free.  Operands are loaded
+ * into registers first.
  */
 
 #define LOAD		0xf9400001	/* ldr x1, number */
@@ -13,7 +13,7 @@
 #define SUBTRACT	0xeb020021	/* subs x1, x1, x2 */
 #define NEGATE		0xeb0103e1	/* negs x1, x1 */
 
-/* A condition of the jump that follows: the opposite goes past it. */
+/* Conditions of the jump that follows: a branch on the opposite condition skips it. */
 #define IF_OVERFLOW	0x54000047	/* b.vc .+8 */
 #define IF_UNEQUAL	0x54000040	/* b.eq .+8 */
 #define IF_ZERO	0xb5000042	/* cbnz x2, .+8 */
@@ -59,7 +59,7 @@ void target_negate(struct code *code)
 	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
 }
 
-/* The upper half of the product must be nothing but its sign. */
+/* The product overflows unless its upper half equals its sign. */
 static void emit_multiplication(struct code *code)
 {
 	emit_word(code, 0x9b427c23);		/* smulh x3, x1, x2 */
@@ -68,7 +68,7 @@ static void emit_multiplication(struct code *code)
 	emit_jump(code, IF_UNEQUAL, OVERFLOWED);
 }
 
-/* sdiv does not trap.  Only from the lowest number cannot 1 be subtracted. */
+/* sdiv does not trap.  If x2 is -1, ccmp compares x1 with 1: V is set only for INT64_MIN. */
 static void emit_division(struct code *code, char operation)
 {
 	emit_jump(code, IF_ZERO, DIVIDED_BY_ZERO);

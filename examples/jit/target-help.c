@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* target-help.c: what a processor of 32 bits cannot do in a few instructions */
+/* target-help.c: operations that take a 32-bit processor more than a few instructions */
 
 static enum failure help_multiply(struct outcome *outcome, const int64_t *right, int64_t left)
 {
@@ -31,7 +31,7 @@ static enum failure help_remain(struct outcome *outcome, const int64_t *right, i
 	return failure;
 }
 
-/* Where the code finds help, near or far. */
+/* Address of the function that does the operation. */
 static uint32_t help_with(char operation)
 {
 	return (uint32_t)(uintptr_t)(operation == '*' ? help_multiply :

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * target-i386.c: code for x86 of 32 bits
+ * target-i386.c: code for 32-bit x86
  *
- * The accumulator is edx with the upper half and eax with the lower one; ecx is free.
- * On the stack are the address to return to, that of the struct outcome, and the argument.
+ * The accumulator is edx (upper half) and eax (lower half); ecx is free.  The stack holds
+ * the return address, the address of the struct outcome, and the argument.
  */
 
 #include "target-help.c"
 #include "target-x86.c"
 
-/* The byte before that of the operand. */
+/* Opcodes; the operand byte follows. */
 #define LOAD		0x8b		/* mov register, half */
 #define STORE		0x89		/* mov half, register */
 #define ADD		0x03		/* add register, half */
@@ -51,7 +51,7 @@ void target_negate(struct code *code)
 	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
 }
 
-/* On the stack that the call finds are 7 words, so that it is aligned to 16. */
+/* Pushes 7 words, so that the stack is aligned to 16 at the call. */
 static void emit_help(struct code *code, char operation, uint32_t right)
 {
 	emit_text(code, "\x83\xec\x0c"			/* sub esp, 12 */
@@ -66,7 +66,7 @@ static void emit_help(struct code *code, char operation, uint32_t right)
 		emit_word(code, right);
 	}
 	emit_text(code, "\xff\x74\x24\x1c"		/* push [esp + 28] */
-			"\xb9");			/* mov ecx, who helps */
+			"\xb9");			/* mov ecx, function */
 	emit_word(code, help_with(operation));
 	emit_text(code, "\xff\xd1"			/* call ecx */
 			"\x83\xc4\x1c"			/* add esp, 28 */
@@ -89,7 +89,7 @@ void target_operate(struct code *code, char operation, uint32_t right)
 		emit_jump(code, IF_OVERFLOW, OVERFLOWED);
 }
 
-/* The address of a struct outcome is taken from the stack, and returned. */
+/* By the ABI, a function pops the address of its struct outcome and returns it in eax. */
 void target_return(struct code *code, enum failure failure)
 {
 	emit_text(code, "\x8b\x4c\x24\x04"		/* mov ecx, [esp + 4] */

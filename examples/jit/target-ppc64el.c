@@ -2,9 +2,9 @@
 /*
  * target-ppc64el.c: code for POWER, little endian
  *
- * The accumulator is r5, for r3 has the argument; r0, r6 and r7 are free.  By the ABI
- * (ELFv2) r12 is the address of a function where it begins, unless it was called from its
- * own module; so r12 stays as it is until a jump makes it that of the failure's.
+ * The accumulator is r5.  r3 is the argument; r0, r6 and r7 are free.  By the ABI (ELFv2),
+ * r12 holds the address of a function at its global entry.  This code keeps its own
+ * address in r12 and adds to it when it jumps to a function of the program.
  */
 
 #define LOAD		0xe8a00000	/* ld r5, number */
@@ -16,7 +16,7 @@
 #define DIVIDE		0x7ce537d3	/* divdo. r7, r5, r6 */
 #define NEGATE		0x7ca504d1	/* nego. r5, r5 */
 
-/* A condition of the jump that follows: the opposite goes past it. */
+/* Conditions of the jump that follows: a branch on the opposite condition skips it. */
 #define IF_OVERFLOW	0x40830010	/* bns .+16 */
 #define IF_EQUAL	0x40820010	/* bne .+16 */
 
@@ -39,7 +39,7 @@ static void emit_jump(struct code *code, uint32_t condition, enum failure failur
 	emit_distance(code, failure);
 }
 
-/* Between the two that are added to r12, the lower one has a sign. */
+/* The lower half that is added to r12 is signed, so the upper half is rounded. */
 void target_link(struct code *code, size_t end, ptrdiff_t distance)
 {
 	uint32_t whole = (uint32_t)distance;
@@ -53,7 +53,7 @@ void target_link(struct code *code, size_t end, ptrdiff_t distance)
 	memcpy(code->bytes + end - sizeof(jump), jump, sizeof(jump));
 }
 
-/* An instruction only adds to what overflowed before. */
+/* The overflow bit is sticky, so it is cleared before the instruction. */
 static void emit_checked(struct code *code, uint32_t instruction)
 {
 	emit_word(code, 0x38000000);		/* li r0, 0 */

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * target-riscv64.c: code for RISC-V of 64 bits
+ * target-riscv64.c: code for 64-bit RISC-V
  *
- * The accumulator is a1, for a0 has the argument; a2, a3, a4, t0 and t1 are free.
- * There are no flags: overflow is seen by comparing, and a conditional branch does not
- * reach far, so it goes past two instructions that together do.
+ * The accumulator is a1.  a0 is the argument; a2, a3, a4, t0 and t1 are free.  RISC-V has no
+ * flags, so the code detects overflow by comparisons.  Conditional branches have a short
+ * reach, so they skip a jump of two instructions.
  */
 
 #define LOAD		0x0002b583	/* ld a1, 0(t0) */
 #define LOAD_RIGHT	0x0002b603	/* ld a2, 0(t0) */
 #define STORE		0x00b2b023	/* sd a1, 0(t0) */
 
-/* A condition of the jump that follows: the opposite goes past it. */
+/* Conditions of the jump that follows: a branch on the opposite condition skips it. */
 #define IF_A2_NOT_A4	0x00e60663	/* beq a2, a4, .+12 */
 #define IF_A3_NOT_A4	0x00e68663	/* beq a3, a4, .+12 */
 #define IF_A2_ZERO	0x00061663	/* bnez a2, .+12 */
 #define IF_A3_ZERO	0x00069663	/* bnez a3, .+12 */
 
-/* The instruction that follows adds 12 bits more, which have a sign. */
+/* The next instruction adds the lower 12 bits, which are signed, so this rounds. */
 static uint32_t upper(uint32_t value)
 {
 	return (value + 0x800) & 0xfffff000;
@@ -60,7 +60,7 @@ void target_store(struct code *code, uint32_t number)
 	emit_with(code, STORE, number);
 }
 
-/* What is added is negative if and only if that makes the result less. */
+/* Without overflow, the sum is less than a1 exactly if a2 is negative. */
 static void emit_addition(struct code *code)
 {
 	emit_word(code, 0x00c586b3);		/* add a3, a1, a2 */
@@ -86,7 +86,7 @@ void target_negate(struct code *code)
 	emit_subtraction(code);
 }
 
-/* The upper half of the product must be nothing but its sign. */
+/* The product overflows unless its upper half equals its sign. */
 static void emit_multiplication(struct code *code)
 {
 	emit_word(code, 0x02c596b3);		/* mulh a3, a1, a2 */
@@ -95,7 +95,7 @@ static void emit_multiplication(struct code *code)
 	emit_jump(code, IF_A3_NOT_A4, OVERFLOWED);
 }
 
-/* Divisions do not trap.  a3 becomes 0 for the lowest number by -1. */
+/* Divisions do not trap.  a3 is 0 only for INT64_MIN divided by -1, which overflows. */
 static void emit_division(struct code *code, char operation)
 {
 	emit_jump(code, IF_A2_ZERO, DIVIDED_BY_ZERO);

@@ -2,18 +2,18 @@
 /*
  * target-s390x.c: code for z/Architecture
  *
- * The accumulator is r5, for r2 has the address of the struct outcome, and r3 the argument;
- * r0, r1 and r4 are free.  Instructions are of 2, 4 or 6 bytes, big endian as all else.
+ * The accumulator is r5.  r2 is the address of the struct outcome, r3 the argument; r0, r1
+ * and r4 are free.  Instructions have 2, 4 or 6 bytes, big endian.
  */
 
-/* The last byte of six, and the register. */
+/* Register and last byte of an instruction of six bytes. */
 #define LOAD		0x5004		/* lg r5, number */
 #define LOAD_RIGHT	0x0004		/* lg r0, number */
 #define STORE		0x5024		/* stg r5, number */
 #define ADD		0x5008		/* ag r5, number */
 #define SUBTRACT	0x5009		/* sg r5, number */
 
-/* What comes before the 32 bits of a distance. */
+/* Opcodes; a 32-bit distance follows. */
 #define IF_EQUAL	0xc084		/* jge */
 #define IF_UNEQUAL	0xc074		/* jgne */
 #define IF_OVERFLOW	0xc014		/* jgo */
@@ -23,7 +23,7 @@ static void emit_half(struct code *code, uint16_t half)
 	emit(code, &half, sizeof(half));
 }
 
-/* The number lies at 20 bits of distance, the upper 8 last, from a register. */
+/* The operand is a register and a 20-bit displacement, encoded with its upper 8 bits last. */
 static void emit_with(struct code *code, uint16_t instruction, uint32_t number)
 {
 	uint16_t base = 0x3000;				/* r3 */
@@ -45,7 +45,7 @@ static void emit_jump(struct code *code, uint16_t jump, enum failure failure)
 	emit_distance(code, failure);
 }
 
-/* Distances are counted in halfwords, from the jump's first. */
+/* Distances count halfwords from the start of the jump. */
 void target_link(struct code *code, size_t end, ptrdiff_t distance)
 {
 	int32_t rest = (int32_t)((distance - (ptrdiff_t)(end - 6)) / 2);
@@ -70,8 +70,9 @@ void target_negate(struct code *code)
 }
 
 /*
- * All processors multiply without signs.  For each negative factor the other one is too
- * much in the upper half, and then that must be nothing but the product's sign.
+ * Uses mlgr, an unsigned multiplication, since older processors have no signed one for
+ * 128 bits.  For each negative factor, the other factor is subtracted from the upper half.
+ * The product overflows unless the result equals its sign.
  */
 static void emit_multiplication(struct code *code)
 {
@@ -87,13 +88,13 @@ static void emit_multiplication(struct code *code)
 	emit_jump(code, IF_UNEQUAL, OVERFLOWED);
 }
 
-/* dsgr traps where the divisor is 0, and where it is -1 and r5 the lowest number. */
+/* dsgr traps if the divisor is 0, or if it is -1 and r5 is INT64_MIN. */
 static void emit_division(struct code *code, char operation)
 {
 	emit_word(code, 0xb9020000);		/* ltgr r0, r0 */
 	emit_jump(code, IF_EQUAL, DIVIDED_BY_ZERO);
 	emit_word(code, 0xa70fffff);		/* cghi r0, -1 */
-	emit_word(code, 0xa7740007);		/* jne past the next two */
+	emit_word(code, 0xa7740007);		/* jne: skip the next two */
 	emit_word(code, 0xb9030015);		/* lcgr r1, r5 */
 	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
 	emit_word(code, 0xb90d0040);		/* dsgr r4, r0: remainder to r4, quotient to r5 */

@@ -2,20 +2,20 @@
 /*
  * target-x86-64.c: code for x86-64
  *
- * The accumulator is rax.  Any instruction can have a number in memory as its operand,
- * also by 32 bits of address alone.
+ * The accumulator is rax.  Every instruction can take a number in memory as operand, even
+ * by a plain 32-bit address.
  */
 
 #include "target-x86.c"
 
-/* Up to the byte that says how the number is addressed, for now ABSOLUTE. */
+/* Opcode and ModRM byte for ABSOLUTE; emit_with() changes it for FROM_ARGUMENT. */
 #define LOAD		"\x48\x8b\x04"		/* mov rax, number */
 #define STORE		"\x48\x89\x04"		/* mov number, rax */
 #define ADD		"\x48\x03\x04"		/* add rax, number */
 #define SUBTRACT	"\x48\x2b\x04"		/* sub rax, number */
 #define MULTIPLY	"\x48\x0f\xaf\x04"	/* imul rax, number */
 #define DIVIDE		"\x48\xf7\x3c"		/* idiv number */
-#define COMPARE		"\x48\x83\x3c"		/* cmp number, the byte that follows */
+#define COMPARE		"\x48\x83\x3c"		/* cmp number, byte */
 
 static void emit_with(struct code *code, const char *instruction, uint32_t number)
 {
@@ -45,7 +45,7 @@ void target_negate(struct code *code)
 	emit_jump(code, IF_OVERFLOW, OVERFLOWED);
 }
 
-/* idiv traps where the divisor is 0, and where it is -1 and rax the lowest number. */
+/* idiv traps if the divisor is 0, or if it is -1 and rax is INT64_MIN. */
 static void emit_division(struct code *code, uint32_t divisor)
 {
 	emit_with(code, COMPARE, divisor);
@@ -53,7 +53,7 @@ static void emit_division(struct code *code, uint32_t divisor)
 	emit_jump(code, IF_EQUAL, DIVIDED_BY_ZERO);
 	emit_with(code, COMPARE, divisor);
 	emit_byte(code, 0xff);
-	emit_text(code, "\x75\x0c"		/* jne past the next three */
+	emit_text(code, "\x75\x0c"		/* jne: skip the next three */
 			"\x48\x89\xc2"		/* mov rdx, rax */
 			"\x48\xf7\xda");	/* neg rdx */
 	emit_jump(code, IF_OVERFLOW, OVERFLOWED);

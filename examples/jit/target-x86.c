@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* target-x86.c: what is the same in code for x86-64 and for x86 of 32 bits */
+/* target-x86.c: code that x86-64 and 32-bit x86 have in common */
 
-/* What comes before the 32 bits of a distance. */
+/* Opcodes; a 32-bit distance follows. */
 #define IF_OVERFLOW	"\x0f\x80"	/* jo */
 #define IF_EQUAL	"\x0f\x84"	/* je */
 #define IF_ABOVE	"\x0f\x87"	/* ja */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* target.c: the code generator for the processor that this is compiled for */
+/* target.c: the code generator for the processor of this build */
 
 #include "target.h"
 
@@ -18,5 +18,5 @@
 #elif defined(__s390x__)
 # include "target-s390x.c"
 #else
-# error "there is no target-*.c for this processor"
+# error "no target-*.c supports this processor"
 #endif

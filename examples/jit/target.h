@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * target.h: from the steps of a computation to the machine code of a processor
+ * target.h: generates the machine code of a processor, step by step
  *
- * Each target-*.c has these functions for one processor, and target.c takes the right
- * one.  They append to the code what does a step.  All steps work on an accumulator,
- * whichever register that is there, and on numbers in memory; what goes wrong
- * jumps to the failure.
+ * Each target-*.c implements these functions for one processor, and target.c includes
+ * the right one.  Each function appends the code of one step.  Steps work on an
+ * accumulator, a register that target-*.c chooses, and on numbers in memory.  A step
+ * that fails jumps to the code of its failure.
  *
- * The code is a function as C knows it, so target-*.c also has to do with how the
- * system passes the argument and a struct outcome.
+ * C code calls the result as a function, so target-*.c follows the calling convention
+ * of the system for the argument and for a struct outcome.
  */
 #ifndef EXAMPLES_TARGET_H
 #define EXAMPLES_TARGET_H
@@ -18,23 +18,23 @@
 #include <assert.h>
 #include <string.h>
 
-/* From memory to the accumulator, and back. */
+/* Loads a number into the accumulator; stores the accumulator. */
 void target_load(struct code *code, uint32_t number);
 void target_store(struct code *code, uint32_t number);
 
 void target_negate(struct code *code);
 
-/* + - * / or %: the accumulator is the left side, and becomes the result. */
+/* The operation is + - * / or %.  The accumulator is the left operand and receives the result. */
 void target_operate(struct code *code, char operation, uint32_t right);
 
-/* With NONE, the accumulator is the value. */
+/* If failure is NONE, returns the accumulator as value. */
 void target_return(struct code *code, enum failure failure);
 
-/* Has the jump whose distance ends there go so far from the code's first byte. */
+/* Links the jump that ends at `end` to a target at this distance from the first byte. */
 void target_link(struct code *code, size_t end, ptrdiff_t distance);
 
 /*
- * For target-*.c
+ * Helpers for target-*.c
  */
 
 static inline void emit(struct code *code, const void *bytes, size_t size)
@@ -54,7 +54,7 @@ static inline void emit_word(struct code *code, uint32_t word)
 	emit(code, &word, sizeof(word));
 }
 
-/* Until it is known how far it goes, a jump holds where the one before it ends. */
+/* Until target_link() sets its distance, a jump contains the end of the previous jump. */
 static inline void emit_distance(struct code *code, enum failure failure)
 {
 	emit_word(code, (uint32_t)code->last_jump[failure]);

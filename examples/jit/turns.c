@@ -2,9 +2,10 @@
 /*
  * turns.c: worker processes that take the lines of standard input by turns
  *
- * A line stays in shared memory until its answer is in the pipe to the parent,
- * which prints.  A worker killed between the two leaves a line that is answered
- * again; the parent knows its number and leaves the second answer out.
+ * A line stays in shared memory until its answer is in the pipe to the parent, which
+ * prints it.  If a worker is killed after it has written the answer and before it has
+ * cleared the line, its successor answers the line again.  The parent recognizes the
+ * number and drops the second answer.
  */
 
 #include "turns.h"
@@ -21,12 +22,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NOBODY = -1 };
+enum { NO_WORKER = -1 };
 
-/* What a worker is at, and leaves to the one that takes its place. */
+/* The line of a worker, which its successor takes over. */
 struct task {
 	unsigned number;
-	char line[TURNS_MOST_LINE + 2];	/* with its newline when it is complete; empty: none */
+	char line[TURNS_MOST_LINE + 2];	/* ends in a newline when complete; empty: no line */
 };
 
 static struct shared {
@@ -34,15 +35,15 @@ static struct shared {
 	int num_workers;
 	unsigned num_lines;
 	bool has_ended;
-	int last;			/* who began to read last */
-	_Atomic int reader;		/* whose line is being read */
+	int last;			/* the worker that last began to read */
+	_Atomic int reader;		/* the worker whose line is being read */
 	struct task tasks[TURNS_MOST_WORKERS];
 } *shared;
 
-/* What the parent knows of its workers. */
+/* The parent's record of its workers. */
 static struct worker {
-	pid_t process;
-	unsigned answered;		/* the number of its last line */
+	pid_t pid;
+	unsigned answered;		/* number of the last line it answered */
 } workers[TURNS_MOST_WORKERS];
 static struct pollfd pipes[TURNS_MOST_WORKERS];
 static int num_running;
@@ -55,7 +56,7 @@ void turns_fail(const char *what)
 }
 
 /*
- * What outlives a process
+ * Memory and locks that outlive a process
  */
 
 void *turns_share(size_t size)
@@ -96,9 +97,8 @@ void turns_lock(pthread_mutex_t *mutex)
  */
 
 /*
- * Byte by byte, straight to where others see it: what the kernel has handed out
- * nobody takes along when killed.  What is beyond the longest line goes over
- * its end.
+ * Reads byte by byte into shared memory, so that a killed worker takes no byte of the
+ * input with it.  Bytes of a line that is too long overwrite its last byte.
  */
 static void read_line(struct task *task)
 {
@@ -112,7 +112,7 @@ static void read_line(struct task *task)
 			continue;
 		shared->has_ended = true;
 		if (got < 0) {
-			shared->reader = NOBODY;	/* one complaint is enough */
+			shared->reader = NO_WORKER;	/* the other workers must not read again */
 			turns_fail("standard input");
 		}
 		if (length == 0)
@@ -128,10 +128,10 @@ static void finish_reading(void)
 	read_line(task);
 	if (*task->line)
 		shared->num_lines = task->number;
-	shared->reader = NOBODY;
+	shared->reader = NO_WORKER;
 }
 
-/* Locks are not fair: who had the last turn gives the others a millisecond to come. */
+/* Mutexes are not fair: the worker that had the last turn lets the others go first for 1 ms. */
 static void take_turn(int worker)
 {
 	turns_lock(&shared->turn);
@@ -142,13 +142,13 @@ static void take_turn(int worker)
 	}
 }
 
-/* Returns false if there are no more. */
+/* Returns false if there are no more lines. */
 static bool take_line(int worker)
 {
 	struct task *task = &shared->tasks[worker];
 
 	take_turn(worker);
-	if (shared->reader != NOBODY)	/* it was killed */
+	if (shared->reader != NO_WORKER)	/* the reader was killed */
 		finish_reading();
 	if (!*task->line && !shared->has_ended) {
 		*task = (struct task){ .number = shared->num_lines + 1 };
@@ -178,47 +178,47 @@ static void answer_lines(int worker, int pipe, turns_work *work)
 }
 
 /*
- * The parent: printing, and replacing who was killed
+ * The parent: printing, and replacing killed workers
  */
 
 static void start(int worker, turns_work *work)
 {
-	pid_t process;
+	pid_t pid;
 	int ends[2];
 
 	if (pipe(ends) != 0)
 		turns_fail("pipe");
-	process = fork();
-	if (process < 0)
+	pid = fork();
+	if (pid < 0)
 		turns_fail("fork");
-	if (process == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* without the parent nobody prints */
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* only the parent prints */
 		answer_lines(worker, ends[1], work);
 		_exit(EXIT_SUCCESS);
 	}
-	close(ends[1]);			/* so that the pipe ends when the worker does */
+	close(ends[1]);			/* otherwise the pipe would not end with the worker */
 	num_running++;
-	workers[worker].process = process;
+	workers[worker].pid = pid;
 	pipes[worker] = (struct pollfd){ .fd = ends[0], .events = POLLIN };
 }
 
-/* What crashed would crash again: only who was killed is replaced. */
-static void bury(int worker, turns_work *work)
+/* Replaces a killed worker.  A worker that crashed is not replaced: it would crash again. */
+static void reap(int worker, turns_work *work)
 {
-	pid_t process = workers[worker].process;
+	pid_t pid = workers[worker].pid;
 	int status;
 
 	close(pipes[worker].fd);
 	pipes[worker].fd = -1;
 	num_running--;
-	if (waitpid(process, &status, 0) != process)
+	if (waitpid(pid, &status, 0) != pid)
 		turns_fail("waitpid");
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
 		start(worker, work);
 		fprintf(stderr, "prefork: %d was killed, %d goes on\n",
-			(int)process, (int)workers[worker].process);
+			(int)pid, (int)workers[worker].pid);
 	} else if (status != 0) {
-		fprintf(stderr, "prefork: %d failed\n", (int)process);
+		fprintf(stderr, "prefork: %d failed\n", (int)pid);
 		exit_status = EXIT_FAILURE;
 	}
 }
@@ -233,7 +233,7 @@ static void print(struct worker *worker, const struct turns_answer *answer)
 		turns_fail("standard output");
 }
 
-static void hear(int worker, turns_work *work)
+static void read_answer(int worker, turns_work *work)
 {
 	struct turns_answer answer;
 	ssize_t got = read(pipes[worker].fd, &answer, sizeof(answer));
@@ -241,7 +241,7 @@ static void hear(int worker, turns_work *work)
 	if (got == sizeof(answer))
 		print(&workers[worker], &answer);
 	else if (got == 0)
-		bury(worker, work);
+		reap(worker, work);
 	else
 		turns_fail("answer");
 }
@@ -251,8 +251,8 @@ int turns_serve(int num_workers, turns_work *work)
 	shared = turns_share(sizeof(*shared));
 	turns_make_lock(&shared->turn);
 	shared->num_workers = num_workers;
-	shared->reader = shared->last = NOBODY;
-	turns_lock(&shared->turn);	/* until all are there */
+	shared->reader = shared->last = NO_WORKER;
+	turns_lock(&shared->turn);	/* until all workers exist */
 	for (int i = 0; i < num_workers; i++)
 		start(i, work);
 	pthread_mutex_unlock(&shared->turn);
@@ -261,7 +261,7 @@ int turns_serve(int num_workers, turns_work *work)
 			turns_fail("poll");
 		for (int i = 0; i < num_workers; i++)
 			if (pipes[i].revents)
-				hear(i, work);
+				read_answer(i, work);
 	}
 	return exit_status;
 }

@@ -2,10 +2,10 @@
 /*
  * turns.h: worker processes that take the lines of standard input by turns
  *
- * Each line is answered once, also when workers are killed by SIGKILL at any
- * instant: another process takes over the place and the line.  So that what workers
- * share can be as robust, every change to it must count with its last store,
- * or be such that it can be made again.
+ * Each line is answered once, even if workers are killed by SIGKILL at any
+ * instant: another process takes over the slot and the line.  Data that workers
+ * share must be as robust: each change to it must take effect with its last store,
+ * or must be repeatable.
  */
 #ifndef EXAMPLES_TURNS_H
 #define EXAMPLES_TURNS_H
@@ -15,26 +15,26 @@
 
 enum {
 	TURNS_MOST_WORKERS = 64,
-	TURNS_MOST_LINE = 1500,		/* characters; what would be longer is cut off there */
+	TURNS_MOST_LINE = 1500,		/* characters; longer lines are truncated */
 };
 
 struct turns_answer {
-	unsigned number;		/* of the line, from 1 */
-	char text[PIPE_BUF - sizeof(unsigned)];	/* together what a pipe takes as a whole */
+	unsigned number;		/* number of the line, from 1 */
+	char text[PIPE_BUF - sizeof(unsigned)];	/* a pipe takes both members atomically */
 };
 
-/* Sets the answer's text.  May be called again for a line whose worker was killed. */
+/* Sets the answer's text.  Is called again for a line if its worker was killed. */
 typedef void turns_work(struct turns_answer *answer, const char *line);
 
-/* Prints answers, each after its number, until the input ends.  Returns the exit status. */
+/* Prints numbered answers until the input ends.  Returns the exit status. */
 int turns_serve(int num_workers, turns_work *work);
 
-/* Memory and locks to share with workers; a lock outlives who holds it. */
+/* Memory and locks to share with workers.  The locks are robust: they survive their holder. */
 void *turns_share(size_t size);
 void turns_make_lock(pthread_mutex_t *mutex);
 void turns_lock(pthread_mutex_t *mutex);
 
-/* Prints what failed, and errno, and exits. */
+/* Prints `what` and the text of errno, and exits. */
 _Noreturn void turns_fail(const char *what);
 
 #endif

@@ -4,7 +4,7 @@
 exampledir = $(docdir)/examples
 hookexampledir = $(exampledir)/hook
 jitexampledir = $(exampledir)/jit
-dist_example_DATA = examples/Makefile
+dist_example_DATA = examples/Makefile examples/near.c
 EXTRA_DIST += examples/demo
 
 # hook-machine.c includes the code for the processor.
@@ -37,6 +37,9 @@ dist_jitexample_DATA = \
 	examples/jit/turns.c \
 	examples/jit/turns.h \
 	$(compiler)
+
+noinst_PROGRAMS += examples/near
+examples_near_LDADD = libreloaded-buffers.la
 
 if HAVE_LOW2G
 noinst_PROGRAMS += examples/jit/low2g

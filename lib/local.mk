@@ -1,6 +1,6 @@
 ## SPDX-License-Identifier: MIT
 
-dist_doc_DATA = README NEWS COPYING
+dist_doc_DATA = README NEWS SECURITY COPYING
 reloadedincludedir = $(includedir)/reloaded
 reloadedinclude_HEADERS = include/reloaded/buffers.h
 

@@ -24,6 +24,7 @@ program() {
 	[ ! -e "examples/$1" ] || ./libtool --mode=execute echo "examples/$1"
 }
 
+near="$LOG_COMPILER $(program near)"
 low2g="$LOG_COMPILER $(program jit/low2g)"
 prefork="$LOG_COMPILER $(program jit/prefork)"
 hook=$(program hook/hook)
@@ -1193,10 +1194,25 @@ test_hook() {
 	hook_system
 }
 
-if [ ! -e examples/jit/low2g ] && [ -z "$hook" ]; then
-	skip "no example was built: they support some processors, and no sanitizer"
-	exit 77
-fi
+# README shows a function of near.c.
+is_snippet_of_readme() {
+	sed -n '/^    static void \*place_near/,/^    }$/{s/^    //;p;}' "$top_srcdir/README" >"$scratch/out"
+	sed -n '/^static void \*place_near/,/^}$/p' "$top_srcdir/examples/near.c" |
+		expand >"$scratch/err"
+	[ -s "$scratch/out" ] && cmp -s "$scratch/out" "$scratch/err"
+}
+
+test_near() {
+	ok "near: README has its function" is_snippet_of_readme
+	# shellcheck disable=SC2086
+	run $near
+	ok "near: it places code near main()" is "$status" 0
+	case $(uname -m):$LOG_COMPILER in
+	x86_64: | i?86:) ok "near: the code returns 42" grep -q -x 'it returns 42' "$scratch/out" ;;
+	esac
+}
+
+test_near
 if [ -e examples/jit/low2g ]; then
 	test_low2g
 	test_prefork

@@ -199,6 +199,8 @@ examples() {
 	fi
 	mkdir "$dir/examples"
 	cp -R "$DESTDIR$exampledir"/* "$dir/examples" || failed=1
+	check "near is built from its installed source" make -C "$dir/examples" near
+	check "near works" near
 	if $CC -fsyntax-only "$dir/examples/jit/target.c" 2>&1 | grep -q ' no target-'; then
 		echo "# low2g and prefork make no code for this processor"
 	else
@@ -215,6 +217,10 @@ examples() {
 	else
 		skip "hook needs Zydis"
 	fi
+}
+
+near() {
+	"$dir/examples/near" >"$dir/out"
 }
 
 low2g() {

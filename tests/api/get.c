@@ -301,7 +301,7 @@ START_TEST(addresses_without_a_target_are_unpredictable)
 	SKIP_IF(mapped_below(2 * GIB) > GIB / 2,
 		"random targets in mapped memory lead to its edges");
 	for (unsigned i = 0; i < 16; i++) {
-		run_apart(get_base, &seen[i], sizeof(seen[i]));
+		run_in_new_process(get_base, &seen[i], sizeof(seen[i]));
 		for (unsigned j = 0; j < i; j++)
 			equal += seen[i] == seen[j];
 	}
@@ -485,7 +485,7 @@ START_TEST(buffer_is_at_the_nearest_free_address)
 		"the mappings near the stack change while the test reads the list");
 	SKIP_IF(!is_mapped_as((uintptr_t)&size, (uintptr_t)&size + 1, NULL),
 		"the emulator's list lacks mappings");
-	SKIP_IF(!is_list_true(), "the emulator lists mappings that do not exist");
+	SKIP_IF(!is_map_list_exact(), "the emulator lists mappings that do not exist");
 	/* The first call maps the library's own pages, before the test reads the list. */
 	ck_assert_ptr_nonnull(buffers_get(&(struct buffers_request){
 		.min_address = 16 * MIB, .max_address = 32 * MIB, .size = 1 }));
@@ -531,7 +531,7 @@ static int find_hole(void *context)
 
 START_TEST(hole_of_exactly_the_size_is_found_in_packed_memory)
 {
-	run_apart(find_hole, NULL, 0);
+	run_in_new_process(find_hole, NULL, 0);
 }
 END_TEST
 
@@ -638,7 +638,7 @@ static int add_up(const struct buffers_info *info, void *context)
 
 	ck_assert_ptr_nonnull(info->base);
 	ck_assert_uint_le(info->used, info->size);
-	totals->buffers += !is_unused_rest(info);
+	totals->buffers += !is_rest_of_locator_page(info);
 	totals->taken += info->taken == 1;
 	totals->used += info->used;
 	return 0;

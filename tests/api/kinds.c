@@ -78,7 +78,8 @@ static bool faults_when_called(void *code)
 {
 	void *address;
 
-	return faults(call_it, code, &address) && (address == code || (is_emulated() && !address));
+	return does_fault(call_it, code, &address) &&
+	       (address == code || (is_emulated() && !address));
 }
 
 static int execute_each(void *number)
@@ -107,7 +108,7 @@ static int execute_each(void *number)
 
 START_TEST(only_rwx_and_rx_can_be_executed)
 {
-	run_apart(execute_each, &_i, sizeof(_i));
+	run_in_new_process(execute_each, &_i, sizeof(_i));
 }
 END_TEST
 #endif
@@ -121,7 +122,7 @@ static bool faults_when_written(unsigned char *byte)
 {
 	void *address;
 
-	return faults(write_one, byte, &address) && address == byte;
+	return does_fault(write_one, byte, &address) && address == byte;
 }
 
 static int write_each(void *number)
@@ -148,7 +149,7 @@ static int write_each(void *number)
 
 START_TEST(only_rwx_and_rw_can_be_written_by_address)
 {
-	run_apart(write_each, &_i, sizeof(_i));
+	run_in_new_process(write_each, &_i, sizeof(_i));
 }
 END_TEST
 
@@ -166,7 +167,7 @@ static int add_to_list(const struct buffers_info *info, void *context)
 	struct list *list = context;
 
 	ck_assert_uint_lt(list->count, sizeof(list->buffers) / sizeof(list->buffers[0]));
-	if (!is_unused_rest(info))
+	if (!is_rest_of_locator_page(info))
 		list->buffers[list->count++] = *info;
 	return 0;
 }
@@ -349,8 +350,8 @@ static void use_one(uint64_t *seed, struct buffers_item **held)
 	void *copy;
 
 	ck_assert_ptr_nonnull(item);
-	ck_assert(has_kept_its_kind(buffers_base(item), kind->listed));
-	fill(bytes, size, (unsigned)size);
+	ck_assert(has_kept_its_kind(buffers_base(item), kind->listed_flags));
+	fill_pattern(bytes, size, (unsigned)size);
 	copy = buffers_append(item, bytes, size);
 	ck_assert_ptr_nonnull(copy);
 	ck_assert_mem_eq(copy, bytes, size);
@@ -396,7 +397,7 @@ static const char *use_once(struct user *user)
 
 	if (!item)
 		return "a request failed";
-	if (!has_kept_its_kind(buffers_base(item), kind->listed))
+	if (!has_kept_its_kind(buffers_base(item), kind->listed_flags))
 		return "two kinds got the same buffer";
 	copy = buffers_append(item, "x", 1);
 	if (!copy || *copy != 'x')
@@ -474,7 +475,7 @@ static int publish_each(void *leaves_files)
 {
 	for (unsigned i = 0; i < KINDS; i++) {
 		const struct kind *kind = &kinds[(i + 1) % KINDS];
-		const char *path = rendezvous_path_of(NULL, kind->notice, getpid());
+		const char *path = rendezvous_path_of(NULL, kind->file_suffix, getpid());
 		struct buffers_item *item;
 
 		STEP(access(path, F_OK) != 0);
@@ -483,9 +484,9 @@ static int publish_each(void *leaves_files)
 		STEP(count_files(SHARED_DIR) == i + 1);
 		for (unsigned j = 0; j <= i; j++) {
 			const struct kind *other = &kinds[(j + 1) % KINDS];
+			const char *other_path = rendezvous_path_of(NULL, other->file_suffix, getpid());
 
-			STEP(is_named_in(rendezvous_path_of(NULL, other->notice, getpid()), item) ==
-			     (i == j));
+			STEP(is_named_in(other_path, item) == (i == j));
 		}
 	}
 	if (leaves_files)	/* _exit() skips the cleanup, as a kill does */
@@ -495,7 +496,7 @@ static int publish_each(void *leaves_files)
 
 START_TEST(each_kind_has_a_rendezvous_file_and_exit_removes_it)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(publish_each, NULL);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert_uint_eq(count_files(own_dir()), 0);
@@ -504,7 +505,7 @@ END_TEST
 
 static int use_one_kind(void *kind)
 {
-	const char *path = rendezvous_path_of(NULL, ((struct kind *)kind)->notice, getpid());
+	const char *path = rendezvous_path_of(NULL, ((struct kind *)kind)->file_suffix, getpid());
 
 	STEP(is_named_in(path, get_kind(kind, 1)));
 	STEP(count_files(SHARED_DIR) == 1);
@@ -518,7 +519,7 @@ START_TEST(rendezvous_files_of_killed_processes_are_removed)
 	int status;
 	pid_t pid;
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	pid = fork();
 	if (pid == 0)
 		_exit(publish_each(&kind) ? 2 : 3);

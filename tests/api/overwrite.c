@@ -80,7 +80,7 @@ START_TEST(any_size_can_be_appended_anywhere)
 	SKIP_IF_NO_VIEW(_i);
 	item = get_kind(kind_of(_i), 32 * MIB);
 	for (unsigned i = 0; i < SIZES; i++) {
-		unsigned char *bytes = new_bytes(sizes[i], i);
+		unsigned char *bytes = new_pattern(sizes[i], i);
 		unsigned char *previous = buffers_next(item);
 
 		append_at(item, bytes, sizes[i], 0);
@@ -168,7 +168,7 @@ static int append_unreadable_data(void *view)
 
 	protect(data, PAGE, "rw-p");
 	for (unsigned i = 0; i < 2; i++) {
-		faults(try_to_append, &attempts[i], &address);
+		does_fault(try_to_append, &attempts[i], &address);
 		STEP(!attempts[i].is_appended);
 	}
 	STEP(buffers_next(item) == next);
@@ -179,14 +179,14 @@ START_TEST(unreadable_data_is_not_appended)
 {
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer reports the fault");
-	run_apart(append_unreadable_data, &_i, sizeof(_i));
+	run_in_new_process(append_unreadable_data, &_i, sizeof(_i));
 }
 END_TEST
 
 static void check_overlap(const struct kind *kind, size_t used, size_t back, size_t size)
 {
 	struct buffers_item *item = get_kind(kind, used + size);
-	unsigned char *bytes = new_bytes(used + size, (unsigned)back);
+	unsigned char *bytes = new_pattern(used + size, (unsigned)back);
 	unsigned char *next;
 
 	ck_assert_ptr_nonnull(buffers_append(item, bytes, used));
@@ -233,7 +233,7 @@ START_TEST(item_is_filled_to_its_last_byte_and_no_further)
 	SKIP_IF_NO_VIEW(_i);
 	item = get_kind(kind_of(_i), 64 * KIB);
 	size = buffers_size(item);
-	bytes = new_bytes(size + 1, 3);
+	bytes = new_pattern(size + 1, 3);
 	before = take_snapshot(item);
 	errno = 0;
 	ck_assert_ptr_null(buffers_append(item, bytes, size + 1));
@@ -267,7 +267,7 @@ START_TEST(reserved_space_is_aligned_and_zero_until_overwritten)
 	SKIP_IF_NO_VIEW(_i);
 	item = get_kind(kind_of(_i), MIB);
 	for (size_t alignment = 1; alignment <= 64 * KIB; alignment *= 2) {
-		unsigned char *bytes = new_bytes(alignment + 3, 5);
+		unsigned char *bytes = new_pattern(alignment + 3, 5);
 		unsigned char *destination;
 
 		ck_assert_ptr_nonnull(buffers_append(item, "\xff", 1));
@@ -300,7 +300,7 @@ static void overwrite_around(unsigned char *pages, size_t boundary)
 	memcpy(expected, window, 64);
 	for (size_t size = 1; size <= 16; size++) {
 		for (size_t offset = 8; offset < 40; offset += is_slow() ? 5 : 1) {
-			fill(bytes, size, (unsigned)(size * 64 + offset));
+			fill_pattern(bytes, size, (unsigned)(size * 64 + offset));
 			memcpy(expected + offset, bytes, size);
 			errno = 1234;
 			ck_assert_int_eq(buffers_overwrite(window + offset, bytes, size), 0);
@@ -316,8 +316,8 @@ START_TEST(any_bytes_can_be_overwritten_and_no_others_change)
 
 	SKIP_IF_NO_VIEW(_i);
 	for (int is_alone = 0; is_alone < 2; is_alone++) {
-		unsigned char *memory = some_memory(kind_of(_i), size, is_alone);
-		unsigned char *bytes = new_bytes(size, 1);
+		unsigned char *memory = make_memory(kind_of(_i), size, is_alone);
+		unsigned char *bytes = new_pattern(size, 1);
 
 		ck_assert_int_eq(buffers_overwrite(memory, bytes, size), 0);
 		ck_assert_int_eq(memcmp(memory, bytes, size), 0);
@@ -328,7 +328,7 @@ START_TEST(any_bytes_can_be_overwritten_and_no_others_change)
 		memcpy(bytes + 5 * PAGE - 32, memory + 5 * PAGE - 32, 64);
 		memcpy(bytes + size / 4 * 3 - 32, memory + size / 4 * 3 - 32, 64);
 		ck_assert_int_eq(memcmp(memory, bytes, size), 0);
-		fill(bytes + 1001, size / 2 + 17, 9);
+		fill_pattern(bytes + 1001, size / 2 + 17, 9);
 		ck_assert_int_eq(buffers_overwrite(memory + 1001, bytes + 1001, size / 2 + 17), 0);
 		ck_assert_int_eq(memcmp(memory, bytes, size), 0);
 		free(bytes);
@@ -355,8 +355,8 @@ static void add_one_to_each(void *bytes_, size_t size, void *context)
 static void edit_each(const struct kind *kind, bool is_alone)
 {
 	size_t size = large_size();
-	unsigned char *memory = some_memory(kind, size, is_alone);
-	unsigned char *bytes = new_bytes(size, 2);
+	unsigned char *memory = make_memory(kind, size, is_alone);
+	unsigned char *bytes = new_pattern(size, 2);
 	struct edit edit = { .calls = 0 };
 
 	ck_assert_int_eq(buffers_overwrite(memory, bytes, size), 0);
@@ -409,7 +409,7 @@ START_TEST(editing_function_may_call_the_library)
 	unsigned char *memory;
 
 	SKIP_IF_NO_VIEW(_i);
-	memory = some_memory(kind_of(_i), 4096, false);
+	memory = make_memory(kind_of(_i), 4096, false);
 	nested = (struct nested){ kind_of(_i), memory + 16 };
 	ck_assert_int_eq(buffers_overwrite_with(memory, 16, edit_more, &nested), 0);
 	ck_assert_mem_eq(memory, "xxxxxxxxxxxxxxxx12345678", 25);
@@ -455,7 +455,7 @@ END_TEST
 
 static void check_einval(unsigned char *destination, size_t size)
 {
-	unsigned char *bytes = new_bytes(8192, 4);
+	unsigned char *bytes = new_pattern(8192, 4);
 
 	errno = 0;
 	ck_assert_int_eq(buffers_overwrite(destination, bytes, size), -1);
@@ -483,8 +483,8 @@ START_TEST(unreadable_memory_is_einval_and_changes_nothing)
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer reports the fault");
-	memory = some_memory(kind_of(_i), size, true);
-	expected = new_bytes(PAGE, 8);
+	memory = make_memory(kind_of(_i), size, true);
+	expected = new_pattern(PAGE, 8);
 	ck_assert_int_eq(buffers_overwrite(memory, expected, PAGE), 0);
 	protect(memory + PAGE, PAGE, "---p");
 	unmap_part(memory + 2 * PAGE, 2 * PAGE);
@@ -515,7 +515,7 @@ END_TEST
 static void check_sealed(const struct kind *kind, const char *permissions,
 			 const struct watch *watch)
 {
-	unsigned char *memory = some_memory(kind, 4 * PAGE, true);
+	unsigned char *memory = make_memory(kind, 4 * PAGE, true);
 	static const char bytes[] = "all of the new bytes, 30 of them";
 	unsigned char expected[100] = "";
 	static const struct {
@@ -584,7 +584,7 @@ static int overwrite_own_code(void *context)
 START_TEST(program_code_is_overwritten_or_unchanged)
 {
 	SKIP_IF_NO_VIEW(_i * KINDS);
-	run_apart(overwrite_own_code, NULL, 0);
+	run_in_new_process(overwrite_own_code, NULL, 0);
 	ck_assert_uint_eq(own_function(), 42);
 }
 END_TEST
@@ -622,7 +622,7 @@ START_TEST(thousands_of_writes_use_few_mappings_and_no_descriptors)
 	ck_assert(watch_open(&watch));
 	SKIP_IF_NO_VIEW(_i);
 	descriptors = count_descriptors();
-	memory = some_memory(kind_of(_i), PAGES * PAGE, true);
+	memory = make_memory(kind_of(_i), PAGES * PAGE, true);
 	item = get_kind(kind_of(_i), MIB);
 	before = watch_count(&watch);
 	write_at_random(memory, 1, &seed);
@@ -689,7 +689,7 @@ static int overwrite_all_or_nothing(struct destination *destination, size_t at, 
 	unsigned char bytes[8 * 4096];
 	int result;
 
-	fill(bytes, size, number);
+	fill_pattern(bytes, size, number);
 	errno = 0;
 	result = buffers_overwrite(destination->memory + at, bytes, size);
 	STEP(is_success_or_enomem(result));
@@ -705,7 +705,7 @@ static int append_all_or_nothing(struct destination *destination, size_t size, u
 	void *next = buffers_next(destination->item);
 	unsigned char *copy;
 
-	fill(bytes, size, number);
+	fill_pattern(bytes, size, number);
 	errno = 0;
 	copy = buffers_append(destination->item, bytes, size);
 	STEP(is_success_or_enomem(copy ? 0 : -1));
@@ -746,7 +746,7 @@ static struct destination new_destination(const struct kind *kind)
 {
 	struct destination destination = {
 		.item = get_kind(kind, MIB),
-		.memory = some_memory(kind, 64 * 4096, true),
+		.memory = make_memory(kind, 64 * 4096, true),
 		.expected = calloc(64, 4096),
 		.size = 64 * 4096,
 	};
@@ -833,7 +833,7 @@ END_TEST
  */
 START_TEST(memory_with_a_protection_key_is_written_or_unchanged)
 {
-	unsigned char *memory = some_memory(kind_of(0), PAGE, true);
+	unsigned char *memory = make_memory(kind_of(0), PAGE, true);
 	int key = pkey_alloc(0, PKEY_DISABLE_WRITE);
 	int result;
 

@@ -89,7 +89,7 @@ static int add_up(const struct buffers_info *info, void *context)
 
 START_TEST(bytes_stay_unchanged_and_are_never_handed_out_twice)
 {
-	static struct record records[REQUESTS];
+	static struct ownership records[REQUESTS];
 	struct buffers_item *held[HELD] = { NULL };
 	struct uses uses = { 0 };
 	size_t count = 0;
@@ -113,13 +113,13 @@ START_TEST(bytes_stay_unchanged_and_are_never_handed_out_twice)
 		ck_assert(has_room_for(&request, item));
 		for (size_t j = 0; j < HELD; j++)
 			ck_assert_ptr_ne(item, held[j]);
-		record_fill(&records[count++], buffers_reserve(item, size, 1), size,
-			    (unsigned char)next_random(&seed));
+		ownership_fill(&records[count++], buffers_reserve(item, size, 1), size,
+			       (unsigned char)next_random(&seed));
 		bytes += size;
 		buffers_release(held[slot]);
 		held[slot] = item;
 	}
-	check_records(records, count);
+	check_ownership(records, count);
 	ck_assert_int_eq(buffers_walk(add_up, &uses), 0);
 	ck_assert_uint_ge(uses.used, bytes);
 	printf("%zu requests, %zu refused; %zu bytes in %zu buffers of %zu bytes, %zu used\n",

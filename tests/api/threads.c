@@ -46,7 +46,7 @@ struct worker {
 	unsigned number;	/* from 1 */
 	uint64_t seed;
 	double end;
-	struct record *records;
+	struct ownership *records;
 	size_t most, count;
 	size_t calls;
 	const char *fault;
@@ -85,7 +85,7 @@ static const char *use_item(struct worker *worker)
 	if (!item)
 		return errno == EADDRNOTAVAIL && request.max_address ? NULL :
 		       "a request failed unexpectedly";
-	if (!claim(item, worker->number))
+	if (!mark_held(item, worker->number))
 		return "two threads own one item";
 	if (buffers_remaining(item) < request.size)
 		return "less space than requested";
@@ -97,10 +97,10 @@ static const char *use_item(struct worker *worker)
 		memory = buffers_reserve(item, request.size, 1);
 		if (!memory)
 			return "a reserve failed";
-		record_fill(&worker->records[worker->count++], memory, request.size,
-			    (unsigned char)next_random(&worker->seed));
+		ownership_fill(&worker->records[worker->count++], memory, request.size,
+			       (unsigned char)next_random(&worker->seed));
 	}
-	if (!disclaim(item, worker->number))
+	if (!mark_released(item, worker->number))
 		return "another thread got an item that was held";
 	buffers_release(item);
 	return NULL;
@@ -125,7 +125,7 @@ static int count_taken(const struct buffers_info *info, void *context)
 START_TEST(no_two_threads_own_the_same_bytes)
 {
 	static struct worker workers[THREADS];
-	struct record *records = calloc(THREADS * RECORDS, sizeof(*records));
+	struct ownership *records = calloc(THREADS * RECORDS, sizeof(*records));
 	uint64_t seed = seed_random();
 	size_t count = 0;
 	size_t calls = 0;
@@ -152,7 +152,7 @@ START_TEST(no_two_threads_own_the_same_bytes)
 		count += workers[i].count;
 		calls += workers[i].calls;
 	}
-	check_records(records, count);
+	check_ownership(records, count);
 	ck_assert_int_eq(buffers_walk(count_taken, &taken), 0);
 	ck_assert_uint_eq(taken, 0);
 	printf("%zu calls, %zu records\n", calls, count);
@@ -232,7 +232,7 @@ static void *first_call(void *context)
 
 static int count_buffers(const struct buffers_info *info, void *context)
 {
-	*(size_t *)context += !is_unused_rest(info);
+	*(size_t *)context += !is_rest_of_locator_page(info);
 	return 0;
 }
 
@@ -264,7 +264,7 @@ START_TEST(threads_that_race_for_the_first_call_share_one_locator)
 	unsigned times = how_many(200, 200);
 
 	for (unsigned i = 0; i < times; i++)
-		run_apart(race_for_the_first_call, NULL, 0);
+		run_in_new_process(race_for_the_first_call, NULL, 0);
 }
 END_TEST
 

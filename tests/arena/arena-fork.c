@@ -88,7 +88,7 @@ static void finish_phase(struct team *team, unsigned phase)
 {
 	__atomic_add_fetch(&team->arrived[phase], 1, __ATOMIC_ACQ_REL);
 	while (__atomic_load_n(&team->arrived[phase], __ATOMIC_ACQUIRE) < team->members)
-		give_way();
+		yield_cpu();
 }
 
 static void start_all(struct team *team, int (*body)(void *), pid_t children[MOST_CHILDREN])
@@ -140,7 +140,7 @@ static void check_all(struct team *team)
  */
 static int append_some(struct team *team, unsigned writer, uint64_t *random)
 {
-	size_t size = record_size(random);
+	size_t size = random_record_size(random);
 	struct buffers_item *item;
 
 	errno = 1234;
@@ -155,7 +155,7 @@ static int append_some(struct team *team, unsigned writer, uint64_t *random)
 		const void *next = buffers_next(item);
 
 		STEP(record_append(team->log, item, writer, size) == next);
-		size = record_size(random);
+		size = random_record_size(random);
 	}
 	STEP(errno == 1234);
 	buffers_release(item);
@@ -190,7 +190,7 @@ static int append_with_children(void *context)
 	if (line == 0)
 		line = append_records(team);
 	for (unsigned i = 0; i < 2; i++)
-		if (!exits_well(children[i]) && line == 0)
+		if (!exits_with_zero(children[i]) && line == 0)
 			line = __LINE__;
 	return line;
 }
@@ -303,7 +303,7 @@ static int append_functions(struct team *team, unsigned writer)
 	uint64_t random = random_of(team, writer);
 
 	for (unsigned i = 0; i < team->functions; i++) {
-		struct buffers_item *item = buffers_arena_get(team->arena, RECORD_CODE_MOST, 1);
+		struct buffers_item *item = buffers_arena_get(team->arena, RECORD_CODE_MAX, 1);
 
 		STEP(item);
 		STEP(record_append_code(team->log, item, writer));
@@ -433,7 +433,7 @@ START_TEST(items_of_an_exited_process_are_released)
 	for (unsigned i = 1; i < 10; i++) {
 		struct buffers_item *item;
 
-		ck_assert(exits_well(fork_body(ends[_i / SHARED_KINDS], team)));
+		ck_assert(exits_with_zero(fork_body(ends[_i / SHARED_KINDS], team)));
 		item = buffers_arena_get(team->arena, 1, 1);
 		ck_assert_ptr_nonnull(item);
 		ck_assert_uint_eq(buffers_size(item) - buffers_remaining(item), 11 * i - 6);
@@ -538,7 +538,7 @@ START_TEST(children_can_use_an_arena_after_its_creator_exited)
 	orphans.team->window = (struct buffers_request){ .size = 16 * MIB };
 	ck_assert_int_eq(pipe(orphans.parent_is_gone), 0);
 	ck_assert_int_eq(pipe(orphans.all_are_done), 0);
-	ck_assert(exits_well(fork_body(leave_orphans, &orphans)));
+	ck_assert(exits_with_zero(fork_body(leave_orphans, &orphans)));
 	close(orphans.parent_is_gone[1]);
 	close(orphans.all_are_done[1]);
 	ck_assert_int_eq(read(orphans.all_are_done[0], &byte, 1), 0);
@@ -565,7 +565,7 @@ static int destroy_and_go_on(void *context)
 	STEP(append_records(team) == 0);
 	errno = 1234;
 	STEP(buffers_arena_destroy(team->arena) == 0 && errno == 1234);
-	STEP(is_free(&team->window));
+	STEP(is_window_free(&team->window));
 	other = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
 	item = other ? buffers_arena_get(other, 1, 1) : NULL;
 	STEP(item && buffers_next(item) == buffers_base(item));
@@ -589,7 +589,7 @@ START_TEST(destroy_in_a_child_does_not_affect_other_processes)
 		pid_t child = fork_body(destroy_and_go_on, team);
 
 		ck_assert_int_eq(append_records(team), 0);
-		ck_assert(exits_well(child));
+		ck_assert(exits_with_zero(child));
 		ck_assert_ptr_nonnull(record_append(team->log, held, 0, 100));
 	}
 	buffers_release(held);
@@ -610,7 +610,7 @@ static int append_before_and_after(void *context)
 	STEP(append_records(team) == 0);
 	finish_phase(team, 0);
 	while (!__atomic_load_n(&team->is_destroyed, __ATOMIC_ACQUIRE))
-		give_way();
+		yield_cpu();
 	STEP(append_with_children(team) == 0);
 	finish_phase(team, 1);
 	STEP(record_fill_up(team->log, team->arena));
@@ -628,9 +628,9 @@ START_TEST(destroy_in_the_parent_does_not_affect_children)
 	team->records = 100;
 	start_all(team, append_before_and_after, children);
 	while (__atomic_load_n(&team->arrived[0], __ATOMIC_ACQUIRE) < team->members)
-		give_way();
+		yield_cpu();
 	ck_assert_int_eq(buffers_arena_destroy(team->arena), 0);
-	ck_assert(is_free(&team->window));
+	ck_assert(is_window_free(&team->window));
 	__atomic_store_n(&team->is_destroyed, true, __ATOMIC_RELEASE);
 	finish_all(team, children);
 }
@@ -798,7 +798,7 @@ START_TEST(parent_and_child_never_see_each_others_private_writes)
 	if (privacy.arena)
 		ck_assert_mem_eq(privacy.bytes + FAR + 6, "parent", 6);
 	ck_assert(send_byte(privacy.from_parent[1]));
-	ck_assert(exits_well(child));
+	ck_assert(exits_with_zero(child));
 	if (privacy.arena) {
 		ck_assert_mem_eq(privacy.bytes + FAR, "parentparent", 12);
 		ck_assert_int_eq(buffers_arena_destroy(privacy.arena), 0);
@@ -812,7 +812,7 @@ static int use_up_a_copy(void *context)
 	struct buffers_item *item;
 
 	while ((item = buffers_arena_get(team->arena, 1, 1))) {
-		STEP(record_append(team->log, item, 7, RECORD_LEAST) ||
+		STEP(record_append(team->log, item, 7, RECORD_MIN) ||
 		     record_reserve(team->log, item, 7, buffers_remaining(item)));
 		buffers_release(item);
 	}
@@ -920,7 +920,7 @@ static void use_copies(struct busy *busy, bool is_clone)
 			child = fork_body(use_copy, busy);
 		}
 		ck_assert_int_gt(child, 0);
-		ck_assert(exits_well(child));
+		ck_assert(exits_with_zero(child));
 	}
 }
 
@@ -970,7 +970,7 @@ START_TEST(child_forked_amid_busy_threads_can_share_the_arena)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, keep_busy, &busy), 0);
 	for (unsigned i = 0; i < how_many(20, 120); i++) {
 		allow_some(&busy);
-		ck_assert(exits_well(fork_body(use_copy, &busy)));
+		ck_assert(exits_with_zero(fork_body(use_copy, &busy)));
 	}
 	__atomic_store_n(&busy.stop, true, __ATOMIC_RELAXED);
 	for (size_t i = 0; i < BUSY; i++) {

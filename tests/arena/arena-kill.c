@@ -118,11 +118,11 @@ static size_t wanted_size(uint64_t *random, size_t window)
 {
 	switch (random_below(random, 4)) {
 	case 0:
-		return RECORD_LEAST;
+		return RECORD_MIN;
 	case 1:		/* mostly more than any item has free, so that a new one is made */
 		return window / 64 < LARGE ? window / 64 : LARGE;
 	default:
-		return record_size(random);
+		return random_record_size(random);
 	}
 }
 
@@ -131,14 +131,14 @@ static int append_to(struct trial *trial, struct buffers_item *item, unsigned wr
 {
 	unsigned count = (unsigned)random_below(&trial->random, 4);
 
-	if (size > RECORD_MOST)
-		size = RECORD_LEAST;
+	if (size > RECORD_MAX)
+		size = RECORD_MIN;
 	for (unsigned i = 0; i < count && size <= buffers_remaining(item); i++) {
 		const void *next = buffers_next(item);
 		const void *copy = record_append(trial->log, item, writer, size);
 
 		STEP(copy ? copy == next : record_log_is_full(trial->log));
-		size = record_size(&trial->random);
+		size = random_record_size(&trial->random);
 	}
 	return 0;
 }
@@ -156,7 +156,7 @@ static int append_once(struct trial *trial, unsigned writer)
 	STEP(append_to(trial, item, writer, size) == 0);
 	if (random_below(&trial->random, 8) == 0)
 		sched_yield();
-	STEP(append_to(trial, item, writer, RECORD_LEAST) == 0);
+	STEP(append_to(trial, item, writer, RECORD_MIN) == 0);
 	buffers_release(item);
 	return 0;
 }
@@ -228,7 +228,7 @@ static void kill_for_a_round(struct trial *trial, unsigned times)
 	kill_some(trial, workers, times);
 	__atomic_store_n(&trial->progress->is_over, true, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < WORKERS; i++)
-		ck_assert(exits_well(workers[i]));
+		ck_assert(exits_with_zero(workers[i]));
 }
 
 /* Replaces the arena by a new one at the same address. */
@@ -311,7 +311,7 @@ static _Noreturn void wait_to_be_killed(struct trial *trial, bool is_well)
 static void wait_for_holders(const struct trial *trial, unsigned number)
 {
 	while (__atomic_load_n(&trial->progress->waiting, __ATOMIC_ACQUIRE) < number)
-		give_way();
+		yield_cpu();
 }
 
 static pid_t start_holder(struct trial *trial, unsigned items)
@@ -382,7 +382,7 @@ START_TEST(arena_can_be_destroyed_while_another_process_holds_items)
 
 	wait_for_holders(&trial, 1);
 	ck_assert_int_eq(buffers_arena_destroy(trial.arena), 0);
-	ck_assert(is_free(&trial.window));
+	ck_assert(is_window_free(&trial.window));
 	kill_process(child);
 	ck_assert_int_eq(line_of_failure(&trial), 0);
 }
@@ -400,13 +400,13 @@ static int append_twice(struct trial *trial, unsigned writer)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		struct buffers_item *item =
-			buffers_arena_get(trial->arena, i ? LARGE : RECORD_LEAST, 1);
+			buffers_arena_get(trial->arena, i ? LARGE : RECORD_MIN, 1);
 
 		if (!item) {
 			STEP(errno == ENOSPC);
 			continue;
 		}
-		STEP(record_append(trial->log, item, writer, RECORD_LEAST) ||
+		STEP(record_append(trial->log, item, writer, RECORD_MIN) ||
 		     record_log_is_full(trial->log));
 		buffers_release(item);
 	}
@@ -514,7 +514,7 @@ START_TEST(processes_waiting_for_a_killed_one_go_on)
 	companion = start_companion(&trial);
 	kill_at_instructions(&trial, is_slow() ? 2 : how_many(15, 200));
 	__atomic_store_n(&trial.progress->is_over, true, __ATOMIC_RELEASE);
-	ck_assert(exits_well(companion));
+	ck_assert(exits_with_zero(companion));
 	ck_assert_uint_gt(trial.killed, 1);
 	check_all(&trial);
 }

@@ -126,7 +126,7 @@ START_TEST(window_of_any_size_is_used_to_its_last_byte)
 
 		ck_assert(is_mapped_as(window.min_address, window.max_address, NULL));
 		destroy(arena);
-		ck_assert(is_free(&window));
+		ck_assert(is_window_free(&window));
 	}
 }
 END_TEST
@@ -155,7 +155,7 @@ START_TEST(window_of_many_gib_uses_memory_only_where_written)
 	ck_assert_mem_eq(large, "first", 5);
 	buffers_release(item);
 	if (!is_emulated() && before != 0)
-		ck_assert_uint_lt(resident_bytes(), before + 2 * MIB + list_of_pages(window));
+		ck_assert_uint_lt(resident_bytes(), before + 2 * MIB + page_list_bytes(window));
 	destroy(arena);
 	SKIP_IF(before == 0, NO_RESIDENT_BYTES);
 #else
@@ -783,10 +783,10 @@ END_TEST
 /* Requests shrink, so that the last ones fit into the smallest free space. */
 static void use_up(struct buffers_arena *arena, struct record_log *log, uint64_t *random)
 {
-	for (size_t most = 20 * KIB; most >= RECORD_LEAST; most /= 2) {
+	for (size_t most = 20 * KIB; most >= RECORD_MIN; most /= 2) {
 		for (unsigned failures = 0; failures < 3;) {
-			size_t size = RECORD_LEAST +
-				      random_below(random, most - RECORD_LEAST + 1);
+			size_t size = RECORD_MIN +
+				      random_below(random, most - RECORD_MIN + 1);
 			struct buffers_item *item = buffers_arena_get(arena, size, 1);
 
 			if (!item) {
@@ -795,7 +795,7 @@ static void use_up(struct buffers_arena *arena, struct record_log *log, uint64_t
 				continue;
 			}
 			ck_assert_uint_ge(buffers_remaining(item), size);
-			ck_assert_ptr_nonnull(size <= RECORD_MOST ?
+			ck_assert_ptr_nonnull(size <= RECORD_MAX ?
 					      record_append(log, item, 1, size) :
 					      record_reserve(log, item, 1, size));
 			buffers_release(item);
@@ -947,7 +947,7 @@ START_TEST(destroy_unmaps_everything)
 	ck_assert(record_fill_up(log, arena));
 	destroy(arena);
 	check_mappings(before);
-	ck_assert(is_free(&window));
+	ck_assert(is_window_free(&window));
 }
 END_TEST
 
@@ -1053,7 +1053,7 @@ struct worker {
 /* A get may fail with ENOSPC while other threads hold the items that have space. */
 static const char *use_as_worker(struct worker *worker)
 {
-	size_t size = record_size(&worker->random);
+	size_t size = random_record_size(&worker->random);
 	struct buffers_item *item;
 
 	errno = 1234;
@@ -1063,13 +1063,13 @@ static const char *use_as_worker(struct worker *worker)
 		return errno == ENOSPC ? NULL : "a get failed with an unexpected error";
 	if (errno != 1234)
 		return "a get that succeeded changed errno";
-	if (!claim(item, worker->number))
+	if (!mark_held(item, worker->number))
 		return "two threads have one item";
 	if (buffers_remaining(item) < size)
 		return "less space than requested";
 	if (!record_append(worker->log, item, worker->number, size))
 		return "an append failed";
-	if (!disclaim(item, worker->number))
+	if (!mark_released(item, worker->number))
 		return "another thread got an item that was held";
 	buffers_release(item);
 	return NULL;

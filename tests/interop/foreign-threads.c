@@ -18,7 +18,7 @@
 #define SKIP_WITHOUT_SANDBOX() \
 	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user")
 
-static const struct buffers_request request = { .size = ENTRY_MOST };
+static const struct buffers_request request = { .size = ENTRY_MAX };
 
 enum { THREADS = 8, ENTRIES = 30000 };
 
@@ -26,7 +26,7 @@ struct worker {
 	pthread_t thread;
 	pthread_barrier_t *start;
 	struct foreign_locator *first;	/* NULL: foreign workers find it themselves */
-	enum foreign_home home;		/* home of a locator that a foreign worker makes */
+	enum foreign_storage storage;		/* of a locator that a foreign worker makes */
 	unsigned number;
 	unsigned rounds;		/* number of entries to write */
 	double end;
@@ -54,13 +54,13 @@ static const char *write_by_library(struct worker *worker, const unsigned char *
 
 	if (!item)
 		return "a request failed";
-	if (!claim(item, worker->number))
+	if (!mark_held(item, worker->number))
 		return "the library returned an item that is held";
 	if (buffers_remaining(item) < request.size)
 		return "the item has less free space than requested";
 	if (size && !buffers_append(item, entry, size))
 		return "appending to the item failed";
-	if (!disclaim(item, worker->number))
+	if (!mark_released(item, worker->number))
 		return "the item of the library got another holder";
 	buffers_release(item);
 	return NULL;
@@ -68,12 +68,12 @@ static const char *write_by_library(struct worker *worker, const unsigned char *
 
 static const char *write_by_foreign(struct worker *worker, const unsigned char *entry, size_t size)
 {
-	struct foreign_item *item = foreign_get(worker->first, ENTRY_MOST);
+	struct foreign_item *item = foreign_get(worker->first, ENTRY_MAX);
 
-	if (!claim(item, worker->number))
+	if (!mark_held(item, worker->number))
 		return "the foreign code got an item that is held";
 	foreign_append(item, entry, size);
-	if (!disclaim(item, worker->number))
+	if (!mark_released(item, worker->number))
 		return "the item of the foreign code got another holder";
 	foreign_release(item);
 	return NULL;
@@ -81,7 +81,7 @@ static const char *write_by_foreign(struct worker *worker, const unsigned char *
 
 static const char *write_one(struct worker *worker)
 {
-	unsigned char entry[ENTRY_MOST];
+	unsigned char entry[ENTRY_MAX];
 	size_t size = 0;
 
 	if (worker->written < worker->rounds)
@@ -96,7 +96,7 @@ static void *write_entries(void *context)
 
 	pthread_barrier_wait(worker->start);
 	if (is_foreign(worker) && !worker->first)
-		worker->first = foreign_find(worker->home);
+		worker->first = foreign_find(worker->storage);
 	do
 		for (unsigned i = 0; i < worker->rounds && i < 64 && !worker->fault; i++)
 			worker->fault = write_one(worker);
@@ -152,14 +152,14 @@ START_TEST(both_append_at_once_and_no_entry_is_lost)
 
 	SKIP_WITHOUT_SANDBOX();
 	pattern.random = seed_random();
-	pattern.first = arrive((enum arrival)_i);
+	pattern.first = make_first_locator((enum creator)_i);
 	pattern.end = now() + how_many(1000, 10000) / 1e3;
 	fault = run_threads(write_entries, workers, pattern);
 	ck_assert_msg(!fault, "%s", fault);
 	fault = read_back(workers, pattern.first);
 	ck_assert_msg(!fault, "%s", fault);
-	ck_assert(is_one_chain(pattern.first));
-	ck_assert(is_named(pattern.first));
+	ck_assert(see_same_items(pattern.first));
+	ck_assert(is_named_by_file(pattern.first));
 }
 END_TEST
 
@@ -179,7 +179,7 @@ static const char *add_one(struct worker *worker, char *memory)
 		item = buffers_get(&request);
 	if (!item)
 		return "a request failed";
-	return claim(item, worker->number) ? NULL : "two workers got the same item";
+	return mark_held(item, worker->number) ? NULL : "two workers got the same item";
 }
 
 static void *add_buffers(void *context)
@@ -225,31 +225,31 @@ static bool has_distinct_items(struct foreign_locator *first, size_t count)
 static int add_at_once(void *context)
 {
 	struct worker workers[THREADS];
-	struct worker pattern = { .first = arrive(*(const enum arrival *)context) };
+	struct worker pattern = { .first = make_first_locator(*(const enum creator *)context) };
 	size_t count = THREADS * ADDITIONS;
 	const char *fault;
 
 	if (!foreign_item_at(pattern.first, 0))
 		buffers_release(buffers_get(&request));
-	foreign_get(pattern.first, ENTRY_MOST);		/* takes the existing item */
+	foreign_get(pattern.first, ENTRY_MAX);		/* takes the existing item */
 	fault = run_threads(add_buffers, workers, pattern);
 	if (fault)
 		printf("%s\n", fault);
 	STEP(!fault);
 	STEP(has_distinct_items(pattern.first, count + 1));
-	STEP(is_one_chain(pattern.first));
+	STEP(see_same_items(pattern.first));
 	STEP(unlink(rendezvous_path(NULL, getpid())) == 0);
 	return 0;
 }
 
 START_TEST(both_add_buffers_at_once_and_none_is_lost)
 {
-	enum arrival arrival = (enum arrival)_i;
+	enum creator creator = (enum creator)_i;
 	unsigned count = how_many(5, 50);
 
 	SKIP_WITHOUT_SANDBOX();
 	for (unsigned i = 0; i < count; i++)
-		run_child(add_at_once, &arrival);
+		run_child(add_at_once, &creator);
 }
 END_TEST
 
@@ -260,7 +260,7 @@ static int race_on_first_call(void *context)
 	const char *fault = run_threads(write_entries, workers, *(const struct worker *)context);
 	struct foreign_locator *first = foreign_find(IN_MEMORY);
 
-	if (foreign_is_late()) {
+	if (foreign_has_stalled()) {
 		printf("skipped: a race: the machine stalled for a second\n");
 		unlink(file);
 		return 0;
@@ -270,10 +270,10 @@ static int race_on_first_call(void *context)
 	if (fault)
 		printf("%s\n", fault);
 	STEP(!fault);
-	STEP(is_named(first));
+	STEP(is_named_by_file(first));
 	for (unsigned i = 0; i < THREADS; i++)
 		STEP(!is_foreign(&workers[i]) || workers[i].first == first);
-	STEP(is_one_chain(first));
+	STEP(see_same_items(first));
 	STEP(count_files(SHARED_DIR) == 1);
 	STEP(count_files(own_dir()) == 0);
 	STEP(unlink(file) == 0);	/* the library leaves a foreign file */
@@ -282,7 +282,7 @@ static int race_on_first_call(void *context)
 
 START_TEST(both_race_on_the_first_call_and_find_one_locator)
 {
-	struct worker pattern = { .rounds = 4, .home = (enum foreign_home)_i };
+	struct worker pattern = { .rounds = 4, .storage = (enum foreign_storage)_i };
 	unsigned count = how_many(100, 1000);
 
 	SKIP_WITHOUT_SANDBOX();
@@ -301,9 +301,9 @@ int main(void)
 
 	tcase_set_tags(threads, "fork slow");
 	tcase_set_timeout(threads, 300);
-	tcase_add_loop_test(threads, both_append_at_once_and_no_entry_is_lost, 0, ARRIVALS);
-	tcase_add_loop_test(threads, both_add_buffers_at_once_and_none_is_lost, 0, ARRIVALS);
-	tcase_add_loop_test(threads, both_race_on_the_first_call_and_find_one_locator, 0, HOMES);
+	tcase_add_loop_test(threads, both_append_at_once_and_no_entry_is_lost, 0, CREATORS);
+	tcase_add_loop_test(threads, both_add_buffers_at_once_and_none_is_lost, 0, CREATORS);
+	tcase_add_loop_test(threads, both_race_on_the_first_call_and_find_one_locator, 0, STORAGES);
 	suite_add_tcase(suite, threads);
 	return run_suite(suite);
 }

@@ -33,8 +33,8 @@ START_TEST(each_continues_where_the_other_stopped)
 	char *text;
 
 	SKIP_WITHOUT_SANDBOX();
-	first = arrive((enum arrival)_i);
-	ck_assert(is_named(first));
+	first = make_first_locator((enum creator)_i);
+	ck_assert(is_named_by_file(first));
 	foreign = foreign_get(first, 64);
 	text = foreign_append(foreign, "foreign, ", 9);
 	foreign_release(foreign);
@@ -46,8 +46,8 @@ START_TEST(each_continues_where_the_other_stopped)
 	ck_assert_ptr_eq(foreign, own);
 	ck_assert_ptr_eq(foreign_append(foreign, "foreign again", 14), text + 14);
 	ck_assert_str_eq(text, "foreign, own, foreign again");
-	ck_assert(is_one_chain(first));
-	ck_assert(is_named(first));
+	ck_assert(see_same_items(first));
+	ck_assert(is_named_by_file(first));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
@@ -60,14 +60,14 @@ START_TEST(item_held_by_the_other_is_skipped)
 	struct buffers_item *own;
 
 	SKIP_WITHOUT_SANDBOX();
-	first = arrive((enum arrival)_i);
+	first = make_first_locator((enum creator)_i);
 	foreign = foreign_get(first, 64);
 	own = buffers_get(&request);
 	ck_assert_ptr_nonnull(own);
 	ck_assert_ptr_ne(own, foreign);
 	ck_assert_ptr_ne(foreign_get(first, 64), own);
 	ck_assert_ptr_ne(buffers_get(&request), foreign);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 	foreign_release(foreign);
 	ck_assert_ptr_eq(buffers_get(&request), foreign);
 	buffers_release(own);
@@ -113,8 +113,8 @@ START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 	struct buffers_item *own;
 
 	SKIP_WITHOUT_SANDBOX();
-	first = arrive((enum arrival)_i);
-	if (_i == WE_FIRST)
+	first = make_first_locator((enum creator)_i);
+	if (_i == LIBRARY_FIRST)
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	fill(first);
 	own = buffers_get(&request);
@@ -126,7 +126,7 @@ START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 	hold_rests(next);
 	buffers_release(own);
 	ck_assert_ptr_eq(foreign_get(first, 64), own);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
@@ -136,8 +136,8 @@ START_TEST(library_follows_a_locator_that_foreign_code_links)
 	struct foreign_item *foreign;
 
 	SKIP_WITHOUT_SANDBOX();
-	first = arrive((enum arrival)_i);
-	if (_i == WE_FIRST)
+	first = make_first_locator((enum creator)_i);
+	if (_i == LIBRARY_FIRST)
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	fill(first);
 	foreign = foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
@@ -146,7 +146,7 @@ START_TEST(library_follows_a_locator_that_foreign_code_links)
 	ck_assert(is_item_of(next, buffers_get(&request)));
 	ck_assert_uint_eq(next->num_items, 2);
 	ck_assert_ptr_eq(foreign_next(first), next);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
@@ -155,20 +155,20 @@ START_TEST(library_fills_a_foreign_locator_and_links_the_next)
 	struct foreign_locator *first, *third;
 
 	SKIP_WITHOUT_SANDBOX();
-	first = arrive((enum arrival)_i);
+	first = make_first_locator((enum creator)_i);
 	for (unsigned i = 0; i < 2 * FOREIGN_CAPACITY + 1; i++)
 		ck_assert_ptr_nonnull(buffers_get(&request));
 	ck_assert_uint_eq(first->num_items, FOREIGN_CAPACITY);
 	ck_assert_uint_eq(foreign_next(first)->num_items, FOREIGN_CAPACITY);
 	third = foreign_next(foreign_next(first));
 	ck_assert_uint_eq(third->num_items, 1 + count_rests(third));
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
-static int arrive_first_and_exit(void *home)
+static int arrive_first_and_exit(void *storage)
 {
-	struct foreign_locator *first = foreign_find(*(enum foreign_home *)home);
+	struct foreign_locator *first = foreign_find(*(enum foreign_storage *)storage);
 	struct buffers_item *own = buffers_get(&request);
 
 	STEP(is_item_of(first, own));
@@ -178,10 +178,10 @@ static int arrive_first_and_exit(void *home)
 
 START_TEST(foreign_file_stays_at_exit)
 {
-	enum foreign_home home = (enum foreign_home)_i;
+	enum foreign_storage storage = (enum foreign_storage)_i;
 
 	SKIP_WITHOUT_SANDBOX();
-	run_child(arrive_first_and_exit, &home);
+	run_child(arrive_first_and_exit, &storage);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	ck_assert_uint_eq(count_files(own_dir()), 0);
 }
@@ -211,12 +211,12 @@ START_TEST(forked_child_leaves_the_parents_locator_alone)
 	struct foreign_locator *first;
 
 	SKIP_WITHOUT_SANDBOX();
-	first = arrive((enum arrival)_i);
+	first = make_first_locator((enum creator)_i);
 	buffers_release(buffers_get(&request));
 	memcpy(before, first, FOREIGN_SIZE);
 	run_child(start_own_list, first);
 	ck_assert_mem_eq(before, first, FOREIGN_SIZE);
-	ck_assert(is_named(first));
+	ck_assert(is_named_by_file(first));
 }
 END_TEST
 
@@ -259,7 +259,7 @@ static void sleep_20_ms(void)
 	nanosleep(&pause, NULL);
 }
 
-/* Each home, with a file that is empty at first or contains zeros. */
+/* Each storage, with a file that is empty at first or contains zeros. */
 START_TEST(library_waits_for_an_address_that_is_written_late)
 {
 	struct waiter waiters[WAITERS];
@@ -276,14 +276,14 @@ START_TEST(library_waits_for_an_address_that_is_written_late)
 		ck_assert_int_eq(ftruncate(file, FOREIGN_SIZE), 0);
 	start_waiters(waiters, &entered);
 	sleep_20_ms();
-	first = foreign_announce(file, (enum foreign_home)(_i >> 1));
+	first = foreign_publish_file(file, (enum foreign_storage)(_i >> 1));
 	for (unsigned i = 0; i < WAITERS; i++)
 		ck_assert_int_eq(pthread_join(waiters[i].thread, NULL), 0);
-	SKIP_IF(foreign_is_late(), "the machine stalled: the creator was too slow");
+	SKIP_IF(foreign_has_stalled(), "the machine stalled: the creator was too slow");
 	for (unsigned i = 0; i < WAITERS; i++)
 		ck_assert(is_item_of(first, waiters[i].item));
-	ck_assert(is_one_chain(first));
-	ck_assert(is_named(first));
+	ck_assert(see_same_items(first));
+	ck_assert(is_named_by_file(first));
 	ck_assert_int_eq(stat(rendezvous_path(NULL, getpid()), &after), 0);
 	ck_assert_uint_eq(after.st_ino, before.st_ino);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
@@ -337,7 +337,7 @@ static int use_own_list(struct foreign_locator *first)
 	}
 	memcpy(after, first, FOREIGN_SIZE);
 	STEP(memcmp(before, after, FOREIGN_SIZE) == 0);
-	STEP(is_named(first));
+	STEP(is_named_by_file(first));
 	own = (uintptr_t)read_address(rendezvous_path(own_dir(), getpid()));
 	STEP(own && is_item_of((struct foreign_locator *)own, item));
 	return 0;
@@ -346,9 +346,9 @@ static int use_own_list(struct foreign_locator *first)
 static int use_beside_incompatible(void *context)
 {
 	int number = *(const int *)context;
-	struct foreign_locator *first = foreign_find((enum foreign_home)(number % HOMES));
+	struct foreign_locator *first = foreign_find((enum foreign_storage)(number % STORAGES));
 
-	make_incompatible(first, &deviations[number / HOMES]);
+	make_incompatible(first, &deviations[number / STORAGES]);
 	return use_own_list(first);
 }
 
@@ -407,19 +407,19 @@ int main(void)
 
 	tcase_set_tags(turns, "fork");
 	tcase_set_timeout(turns, 20);
-	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, ARRIVALS);
-	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, ARRIVALS);
+	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, CREATORS);
+	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, CREATORS);
 	tcase_add_loop_test(turns, foreign_code_follows_a_locator_that_the_library_links, 0,
-			    ARRIVALS);
+			    CREATORS);
 	tcase_add_loop_test(turns, library_follows_a_locator_that_foreign_code_links, 0,
-			    ARRIVALS);
+			    CREATORS);
 	tcase_add_loop_test(turns, library_fills_a_foreign_locator_and_links_the_next, 0,
-			    ARRIVALS);
-	tcase_add_loop_test(turns, foreign_file_stays_at_exit, 0, HOMES);
-	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, ARRIVALS);
+			    CREATORS);
+	tcase_add_loop_test(turns, foreign_file_stays_at_exit, 0, STORAGES);
+	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, CREATORS);
 	tcase_add_loop_test(turns, library_waits_for_an_address_that_is_written_late, 0,
-			    2 * HOMES);
-	tcase_add_loop_test(turns, incompatible_locator_is_left_alone, 0, DEVIATIONS * HOMES);
+			    2 * STORAGES);
+	tcase_add_loop_test(turns, incompatible_locator_is_left_alone, 0, DEVIATIONS * STORAGES);
 	tcase_add_loop_test(turns, chain_with_a_bad_next_locator_is_left_alone, 0, BAD_NEXTS);
 	suite_add_tcase(suite, turns);
 	return run_suite(suite);

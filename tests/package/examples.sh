@@ -946,7 +946,7 @@ hook_policy() {
 # FUNCTION|CALLS|STOLEN BYTES|EFFECT OF AN ABSOLUTE JUMP
 hooked_x86_64() {
 	cat <<-'END'
-		afar|3|5|not have fitted in its 7 bytes
+		jump_inside|3|5|not have fitted in its 7 bytes
 		short_branch|3|8|not have fitted in its 9 bytes
 		short_branches|3|6|not have fitted in its 11 bytes
 		hinted_branch|3|6|not have fitted in its 12 bytes
@@ -965,7 +965,7 @@ hooked_x86_64() {
 
 hooked_i386() {
 	cat <<-'END'
-		afar|3|5|
+		jump_inside|3|5|
 		short_branch|3|9|
 		short_branches|3|6|
 		hinted_branch|3|5|
@@ -1042,17 +1042,17 @@ unpatchable_x86_64() {
 	cat <<-'END'
 		tiny|its code ends after 3 of the 5 bytes that a jump takes
 		unsized|its code ends after 4 of the 5 bytes that a jump takes
-		falling|its code ends after 4 of the 5 bytes that a jump takes
+		falls_through|its code ends after 4 of the 5 bytes that a jump takes
 		jumper|its code ends after 2 of the 5 bytes that a jump takes
 		zero_jump|its instruction jrcxz cannot be moved
 		looper|its instruction loop cannot be moved
 		inside|a branch at ADDRESS goes into its first 6 bytes
-		from_afar|a branch at ADDRESS goes into its first 7 bytes
+		entered_inside|a branch at ADDRESS goes into its first 7 bytes
 	END
 }
 
 unpatchable_i386() {
-	unpatchable_x86_64 | sed 's/jrcxz/jecxz/; /^inside/s/6/7/; /^from_afar/s/7/5/'
+	unpatchable_x86_64 | sed 's/jrcxz/jecxz/; /^inside/s/6/7/; /^entered_inside/s/7/5/'
 }
 
 unpatchable_arm64() {
@@ -1060,7 +1060,7 @@ unpatchable_arm64() {
 		only_pad|its code ends with its landing pad
 		behind_pad|a branch at ADDRESS goes behind its landing pad
 		variant|it may take arguments in registers that a call does not keep
-		signing_with_place|its instruction ADDRESS cannot be moved
+		signing_with_pc|its instruction ADDRESS cannot be moved
 	END
 }
 

@@ -34,7 +34,7 @@ static void setup(void)
 
 static int count_buffer(const struct buffers_info *info, void *context)
 {
-	*(size_t *)context += !is_unused_rest(info);
+	*(size_t *)context += !is_rest_of_locator_page(info);
 	return 0;
 }
 
@@ -81,12 +81,12 @@ static bool run_role_after_use(const char *role, int number)
 	if (child == 0) {
 		if (use_and_publish() != 0)
 			_exit(126);
-		become_role(role, number);
+		exec_role(role, number);
 	}
-	return exits_well(child);
+	return exits_with_zero(child);
 }
 
-static void assert_nothing_is_left(void)
+static void assert_no_files_left(void)
 {
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert_uint_eq(count_files(own_dir()), 0);
@@ -124,7 +124,7 @@ static int next_link(const char *role, int links, bool in_turn)
 		return line;
 	if (in_turn)
 		set_randomisation(!is_random());
-	become_role(role, links - 1);
+	exec_role(role, links - 1);
 }
 
 static int be_link(int links)
@@ -145,7 +145,7 @@ START_TEST(every_program_of_a_chain_has_a_locator_of_its_own)
 	set_randomisation(_i != FIXED);
 	SKIP_IF(is_random() != (_i != FIXED), "the kernel refuses personality()");
 	ck_assert(run_role_after_use(_i == BOTH_IN_TURN ? "alternating link" : "link", links));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -162,7 +162,7 @@ START_TEST(file_of_a_former_program_is_removed_by_the_next_process)
 	ck_assert(run_role_after_use("nothing", 0));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 	ck_assert(run_role("use", 0));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -194,7 +194,7 @@ START_TEST(exec_that_fails_changes_nothing)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	run_child(fail_to_execute, NULL);
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -247,7 +247,7 @@ static int join_threads(pthread_t *threads)
 
 static void *become_threaded_link(void *links)
 {
-	become_role("threaded link", *(int *)links - 1);
+	exec_role("threaded link", *(int *)links - 1);
 }
 
 /* If `links` is odd, another thread executes the next link, and becomes its main thread. */
@@ -272,7 +272,7 @@ START_TEST(program_works_if_threads_of_the_former_one_were_in_calls)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert(run_role_after_use("threaded link", (int)how_many(10, 200)));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -350,7 +350,7 @@ static int map_occupant(unsigned char *page, int occupant)
 		STEP(can_retry());
 		/* Publish a new address: few bits are random, so the old one may always fail. */
 		STEP(use_and_publish() == 0);
-		become_role("occupied", occupant);
+		exec_role("occupied", occupant);
 	}
 	fill_page(page, occupant);
 	if (occupant == READ_ONLY)
@@ -407,7 +407,7 @@ START_TEST(program_works_with_other_memory_at_the_former_address)
 	if (!points_to_itself(_i))
 		ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert(run_role("use and leave", 0));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -430,7 +430,7 @@ START_TEST(program_works_with_random_bytes_at_the_former_address)
 	for (unsigned i = 0; i < times; i++)
 		ck_assert(run_role_after_use("occupied",
 					     (int)(NOISE + random_below(&random, 1 << 30))));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -446,7 +446,7 @@ static int lock_file(int number)
 	(void)number;
 	STEP(line == 0);
 	STEP(file >= 0 && flock(file, LOCK_EX) == 0);
-	become_role("use and leave", 0);
+	exec_role("use and leave", 0);
 }
 
 START_TEST(program_works_if_the_former_one_locked_its_file)
@@ -455,7 +455,7 @@ START_TEST(program_works_if_the_former_one_locked_its_file)
 	set_randomisation(_i != FIXED);
 	ck_assert(run_role_after_use("locked", 0));
 	ck_assert(run_role("use and leave", 0));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -467,7 +467,7 @@ static int become_by_descriptor(int links)
 {
 	int line = use_and_publish();
 	/* Without O_CLOEXEC, because an emulator reads the program only after the exec. */
-	int file = open(PROGRAM, O_RDONLY);
+	int file = open(SELF_EXE, O_RDONLY);
 
 	STEP(line == 0);
 	STEP(file >= 0);
@@ -484,14 +484,14 @@ START_TEST(program_after_fexecve_has_a_locator_of_its_own)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	ck_assert(run_role_after_use("by descriptor", 5));
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
 static pid_t spawn_role(const char *name)
 {
 	pid_t child;
-	int error = posix_spawn(&child, PROGRAM, NULL, NULL, role_arguments(name, 0), environ);
+	int error = posix_spawn(&child, SELF_EXE, NULL, NULL, role_arguments(name, 0), environ);
 
 	return error ? -1 : child;
 }
@@ -502,7 +502,7 @@ static pid_t vfork_role(const char *name)
 	pid_t child = vfork();
 
 	if (child == 0) {
-		execv(PROGRAM, arguments);
+		execv(SELF_EXE, arguments);
 		_exit(127);
 	}
 	return child;
@@ -531,7 +531,7 @@ static int execute_beside_threads(void *context)
 
 	STEP(item && line == 0);
 	for (unsigned i = 0; i < times; i++) {
-		STEP(exits_well(start("beside parent")));
+		STEP(exits_with_zero(start("beside parent")));
 		STEP(is_named_in(path, item));
 		STEP(count_files(SHARED_DIR) == 1);
 	}
@@ -542,7 +542,7 @@ static int execute_beside_threads(void *context)
 static void assert_parent_and_child_work(pid_t (*start)(const char *))
 {
 	run_child(execute_beside_threads, &start);
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 
 START_TEST(parent_and_child_work_after_posix_spawn_beside_threads)

@@ -48,7 +48,7 @@ static int add_to_list(const struct buffers_info *info, void *context)
 {
 	struct list *list = context;
 
-	if (is_unused_rest(info))
+	if (is_rest_of_locator_page(info))
 		return 0;
 	if (list->count == MOST)
 		return -1;
@@ -126,11 +126,11 @@ static int fork_grandchild(void *item)
 	int status;
 
 	STEP(childs_item && childs_item != item);
-	child.process = fork();
-	STEP(child.process >= 0);
-	if (child.process == 0)
+	child.pid = fork();
+	STEP(child.pid >= 0);
+	if (child.pid == 0)
 		_exit(start_afresh(childs_item) != 0);
-	STEP(waitpid(child.process, &status, 0) == child.process);
+	STEP(waitpid(child.pid, &status, 0) == child.pid);
 	STEP(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	return 0;
 }
@@ -459,7 +459,7 @@ START_TEST(child_works_if_threads_were_in_calls_at_clone)
 			_exit(start_afresh(item) != 0);
 		if (child < 0 && errno == ENOSYS)
 			break;
-		ck_assert(exits_well((pid_t)child));
+		ck_assert(exits_with_zero((pid_t)child));
 		buffers_release(item);
 	}
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
@@ -542,7 +542,7 @@ START_TEST(daemon_has_a_locator_of_its_own)
 	if (child == 0)
 		start_daemon(&service, _i);
 	close(service.report[1]);
-	ck_assert(exits_well(child));
+	ck_assert(exits_with_zero(child));
 	ck_assert_int_eq(read(service.report[0], &line, sizeof(line)), sizeof(line));
 	ck_assert_msg(line == 0, "the daemon's step in line %d failed", line);
 	ck_assert_int_eq(read(service.report[0], &line, sizeof(line)), 0);

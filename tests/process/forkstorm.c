@@ -321,7 +321,7 @@ static int fork_briefly(struct log *log)
 	do {
 		for (unsigned i = 0; i < 5; i++)
 			STEP(work_once(log) == 0);
-		STEP(exits_well(fork_body(be_brief, log)));
+		STEP(exits_with_zero(fork_body(be_brief, log)));
 	} while (!__atomic_load_n(&shared->is_over, __ATOMIC_ACQUIRE));
 	return 0;
 }
@@ -338,7 +338,7 @@ static int fork_all(struct log *log, unsigned amount)
 	}
 	line = fork_briefly(log);
 	for (unsigned i = 0; i < amount; i++)
-		if (!exits_well(children[i]) && line == 0)
+		if (!exits_with_zero(children[i]) && line == 0)
 			line = __LINE__;
 	buffers_release(log->held);
 	log->held = NULL;
@@ -436,7 +436,7 @@ START_TEST(processes_forking_in_threads_share_no_buffers_and_lose_no_bytes)
 	storm = start_child(be_first_process, NULL);
 	usleep(how_many(1000, 10000) * 1000);
 	__atomic_store_n(&shared->is_over, true, __ATOMIC_RELEASE);
-	while (waitid(P_PID, (id_t)storm.process, &end, WEXITED | WNOWAIT) != 0)
+	while (waitid(P_PID, (id_t)storm.pid, &end, WEXITED | WNOWAIT) != 0)
 		ck_assert_int_eq(errno, EINTR);
 	ck_assert_msg(shared->line == 0, "step in line %d failed", shared->line);
 	finish_child(storm);

@@ -70,7 +70,7 @@ END_TEST
 
 static int deny_by_filter(void *error)
 {
-	STEP(refuse_written_code(*(int *)error));
+	STEP(refuse_rwx(*(int *)error));
 	return check_denied();
 }
 
@@ -151,7 +151,7 @@ static int check_all_placements(void)
 static int have_no_query(void *context)
 {
 	(void)context;
-	STEP(refuse(SYS_ioctl, ENOTTY));
+	STEP(refuse_call(SYS_ioctl, ENOTTY));
 	return check_all_placements();
 }
 
@@ -247,7 +247,7 @@ static int have_no_random_numbers(void *context)
 	uintptr_t seen[20];
 
 	(void)context;
-	STEP(refuse(SYS_getrandom, ENOSYS));
+	STEP(refuse_call(SYS_getrandom, ENOSYS));
 	for (size_t i = 0; i < 20; i++) {
 		size_t allocated;
 
@@ -274,7 +274,7 @@ static int fork_without_random_numbers(void *context)
 
 	(void)context;
 	STEP(addresses != MAP_FAILED);
-	STEP(refuse(SYS_getrandom, ENOSYS));
+	STEP(refuse_call(SYS_getrandom, ENOSYS));
 	run_child(allocate_one, &addresses[0]);
 	run_child(allocate_one, &addresses[1]);
 	STEP(addresses[0] && addresses[1] && addresses[0] != addresses[1]);
@@ -295,7 +295,7 @@ static int have_no_advice(void *context)
 	struct buffers_request request = { .size = 1 };
 
 	(void)context;
-	STEP(refuse(SYS_madvise, EINVAL));
+	STEP(refuse_call(SYS_madvise, EINVAL));
 	STEP(buffers_get(&request));
 	return 0;
 }
@@ -332,7 +332,7 @@ static int have_no_robust_mutexes(void *error)
 	struct buffers_arena *arena;
 	size_t mappings;
 
-	STEP(refuse(SYS_get_robust_list, *(int *)error));
+	STEP(refuse_call(SYS_get_robust_list, *(int *)error));
 	STEP(buffers_arena_destroy(buffers_arena_create(&window, 0)) == 0);
 	mappings = count_mappings(0, UINTPTR_MAX);
 	errno = 0;

@@ -50,9 +50,9 @@ static void other_version(const char *path)
 
 static void other_version_in_both(const char *path)
 {
-	forge_locator(&fake, new_page());
-	alter_forgery(&fake, AT_VERSION, "\5", 1);
-	write_file(path, fake.bytes, sizeof(fake.bytes));
+	forge_locator(&forged_locator, new_page());
+	alter_forgery(&forged_locator, AT_VERSION, "\5", 1);
+	write_file(path, forged_locator.bytes, sizeof(forged_locator.bytes));
 }
 
 static void stretch(const char *path, uintptr_t address, off_t size)
@@ -92,7 +92,7 @@ static void closed_to_its_owner(const char *path)
 
 START_TEST(file_with_bad_content_is_replaced)
 {
-	static const struct plant plants[] = {
+	static const struct forged_file files[] = {
 		NAMED(empty, REPLACED),
 		NAMED(all_zero, REPLACED),
 		NAMED(all_ones, REPLACED),
@@ -105,8 +105,8 @@ START_TEST(file_with_bad_content_is_replaced)
 		NAMED(closed_to_its_owner, EITHER),
 	};
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	MEET_ALL(plants);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	CHECK_FORGED_FILES(files);
 }
 END_TEST
 
@@ -116,11 +116,11 @@ static int check_short_file(void *size)
 	unsigned char bytes[24];
 	uintptr_t address;
 
-	forge_locator(&fake, new_page());
-	address = (uintptr_t)fake.page;
+	forge_locator(&forged_locator, new_page());
+	address = (uintptr_t)forged_locator.page;
 	memset(bytes, 0, sizeof(bytes));
 	memcpy(bytes, &address, sizeof(address));
-	make_dirs();
+	make_both_dirs();
 	write_file(path, bytes, *(size_t *)size);
 	make_old(path);
 	/* A file that contains the whole address may be accepted. */
@@ -128,17 +128,17 @@ static int check_short_file(void *size)
 		struct buffers_item *item = use_library();
 
 		STEP(item);
-		STEP(item == (void *)(fake.page + AT_ITEMS) || published_dir(item));
+		STEP(item == (void *)(forged_locator.page + AT_ITEMS) || published_dir(item));
 		return 0;
 	}
-	STEP(meet(REPLACED) == 0);
-	STEP(is_untouched(&fake));
+	STEP(use_with_forged_file(REPLACED) == 0);
+	STEP(is_untouched(&forged_locator));
 	return 0;
 }
 
 START_TEST(short_file_is_replaced)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t size = 1; size <= 24; size++) {
 		run_child(check_short_file, &size);
 		clear_directory("/tmp");
@@ -161,11 +161,11 @@ static void in_the_future(const char *path)
 
 static int check_fresh_file(void *context)
 {
-	const struct plant *plant = context;
+	const struct forged_file *file = context;
 
 	make_dir(SHARED_DIR);
 	make_dir(own_dir());
-	plant->make(rendezvous_path(NULL, getpid()));
+	file->make(rendezvous_path(NULL, getpid()));
 	STEP(use_library());
 	STEP(is_published_in(NULL, use_library()));
 	return 0;
@@ -173,16 +173,16 @@ static int check_fresh_file(void *context)
 
 START_TEST(wait_for_a_missing_address_ends)
 {
-	static const struct plant plants[] = {
+	static const struct forged_file files[] = {
 		NAMED(empty, REPLACED),
 		NAMED(all_zero, REPLACED),
 		NAMED(in_the_future, REPLACED),
 	};
 	struct child children[3];
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t i = 0; i < 3; i++)
-		children[i] = start_child(check_fresh_file, (void *)(uintptr_t)&plants[i]);
+		children[i] = start_child(check_fresh_file, (void *)(uintptr_t)&files[i]);
 	for (size_t i = 0; i < 3; i++)
 		finish_child(children[i]);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
@@ -224,8 +224,8 @@ static void link_to_itself(const char *path)
 
 static void link_to_a_good_file(const char *path)
 {
-	forge_locator(&fake, new_page());
-	write_rendezvous_file("/tmp/good", (uintptr_t)fake.page);
+	forge_locator(&forged_locator, new_page());
+	write_rendezvous_file("/tmp/good", (uintptr_t)forged_locator.page);
 	ck_assert_int_eq(symlink("/tmp/good", path), 0);
 }
 
@@ -237,8 +237,8 @@ static void link_to_a_stale_file(const char *path)
 
 static void three_links(const char *path)
 {
-	forge_locator(&fake, new_page());
-	write_rendezvous_file(path, (uintptr_t)fake.page);
+	forge_locator(&forged_locator, new_page());
+	write_rendezvous_file(path, (uintptr_t)forged_locator.page);
 	ck_assert_int_eq(link(path, "/tmp/second"), 0);
 	ck_assert_int_eq(link(path, "/tmp/third"), 0);
 }
@@ -267,7 +267,7 @@ static void dev_zero(const char *path)
 
 START_TEST(special_file_or_link_is_left_alone)
 {
-	static const struct plant plants[] = {
+	static const struct forged_file files[] = {
 		NAMED(fifo, LEFT_ALONE),
 		NAMED(directory, LEFT_ALONE),
 		NAMED(directory_with_a_file, LEFT_ALONE),
@@ -281,41 +281,41 @@ START_TEST(special_file_or_link_is_left_alone)
 		NAMED(dev_zero, LEFT_ALONE),
 	};
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	MEET_ALL(plants);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	CHECK_FORGED_FILES(files);
 }
 END_TEST
 
 /* The name is taken in both directories, and the library has no third one. */
 static int find_no_free_name(void *context)
 {
-	const struct plant *plant = context;
+	const struct forged_file *file = context;
 	struct buffers_item *item;
 	char *before;
 
-	make_dirs();
-	plant->make(rendezvous_path(NULL, getpid()));
-	plant->make(rendezvous_path(own_dir(), getpid()));
+	make_both_dirs();
+	file->make(rendezvous_path(NULL, getpid()));
+	file->make(rendezvous_path(own_dir(), getpid()));
 	before = list_tree("/tmp", NULL);
 	item = use_library();
 	STEP(item);
 	STEP(use_library() == item);
-	STEP(are_same(before, list_tree("/tmp", NULL)));
+	STEP(are_trees_equal(before, list_tree("/tmp", NULL)));
 	return 0;
 }
 
 START_TEST(nothing_is_published_if_the_name_is_taken_in_both_dirs)
 {
-	static const struct plant plants[] = {
+	static const struct forged_file files[] = {
 		NAMED(fifo, LEFT_ALONE),
 		NAMED(directory, LEFT_ALONE),
 		NAMED(dangling_link, LEFT_ALONE),
 		NAMED(unix_socket, LEFT_ALONE),
 	};
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	for (size_t i = 0; i < sizeof(plants) / sizeof(plants[0]); i++) {
-		run_child(find_no_free_name, (void *)(uintptr_t)&plants[i]);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		run_child(find_no_free_name, (void *)(uintptr_t)&files[i]);
 		clear_directory("/tmp");
 	}
 }

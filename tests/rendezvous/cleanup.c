@@ -34,7 +34,7 @@ static void publish_and_end(int signal_number)
 {
 	set_limit(RLIMIT_CORE, 0);
 	signal(signal_number, SIG_DFL);
-	if (publish(NULL) == 0 && signal_number)
+	if (publish_file(NULL) == 0 && signal_number)
 		kill(getpid(), signal_number);
 	_exit(0);
 }
@@ -59,10 +59,10 @@ START_TEST(file_of_a_dead_process_is_removed_by_the_next)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	dead = make_orphaned_file(signals[_i]);
-	ck_assert(exists(rendezvous_path(NULL, dead)));
+	ck_assert(path_exists(rendezvous_path(NULL, dead)));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
-	run_child(publish, NULL);
-	assert_nothing_is_left();
+	run_child(publish_file, NULL);
+	assert_no_files_left();
 }
 END_TEST
 
@@ -80,12 +80,12 @@ START_TEST(temporary_file_of_a_dead_process_is_removed_by_the_next)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	make_dir(SHARED_DIR);
-	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS));
-	write_old_file(path_of("%s%u.ffffffffffffffff", RENDEZVOUS_NAME, NO_PROCESS));
-	write_file(path_of("%s%u.0000000000000000", RENDEZVOUS_NAME, NO_PROCESS + 1), "", 0);
-	make_old(path_of("%s%u.0000000000000000", RENDEZVOUS_NAME, NO_PROCESS + 1));
-	run_child(publish, NULL);
-	assert_nothing_is_left();
+	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, UNUSED_PID));
+	write_old_file(path_of("%s%u.ffffffffffffffff", RENDEZVOUS_NAME, UNUSED_PID));
+	write_file(path_of("%s%u.0000000000000000", RENDEZVOUS_NAME, UNUSED_PID + 1), "", 0);
+	make_old(path_of("%s%u.0000000000000000", RENDEZVOUS_NAME, UNUSED_PID + 1));
+	run_child(publish_file, NULL);
+	assert_no_files_left();
 }
 END_TEST
 
@@ -97,43 +97,43 @@ END_TEST
 static void publish_repeatedly(void)
 {
 	for (unsigned i = 0; i < 5; i++)
-		run_child(publish, NULL);
+		run_child(publish_file, NULL);
 }
 
 static const struct {
 	const char *format;
 	unsigned pid;
 } other_names[] = {
-	{ "Another.Memory.Buffers.MemoryBuffer, PID %.0s%u", NO_PROCESS },
-	{ "x%s%u", NO_PROCESS },
-	{ " %s%u", NO_PROCESS },
+	{ "Another.Memory.Buffers.MemoryBuffer, PID %.0s%u", UNUSED_PID },
+	{ "x%s%u", UNUSED_PID },
+	{ " %s%u", UNUSED_PID },
 	{ "%s", 0 },
-	{ "%s%ux", NO_PROCESS },
-	{ "%s%u ", NO_PROCESS },
-	{ "%s%u\n", NO_PROCESS },
-	{ "%s %u", NO_PROCESS },
-	{ "%s+%u", NO_PROCESS },
-	{ "%s-%u", NO_PROCESS },
+	{ "%s%ux", UNUSED_PID },
+	{ "%s%u ", UNUSED_PID },
+	{ "%s%u\n", UNUSED_PID },
+	{ "%s %u", UNUSED_PID },
+	{ "%s+%u", UNUSED_PID },
+	{ "%s-%u", UNUSED_PID },
 	{ "%s-5", 0 },
 	{ "%s-1", 0 },
 	{ "%s0", 0 },
-	{ "%s0%u", NO_PROCESS },
-	{ "%s000%u", NO_PROCESS },
-	{ "%s0x%x", NO_PROCESS },
+	{ "%s0%u", UNUSED_PID },
+	{ "%s000%u", UNUSED_PID },
+	{ "%s0x%x", UNUSED_PID },
 	{ "%s99999999999", 0 },
 	{ "%s2147483648", 0 },
 	{ "%s4294967295", 0 },
-	{ "%s4294967296%u", NO_PROCESS },
-	{ "%s18446744073713745920", 0 },	/* 2^64 + NO_PROCESS */
-	{ "%s4299161600", 0 },			/* 2^32 + NO_PROCESS */
-	{ "%s%u.", NO_PROCESS },
-	{ "%s%u.0123456789abcde", NO_PROCESS },
-	{ "%s%u.0123456789abcdef0", NO_PROCESS },
-	{ "%s%u.0123456789abcdeg", NO_PROCESS },
-	{ "%s%u.0123456789abcde ", NO_PROCESS },
-	{ "%s%u.0123456789abcdef.", NO_PROCESS },
-	{ "%s%u,0123456789abcdef", NO_PROCESS },
-	{ "%s%u.tmp", NO_PROCESS },
+	{ "%s4294967296%u", UNUSED_PID },
+	{ "%s18446744073713745920", 0 },	/* 2^64 + UNUSED_PID */
+	{ "%s4299161600", 0 },			/* 2^32 + UNUSED_PID */
+	{ "%s%u.", UNUSED_PID },
+	{ "%s%u.0123456789abcde", UNUSED_PID },
+	{ "%s%u.0123456789abcdef0", UNUSED_PID },
+	{ "%s%u.0123456789abcdeg", UNUSED_PID },
+	{ "%s%u.0123456789abcde ", UNUSED_PID },
+	{ "%s%u.0123456789abcdef.", UNUSED_PID },
+	{ "%s%u,0123456789abcdef", UNUSED_PID },
+	{ "%s%u.tmp", UNUSED_PID },
 	{ "%s0.0123456789abcdef", 0 },
 	{ "%s.0123456789abcdef", 0 },
 };
@@ -155,11 +155,11 @@ START_TEST(files_with_unrelated_names_stay)
 	for (size_t i = 0; i < OTHER_NAMES; i++)
 		write_old_file(other_path(i));
 	ck_assert_uint_eq(count_files(SHARED_DIR), OTHER_NAMES);
-	write_old_file(rendezvous_path(NULL, NO_PROCESS));
+	write_old_file(rendezvous_path(NULL, UNUSED_PID));
 	publish_repeatedly();
-	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS)));
+	ck_assert(!path_exists(rendezvous_path(NULL, UNUSED_PID)));
 	for (size_t i = 0; i < OTHER_NAMES; i++)
-		ck_assert_msg(exists(other_path(i)), "the library removed %s", other_path(i));
+		ck_assert_msg(path_exists(other_path(i)), "the library removed %s", other_path(i));
 }
 END_TEST
 
@@ -168,7 +168,7 @@ static void make_untrusted_files(const char *suffix)
 	char path[6][200];
 
 	for (int i = 0; i < 6; i++)
-		snprintf(path[i], sizeof(path[i]), "%s%s", rendezvous_path(NULL, NO_PROCESS + i),
+		snprintf(path[i], sizeof(path[i]), "%s%s", rendezvous_path(NULL, UNUSED_PID + i),
 			 suffix);
 	write_old_file("/tmp/elsewhere");
 	ck_assert_int_eq(mkdir(path[0], 0700), 0);
@@ -188,11 +188,11 @@ START_TEST(untrusted_or_special_file_stays)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	make_dir(SHARED_DIR);
 	make_untrusted_files(suffix);
-	write_old_file(rendezvous_path(NULL, NO_PROCESS + 6));
+	write_old_file(rendezvous_path(NULL, UNUSED_PID + 6));
 	publish_repeatedly();
-	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 6)));
+	ck_assert(!path_exists(rendezvous_path(NULL, UNUSED_PID + 6)));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 6);
-	ck_assert(exists("/tmp/elsewhere"));
+	ck_assert(path_exists("/tmp/elsewhere"));
 }
 END_TEST
 
@@ -210,8 +210,8 @@ static int publish_beside_live_processes(void *context)
 	}
 	publish_repeatedly();
 	for (size_t i = 0; i < 3; i++) {
-		STEP(exists(rendezvous_path(NULL, living[i])));
-		STEP(exists(path[i]));
+		STEP(path_exists(rendezvous_path(NULL, living[i])));
+		STEP(path_exists(path[i]));
 	}
 	return 0;
 }
@@ -235,20 +235,21 @@ START_TEST(files_of_other_users_stay)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT);
 	make_dir(SHARED_DIR);
-	write_file_of_user(rendezvous_path(NULL, NO_PROCESS), NOBODY);
-	write_file_of_user(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS), NOBODY);
-	write_old_file(rendezvous_path(NULL, NO_PROCESS + 1));
+	write_file_of_user(rendezvous_path(NULL, UNUSED_PID), NOBODY_UID);
+	write_file_of_user(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, UNUSED_PID),
+			   NOBODY_UID);
+	write_old_file(rendezvous_path(NULL, UNUSED_PID + 1));
 	publish_repeatedly();
-	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 1)));
+	ck_assert(!path_exists(rendezvous_path(NULL, UNUSED_PID + 1)));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 2);
 }
 END_TEST
 
 static int publish_as_nobody(void *context)
 {
-	STEP(setresgid(NOBODY, NOBODY, NOBODY) == 0);
-	STEP(setresuid(NOBODY, NOBODY, NOBODY) == 0);
-	return publish(context);
+	STEP(setresgid(NOBODY_UID, NOBODY_UID, NOBODY_UID) == 0);
+	STEP(setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID) == 0);
+	return publish_file(context);
 }
 
 START_TEST(files_of_root_in_a_directory_of_the_user_stay)
@@ -256,14 +257,14 @@ START_TEST(files_of_root_in_a_directory_of_the_user_stay)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT);
 	make_dir(SHARED_DIR);
-	ck_assert_int_eq(chown("/tmp/.reloaded", NOBODY, NOBODY), 0);
-	ck_assert_int_eq(chown(SHARED_DIR, NOBODY, NOBODY), 0);
-	write_old_file(rendezvous_path(NULL, NO_PROCESS));
-	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, NO_PROCESS));
-	write_file_of_user(rendezvous_path(NULL, NO_PROCESS + 1), NOBODY);
+	ck_assert_int_eq(chown("/tmp/.reloaded", NOBODY_UID, NOBODY_UID), 0);
+	ck_assert_int_eq(chown(SHARED_DIR, NOBODY_UID, NOBODY_UID), 0);
+	write_old_file(rendezvous_path(NULL, UNUSED_PID));
+	write_old_file(path_of("%s%u.0123456789abcdef", RENDEZVOUS_NAME, UNUSED_PID));
+	write_file_of_user(rendezvous_path(NULL, UNUSED_PID + 1), NOBODY_UID);
 	for (unsigned i = 0; i < 5; i++)
 		run_child(publish_as_nobody, NULL);
-	ck_assert(!exists(rendezvous_path(NULL, NO_PROCESS + 1)));
+	ck_assert(!path_exists(rendezvous_path(NULL, UNUSED_PID + 1)));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 2);
 }
 END_TEST
@@ -280,7 +281,7 @@ static bool enter_pid_namespace(void)
 static int publish_many_times(void *context)
 {
 	publish_repeatedly();
-	return publish(context);
+	return publish_file(context);
 }
 
 static int publish_in_pid_namespace(void *context)
@@ -297,7 +298,7 @@ START_TEST(files_of_live_processes_outside_the_pid_namespace_stay)
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
-	item = use();
+	item = use_buffer();
 	path = rendezvous_path(NULL, getpid());
 	ck_assert(is_named_in(path, item));
 	run_child(publish_in_pid_namespace, NULL);
@@ -314,7 +315,7 @@ struct insider {
 static int publish_and_wait(void *context)
 {
 	struct insider *insider = context;
-	struct buffers_item *item = use();
+	struct buffers_item *item = use_buffer();
 	char byte = 0;
 
 	STEP(getpid() == insider->pid);
@@ -376,10 +377,10 @@ START_TEST(files_of_live_processes_in_another_pid_namespace_stay)
 	close(insider.is_ready[1]);
 	ck_assert_int_eq(read(insider.is_ready[0], &byte, 1), 1);
 	publish_repeatedly();
-	ck_assert(exists(rendezvous_path(NULL, insider.pid)));
+	ck_assert(path_exists(rendezvous_path(NULL, insider.pid)));
 	close(insider.is_done[1]);
 	finish_child(child);
-	assert_nothing_is_left();
+	assert_no_files_left();
 }
 END_TEST
 
@@ -396,8 +397,8 @@ static void make_stale_files(void)
 {
 	make_dir(SHARED_DIR);
 	for (int i = 0; i < (int)STALE; i++)
-		if (!exists(rendezvous_path(NULL, NO_PROCESS + i)))
-			write_old_file(rendezvous_path(NULL, NO_PROCESS + i));
+		if (!path_exists(rendezvous_path(NULL, UNUSED_PID + i)))
+			write_old_file(rendezvous_path(NULL, UNUSED_PID + i));
 }
 
 START_TEST(repeated_starts_remove_5000_stale_files_step_by_step)
@@ -407,7 +408,7 @@ START_TEST(repeated_starts_remove_5000_stale_files_step_by_step)
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	make_stale_files();
 	for (before = STALE; before > 0; before = after) {
-		run_child(publish, NULL);
+		run_child(publish_file, NULL);
 		after = count_files(SHARED_DIR);
 		ck_assert_uint_lt(after, before);
 		ck_assert_uint_le(before - after, 16);
@@ -426,11 +427,11 @@ START_TEST(stale_files_among_many_that_stay_are_removed_in_time)
 	for (unsigned i = 0; i < MANY; i++)
 		write_old_file(path_of("x%s%u", RENDEZVOUS_NAME, i));
 	for (int i = 0; i < FEW; i++)
-		write_old_file(rendezvous_path(NULL, NO_PROCESS + i));
+		write_old_file(rendezvous_path(NULL, UNUSED_PID + i));
 	for (unsigned i = MANY; i < 2 * MANY; i++)
 		write_old_file(path_of("x%s%u", RENDEZVOUS_NAME, i));
 	while (count_files(SHARED_DIR) > 2 * MANY && starts++ < 300)
-		run_child(publish, NULL);
+		run_child(publish_file, NULL);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 2 * MANY);
 	printf("%d stale files among %d others: removed after %u starts\n", FEW, 2 * MANY, starts);
 }

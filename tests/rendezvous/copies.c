@@ -161,10 +161,10 @@ START_TEST(copies_share_the_locator_that_the_file_names)
 	for (unsigned i = 0; i < COPIES; i++) {
 		struct buffers_item *item = copies[i].calls.get(&request);
 
-		ck_assert(is_item_of_named(item));
+		ck_assert(is_item_of_first_locator(item));
 		if (i)
-			ck_assert_uint_eq(named_address(), address);
-		address = named_address();
+			ck_assert_uint_eq(rendezvous_address(), address);
+		address = rendezvous_address();
 	}
 	ck_assert_uint_eq(*(const uintptr_t *)address, address);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
@@ -253,8 +253,8 @@ static int share_a_new_locator(void *context)
 		STEP(listing.count == 0);
 	}
 	item = copies[2].calls.get(&request);
-	STEP(is_item_of_named(item));
-	STEP(named_address() != parents);
+	STEP(is_item_of_first_locator(item));
+	STEP(rendezvous_address() != parents);
 	copies[2].calls.release(item);
 	for (unsigned i = 0; i < COPIES; i++) {
 		STEP(copies[i].calls.get(&request) == item);
@@ -276,11 +276,11 @@ START_TEST(copies_in_a_forked_child_share_a_new_locator)
 	for (unsigned i = 0; i < COPIES; i++)
 		ck_assert_ptr_nonnull(copies[i].calls.get(&request));
 	before = list_buffers(&copies[0]);
-	address = named_address();
+	address = rendezvous_address();
 	run_child(share_a_new_locator, copies);
 	after = list_buffers(&copies[0]);
 	ck_assert(is_same_listing(&before, &after));
-	ck_assert_uint_eq(named_address(), address);
+	ck_assert_uint_eq(rendezvous_address(), address);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
@@ -292,13 +292,13 @@ END_TEST
 static int race_on_first_call(void *context)
 {
 	enum { ROUNDS = 4 };
-	const char *fault = write_at_once(context, context ? NULL : files, COPIES, ROUNDS);
+	const char *fault = write_concurrently(context, context ? NULL : files, COPIES, ROUNDS);
 
 	if (fault)
 		printf("%s\n", fault);
 	STEP(!fault);
-	STEP(named_address());
-	STEP(*(const uintptr_t *)named_address() == named_address());
+	STEP(rendezvous_address());
+	STEP(*(const uintptr_t *)rendezvous_address() == rendezvous_address());
 	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
@@ -347,7 +347,7 @@ START_TEST(copies_writing_at_once_lose_no_entries)
 
 	SKIP_IF_NOT_POSSIBLE(_i);
 	load_copies(copies, _i);
-	fault = write_at_once(copies, NULL, COPIES, how_many(4000, 40000));
+	fault = write_concurrently(copies, NULL, COPIES, how_many(4000, 40000));
 	ck_assert_msg(!fault, "%s", fault);
 }
 END_TEST

@@ -55,7 +55,7 @@ static int close_between_calls(void *context)
 
 START_TEST(closing_descriptors_between_calls_is_safe)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(close_between_calls, NULL);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
@@ -114,7 +114,7 @@ static int close_during_calls(void *context)
 /* As before Linux 6.11: ioctl() fails, and the library reads the maps file, which takes longer. */
 static int close_while_reading_maps(void *context)
 {
-	STEP(refuse(SYS_ioctl, ENOTTY));
+	STEP(refuse_call(SYS_ioctl, ENOTTY));
 	return close_during_calls(context);
 }
 
@@ -135,7 +135,7 @@ START_TEST(closing_descriptors_during_calls_is_safe)
 
 	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime uses descriptors");
 	SKIP_IF(is_emulated(), "the emulator uses descriptors");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (unsigned i = 0; i < count; i++) {
 		run_child(close_during_calls, NULL);
 		if (can_refuse)
@@ -172,7 +172,7 @@ static int use_without_standard_files(void *context)
 
 START_TEST(closed_standard_descriptors_stay_closed)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (unsigned closed = 1; closed < 8; closed++)
 		run_child(use_without_standard_files, &closed);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
@@ -218,7 +218,7 @@ START_TEST(output_of_the_program_does_not_reach_the_librarys_files)
 	unsigned count = how_many(200, 3000);
 
 	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime uses descriptors");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (unsigned i = 0; i < count; i++)
 		run_child(print_without_standard_files, NULL);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
@@ -289,7 +289,7 @@ START_TEST(umask_does_not_change_modes_of_published_files)
 {
 	static mode_t masks[] = { 0777, 0077, 0000, 0022, 0277, 0177, 0400 };
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
 		run_child(publish_masked, &masks[i]);
 		clear_directory("/tmp");
@@ -375,7 +375,7 @@ static void check_forged_files_left(bool are_left)
 
 START_TEST(library_works_after_its_files_are_deleted)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(outlive_removal, NULL);
 	check_forged_files_left(false);
 	run_child(outlive_renaming, NULL);
@@ -387,7 +387,7 @@ END_TEST
 
 START_TEST(library_works_after_tmp_is_mounted_over)
 {
-	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
+	SKIP_IF(!enter_mount_namespace() || !mount_tmpfs("/tmp", NULL),
 		"the kernel does not let this user mount");
 	run_child(outlive_mounting, NULL);
 	check_forged_files_left(true);
@@ -410,7 +410,7 @@ static int outlive_chroot(void *context)
 START_TEST(library_works_after_chroot)
 {
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
-	SKIP_IF(!enter_own_mounts() || !mount_tmpfs("/tmp", NULL),
+	SKIP_IF(!enter_mount_namespace() || !mount_tmpfs("/tmp", NULL),
 		"the kernel does not let this user mount");
 	run_child(outlive_chroot, NULL);
 	ck_assert_uint_eq(count_files("/tmp/root" SHARED_DIR), 1);

@@ -32,12 +32,12 @@ static void setup(void)
 static int return_from_main(int number)
 {
 	(void)number;
-	return publish(NULL);
+	return publish_file(NULL);
 }
 
 static int call_exit(int number)
 {
-	int line = publish(NULL);
+	int line = publish_file(NULL);
 
 	(void)number;
 	STEP(line == 0);
@@ -46,12 +46,12 @@ static int call_exit(int number)
 
 static void *exit_here(void *context)
 {
-	exit(publish(context) != 0);
+	exit(publish_file(context) != 0);
 }
 
 static int exit_in_thread(int number)
 {
-	int line = publish(NULL);
+	int line = publish_file(NULL);
 	pthread_t thread;
 
 	(void)number;
@@ -75,11 +75,11 @@ static unsigned threads_at_work;
 
 static void *keep_calling(void *context)
 {
-	if (!use())
+	if (!use_buffer())
 		_exit(125);
 	__atomic_add_fetch(&threads_at_work, 1, __ATOMIC_RELAXED);
 	for (;;)
-		if (!use())
+		if (!use_buffer())
 			_exit(125);
 	return context;
 }
@@ -95,12 +95,12 @@ static int exit_beside_threads(int number)
 	}
 	while (__atomic_load_n(&threads_at_work, __ATOMIC_RELAXED) < THREADS)
 		sched_yield();
-	return publish(NULL);
+	return publish_file(NULL);
 }
 
 static void use_in_handler(void)
 {
-	if (!use())
+	if (!use_buffer())
 		_exit(124);
 }
 
@@ -110,14 +110,14 @@ static int use_in_handlers(int number)
 
 	(void)number;
 	STEP(atexit(use_in_handler) == 0);
-	line = publish(NULL);
+	line = publish_file(NULL);
 	STEP(atexit(use_in_handler) == 0);
 	return line;
 }
 
 static void publish_in_handler(void)
 {
-	if (publish(NULL) != 0)
+	if (publish_file(NULL) != 0)
 		_exit(124);
 }
 
@@ -147,7 +147,7 @@ static pthread_t main_thread;
 
 static void *publish_alone(void *context)
 {
-	if (pthread_join(main_thread, NULL) != 0 || publish(context) != 0)
+	if (pthread_join(main_thread, NULL) != 0 || publish_file(context) != 0)
 		_exit(123);
 	return NULL;
 }
@@ -158,7 +158,7 @@ static int end_main_thread(int number)
 	pthread_t thread;
 
 	main_thread = pthread_self();
-	STEP(!number || use());
+	STEP(!number || use_buffer());
 	STEP(pthread_create(&thread, NULL, publish_alone, NULL) == 0);
 	pthread_exit(NULL);
 }
@@ -200,8 +200,8 @@ START_TEST(normal_exit_leaves_no_file)
 		"the emulator does not report the end of the main thread");
 	for (unsigned i = 0; i < times; i++)
 		ck_assert_msg(run_role(roles[_i].name, 0), "%s", roles[_i].name);
-	ck_assert(exists(SHARED_DIR));
-	assert_nothing_is_left();
+	ck_assert(path_exists(SHARED_DIR));
+	assert_no_files_left();
 }
 END_TEST
 
@@ -217,19 +217,19 @@ static int do_nothing(void *context)
 
 static int fork_again(void *context)
 {
-	run_child(context ? publish : do_nothing, NULL);
+	run_child(context ? publish_file : do_nothing, NULL);
 	return 0;
 }
 
 START_TEST(exit_of_a_child_keeps_the_file_of_its_parent)
 {
-	static int (*const bodies[])(void *) = { do_nothing, publish, fork_again };
+	static int (*const bodies[])(void *) = { do_nothing, publish_file, fork_again };
 	struct buffers_item *item;
 	const char *path;
 	long child;
 
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
-	item = use();
+	item = use_buffer();
 	path = rendezvous_path(NULL, getpid());
 	ck_assert(is_named_in(path, item));
 	for (size_t i = 0; i < 3; i++) {
@@ -239,7 +239,7 @@ START_TEST(exit_of_a_child_keeps_the_file_of_its_parent)
 	child = fork_without_handlers();
 	if (child == 0)
 		exit(0);
-	ck_assert(exits_well((pid_t)child));
+	ck_assert(exits_with_zero((pid_t)child));
 	ck_assert(is_named_in(path, item));
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
@@ -258,7 +258,7 @@ static void replace(const char *path, enum replacement replacement)
 		write_old_file(path);
 		return;
 	case OTHER_USER:
-		ck_assert_int_eq(chown(path, NOBODY, (gid_t)-1), 0);
+		ck_assert_int_eq(chown(path, NOBODY_UID, (gid_t)-1), 0);
 		return;
 	default:
 		break;
@@ -274,7 +274,7 @@ static void replace(const char *path, enum replacement replacement)
 
 static int publish_and_replace(void *replacement)
 {
-	int line = publish(NULL);
+	int line = publish_file(NULL);
 
 	STEP(line == 0);
 	replace(rendezvous_path(NULL, getpid()), *(enum replacement *)replacement);
@@ -290,8 +290,8 @@ START_TEST(file_that_replaced_the_published_one_stays)
 	SKIP_IF(_i == OTHER_USER && geteuid() != 0, NOT_ROOT);
 	child = start_child(publish_and_replace, &replacement);
 	finish_child(child);
-	ck_assert_int_eq(exists(rendezvous_path(NULL, child.process)), _i < NO_FILE);
-	ck_assert_int_eq(exists("/tmp/moved"), _i != ANOTHER_FILE && _i != OTHER_BYTES &&
+	ck_assert_int_eq(path_exists(rendezvous_path(NULL, child.pid)), _i < NO_FILE);
+	ck_assert_int_eq(path_exists("/tmp/moved"), _i != ANOTHER_FILE && _i != OTHER_BYTES &&
 					       _i != OTHER_USER);
 }
 END_TEST

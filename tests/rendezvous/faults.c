@@ -292,9 +292,9 @@ static bool can_install_filter(void)
 	struct child child = { fork(), NULL };
 	int status;
 
-	if (child.process == 0)
+	if (child.pid == 0)
 		probe_filter(&answer->is_active);
-	waitpid(child.process, &status, 0);
+	waitpid(child.pid, &status, 0);
 	return answer->is_active;
 }
 

@@ -123,7 +123,7 @@ static void make_file(const char *path, const struct component *component)
 {
 	const char *target = make_target(path, component);
 
-	write_rendezvous_file(target, (uintptr_t)fake.page);
+	write_rendezvous_file(target, (uintptr_t)forged_locator.page);
 	set_owner(target, component->owner);
 	ck_assert_int_eq(chmod(target, component->type == REAL ? component->mode : 0600), 0);
 	make_old(target);
@@ -189,14 +189,14 @@ static int be_victim(void *context)
 	STEP(read(victim->go[0], &byte, 1) == 1);
 	item = use_library();
 	STEP(item);
-	STEP(locator_of(item) != (uintptr_t)fake.page);
-	STEP(is_untouched(&fake));
+	STEP(locator_of(item) != (uintptr_t)forged_locator.page);
+	STEP(is_untouched(&forged_locator));
 	if (!victim->own)
 		STEP(is_published_in(own_dir(), item));
 	dir = victim->own ? SHARED_DIR : "";
 	STEP(!*dir || !is_published_in(dir, item));
 	STEP(use_library() == item);
-	STEP(is_untouched(&fake));
+	STEP(is_untouched(&forged_locator));
 	return 0;
 }
 
@@ -226,9 +226,9 @@ static void attack(const struct layout *shared, const struct layout *own)
 	fflush(stdout);
 	ck_assert_int_eq(pipe(victim.go), 0);
 	child = start_child(be_victim, &victim);
-	make_layout(shared, "/tmp/.reloaded", child.process);
+	make_layout(shared, "/tmp/.reloaded", child.pid);
 	if (own)
-		make_layout(own, outer_of_victim(), child.process);
+		make_layout(own, outer_of_victim(), child.pid);
 	else
 		make_good_directory();
 	before = list_tree("/tmp", except);
@@ -236,7 +236,7 @@ static void attack(const struct layout *shared, const struct layout *own)
 	finish_child(child);
 	close(victim.go[0]);
 	close(victim.go[1]);
-	is_same = are_same(before, list_tree("/tmp", except));
+	is_same = are_trees_equal(before, list_tree("/tmp", except));
 	ck_assert_msg(is_same, "%s: the victim changed a file", shared->name);
 	clear_directory("/tmp");
 }
@@ -256,8 +256,8 @@ static bool choose_users(int i)
 START_TEST(untrusted_shared_directory_is_not_used)
 {
 	SKIP_IF(!choose_users(_i), "only root can act as another user");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	forge_locator(&fake, new_page());
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	forge_locator(&forged_locator, new_page());
 	for (size_t i = 0; i < COUNT; i++)
 		attack(&layouts[i], NULL);
 }
@@ -269,8 +269,8 @@ START_TEST(nothing_is_published_if_both_directories_are_untrusted)
 	unsigned count = how_many(60, COUNT * COUNT);
 
 	SKIP_IF(!choose_users(_i), "only root can act as another user");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	forge_locator(&fake, new_page());
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	forge_locator(&forged_locator, new_page());
 	for (size_t i = 0; i < COUNT; i++)
 		attack(&layouts[i], &layouts[i]);
 	for (unsigned i = 0; i < count; i++) {
@@ -306,7 +306,7 @@ static int act_as_second(void *context)
 START_TEST(second_user_publishes_in_its_own_directory)
 {
 	SKIP_IF(geteuid() != 0, "only root can act as another user");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(act_as_first, NULL);
 	run_child(act_as_second, NULL);
 	run_child(act_as_first, NULL);
@@ -339,7 +339,7 @@ static int act_for_a_user(void *context)
 START_TEST(root_that_acts_for_a_user_ignores_the_users_file)
 {
 	SKIP_IF(geteuid() != 0, "only root can act as another user");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(act_for_a_user, NULL);
 }
 END_TEST
@@ -359,13 +359,13 @@ static int use_library_with_files_for_directories(void *context)
 	}
 	before = list_tree("/tmp", NULL);
 	STEP(use_library());
-	STEP(are_same(before, list_tree("/tmp", NULL)));
+	STEP(are_trees_equal(before, list_tree("/tmp", NULL)));
 	return 0;
 }
 
 START_TEST(files_in_place_of_directories_are_left_alone)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	users[VICTIM] = users[ATTACKER] = geteuid();
 	run_child(use_library_with_files_for_directories, &(bool){ false });
 	clear_directory("/tmp");

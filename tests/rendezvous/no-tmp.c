@@ -122,7 +122,7 @@ static void use_in_all_states(const struct trouble *trouble)
 
 static bool mount_private_tmp(const char *options)
 {
-	return enter_own_mounts() && mount_tmpfs("/tmp", options);
+	return enter_mount_namespace() && mount_tmpfs("/tmp", options);
 }
 
 static bool make_read_only(void)
@@ -260,7 +260,7 @@ START_TEST(library_works_with_a_limited_file_size)
 	const unsigned long limits[] = { 0, 1, 8, 511, 4095, page - 1 };
 	struct trouble trouble = { "RLIMIT_FSIZE", limit_size, unlimit_size, NEVER };
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	SKIP_IF(is_emulated(), "emulators write a file when a program opens the maps file");
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
 		limit = limits[i];
@@ -288,7 +288,7 @@ START_TEST(library_works_with_limited_descriptors)
 {
 	struct trouble trouble = { "RLIMIT_NOFILE", limit_descriptors, unlimit_descriptors, NEVER };
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs descriptors");
 	for (limit = 0; limit < 13; limit++) {
 		/* Unused numbers below the limit may allow more. */
@@ -349,7 +349,7 @@ START_TEST(library_works_if_landlock_denies_access)
 	};
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime reads /proc itself");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++) {
 		denied = rights[i];
 		use_in_all_states(&(struct trouble){ "Landlock", deny, NULL, PERHAPS });

@@ -44,7 +44,7 @@ static bool wait_at(unsigned point)
 	while (__atomic_load_n(&shared->arrivals[point], __ATOMIC_ACQUIRE) < 2) {
 		if (__atomic_load_n(&shared->has_failed, __ATOMIC_ACQUIRE))
 			return false;
-		give_way();
+		yield_cpu();
 	}
 	return true;
 }
@@ -69,7 +69,7 @@ static bool choose_next_pid(pid_t pid)
 static bool run_first_process(int (*body)(void *context), void *context)
 {
 	if (!sandbox_tmp(NULL)) {
-		printf("skipped: %s\n", WHY_NO_SANDBOX);
+		printf("skipped: %s\n", NO_PRIVATE_TMP);
 		return false;
 	}
 	map_shared();
@@ -83,7 +83,7 @@ static bool run_first_process(int (*body)(void *context), void *context)
 
 static int count_buffer(const struct buffers_info *info, void *context)
 {
-	*(unsigned *)context += !is_unused_rest(info);
+	*(unsigned *)context += !is_rest_of_locator_page(info);
 	return 0;
 }
 
@@ -107,8 +107,8 @@ static int leave_a_file(void)
 
 	STEP(choose_next_pid(REUSED));
 	child = start_child(publish_and_get_killed, NULL);
-	STEP(child.process == REUSED);
-	STEP(waitpid(child.process, &status, 0) == child.process);
+	STEP(child.pid == REUSED);
+	STEP(waitpid(child.pid, &status, 0) == child.pid);
 	STEP(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	STEP(read_address(rendezvous_path(NULL, REUSED)) == shared->locator);
 	return 0;
@@ -166,10 +166,10 @@ static int reuse_with_a_forgery(void *context)
 	page = mmap((void *)shared->locator, 4096, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	STEP(page == (void *)shared->locator);
-	forge_locator(&fake, page);
+	forge_locator(&forged_locator, page);
 	STEP(choose_next_pid(REUSED));
 	run_child(replace_stale_file_elsewhere, NULL);
-	STEP(is_untouched(&fake));
+	STEP(is_untouched(&forged_locator));
 	STEP(count_files(SHARED_DIR) == 0);
 	return 0;
 }
@@ -254,7 +254,7 @@ static int reuse_by_a_grandchild(void *context)
 	(void)context;
 	STEP(choose_next_pid(REUSED));
 	child = start_child(fork_and_get_killed, NULL);
-	STEP(waitpid(REUSED, &status, 0) == REUSED && child.process == REUSED);
+	STEP(waitpid(REUSED, &status, 0) == REUSED && child.pid == REUSED);
 	STEP(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	STEP(wait_at(0));
 	STEP(wait(&status) > 0);
@@ -384,7 +384,7 @@ START_TEST(two_live_processes_with_one_pid_keep_their_locators)
 	bool *has_pids = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(probe_pids, has_pids);
 	SKIP_IF(!*has_pids, WHY_NO_PIDS);
 	map_shared();
@@ -420,7 +420,7 @@ static int start_reused(void *round)
 
 	STEP(choose_next_pid(REUSED));
 	child = start_child(use_and_get_killed, round);
-	STEP(waitpid(child.process, &status, 0) == child.process);
+	STEP(waitpid(child.pid, &status, 0) == child.pid);
 	STEP(*child.line == -1 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	return 0;
 }
@@ -437,7 +437,7 @@ START_TEST(process_publishes_despite_files_of_its_pid_from_other_namespaces)
 	bool *has_pids = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	run_child(probe_pids, has_pids);
 	SKIP_IF(!*has_pids, WHY_NO_PIDS);
 	for (unsigned i = 0; i < 5; i++)

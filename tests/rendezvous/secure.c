@@ -89,7 +89,7 @@ static bool prepare_or_skip(uid_t owner, mode_t mode)
 		return false;
 	}
 	if (!sandbox_tmp("mode=1777")) {
-		printf("skipped: %s\n", WHY_NO_SANDBOX);
+		printf("skipped: %s\n", NO_PRIVATE_TMP);
 		return false;
 	}
 	ck_assert_int_eq(mkdir("/tmp/elsewhere", 0700), 0);
@@ -117,7 +117,7 @@ static void assert_files_are_ignored(uid_t owner, mode_t mode)
 		return;
 	before = list_tree("/tmp", NULL);
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_IS_SECURE);
-	ck_assert(are_same(before, list_tree("/tmp", NULL)));
+	ck_assert(are_trees_equal(before, list_tree("/tmp", NULL)));
 	ck_assert_int_eq(run_helper(CALLER, "forge"), HELPER_IS_SECURE);
 }
 
@@ -162,7 +162,7 @@ START_TEST(set_uid_program_opens_no_file)
 	ck_assert_int_eq(run_helper(CALLER, NULL), HELPER_IS_SECURE);
 	ck_assert_int_le(read(watch, events, sizeof(events)), 0);
 	close(watch);
-	ck_assert(are_same(before, list_tree("/tmp", NULL)));
+	ck_assert(are_trees_equal(before, list_tree("/tmp", NULL)));
 }
 END_TEST
 

@@ -27,23 +27,23 @@ static int follow(void *links)
 	const char *path = rendezvous_path(NULL, getpid());
 	struct buffers_item *item;
 
-	make_dirs();
-	write_rendezvous_file(path, (uintptr_t)fake.page);
+	make_both_dirs();
+	write_rendezvous_file(path, (uintptr_t)forged_locator.page);
 	for (int i = 1; i < *(int *)links; i++)
 		STEP(link(path, i == 1 ? "/tmp/second" : "/tmp/third") == 0);
 	item = use_library();
 	STEP(item);
 	if (*(int *)links <= 2)
-		STEP(item == (void *)(fake.page + AT_ITEMS));
+		STEP(item == (void *)(forged_locator.page + AT_ITEMS));
 	else
-		STEP(is_untouched(&fake) && is_published_in(own_dir(), item));
+		STEP(is_untouched(&forged_locator) && is_published_in(own_dir(), item));
 	return 0;
 }
 
 START_TEST(good_file_of_another_implementation_is_followed)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	forge_locator(&fake, new_page());
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	forge_locator(&forged_locator, new_page());
 	for (int links = 1; links <= 3; links++) {
 		run_child(follow, &links);
 		clear_directory("/tmp");
@@ -65,9 +65,9 @@ static void no_memory(const char *path)
 
 static void protected_memory(const char *path, int protection)
 {
-	forge_locator(&fake, new_page());
-	ck_assert_int_eq(mprotect(fake.page, 4096, protection), 0);
-	write_rendezvous_file(path, (uintptr_t)fake.page);
+	forge_locator(&forged_locator, new_page());
+	ck_assert_int_eq(mprotect(forged_locator.page, 4096, protection), 0);
+	write_rendezvous_file(path, (uintptr_t)forged_locator.page);
 }
 
 static void closed_memory(const char *path)
@@ -98,7 +98,7 @@ static void map_half(const char *path, bool is_first)
 	unsigned char *start = pages + size - 2048;
 
 	ck_assert_ptr_ne(pages, MAP_FAILED);
-	forge_locator(&fake, start);
+	forge_locator(&forged_locator, start);
 	munmap(is_first ? pages + size : pages, (size_t)size);
 	write_rendezvous_file(path, (uintptr_t)start);
 }
@@ -119,7 +119,7 @@ static void unaligned(const char *path, size_t by)
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	ck_assert_ptr_ne(pages, MAP_FAILED);
-	forge_locator(&fake, pages + by);
+	forge_locator(&forged_locator, pages + by);
 	write_rendezvous_file(path, (uintptr_t)pages + by);
 }
 
@@ -169,7 +169,7 @@ static void top_of_stack(const char *path)
 
 static void data_of_the_program(const char *path)
 {
-	write_rendezvous_file(path, (uintptr_t)&fake);
+	write_rendezvous_file(path, (uintptr_t)&forged_locator);
 }
 
 static void vdso_page(const char *path)
@@ -224,7 +224,7 @@ static void vsyscall_page(const char *path)
 
 START_TEST(file_with_a_bad_address_is_replaced)
 {
-	static const struct plant plants[] = {
+	static const struct forged_file files[] = {
 		NAMED(no_memory, REPLACED),
 		NAMED(closed_memory, REPLACED),
 		NAMED(read_only_memory, REPLACED),
@@ -251,8 +251,8 @@ START_TEST(file_with_a_bad_address_is_replaced)
 		NAMED(vsyscall_page, REPLACED),
 	};
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
-	MEET_ALL(plants);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	CHECK_FORGED_FILES(files);
 }
 END_TEST
 
@@ -279,7 +279,7 @@ static const struct alteration {
 	{ "reserved byte", LEFT_ALONE, AT_RESERVED, 1, { 1 } },
 	{ "other reserved byte", LEFT_ALONE, AT_RESERVED + 1, 1, { 0x80 } },
 	{ "one item too many", sizeof(void *) == 8 ? LEFT_ALONE : EITHER, AT_COUNT, 1,
-	  { MOST_ITEMS == 203 ? 204 : 255 } },
+	  { MAX_ITEMS == 203 ? 204 : 255 } },
 	{ "position beyond the size", LEFT_ALONE, AT_ITEMS + ITEM_POSITION, 4,
 	  { 0xff, 0xff, 0xff, 0xff } },
 	{ "buffer at address 0", LEFT_ALONE, AT_ITEMS + ITEM_BASE, sizeof(void *), { 0 } },
@@ -294,14 +294,14 @@ static int check_altered_locator(void *context)
 
 	/* One alteration clears bits 16 to 31 of the address, so they must not be 0 before. */
 	do
-		forge_locator(&fake, new_page());
-	while (((uintptr_t)fake.page >> 16 & 0xffff) == 0);
-	alter_forgery(&fake, altered->at, altered->bytes, altered->size);
-	make_dirs();
-	write_rendezvous_file(path, (uintptr_t)fake.page);
+		forge_locator(&forged_locator, new_page());
+	while (((uintptr_t)forged_locator.page >> 16 & 0xffff) == 0);
+	alter_forgery(&forged_locator, altered->at, altered->bytes, altered->size);
+	make_both_dirs();
+	write_rendezvous_file(path, (uintptr_t)forged_locator.page);
 	make_old(path);
-	line = meet(altered->outcome);
-	if (line == 0 && !is_untouched(&fake))
+	line = use_with_forged_file(altered->outcome);
+	if (line == 0 && !is_untouched(&forged_locator))
 		line = __LINE__;
 	if (line)
 		fprintf(stderr, "%s\n", altered->name);
@@ -310,7 +310,7 @@ static int check_altered_locator(void *context)
 
 START_TEST(invalid_locator_is_left_alone)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t i = 0; i < sizeof(alterations) / sizeof(alterations[0]); i++) {
 		run_child(check_altered_locator, (void *)(uintptr_t)&alterations[i]);
 		clear_directory("/tmp");
@@ -364,7 +364,7 @@ static int name_addresses_on_the_stack(void *context)
 
 START_TEST(file_with_an_address_on_the_readers_stack_is_replaced)
 {
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	make_dir(SHARED_DIR);
 	run_child(name_addresses_on_the_stack, NULL);
 }
@@ -418,7 +418,7 @@ START_TEST(files_of_random_bytes_do_no_harm)
 	unsigned count = how_many(1000, 10000);
 	uint64_t state = seed_random();
 
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	noise = mmap(NULL, NOISE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(noise, MAP_FAILED);
 	fill_randomly(noise, NOISE, &state);

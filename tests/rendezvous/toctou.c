@@ -80,7 +80,7 @@ static void forge_files(struct swap *swap, const char *dir)
 {
 	const char *path = rendezvous_path(dir, swap->pid);
 
-	write_rendezvous_file(path, (uintptr_t)fake.page);
+	write_rendezvous_file(path, (uintptr_t)forged_locator.page);
 	set_owner(path, victim);
 	make_old(path);
 	path = rendezvous_path(dir, 4194304);
@@ -155,7 +155,7 @@ static void swap_file(struct swap *swap)
 	make_evil_directory("/tmp/evil");
 	forge_files(swap, "/tmp/evil");
 	make_stale(path);
-	write_rendezvous_file("/tmp/.reloaded/bad", (uintptr_t)fake.page);
+	write_rendezvous_file("/tmp/.reloaded/bad", (uintptr_t)forged_locator.page);
 	set_owner("/tmp/.reloaded/bad", ATTACKER);
 	if (!is_root)
 		ck_assert_int_eq(chmod("/tmp/.reloaded/bad", 0666), 0);
@@ -188,8 +188,8 @@ static int be_victim(void *context)
 	STEP(read(go[0], &byte, 1) == 1);
 	item = use_library();
 	STEP(item);
-	STEP(locator_of(item) != (uintptr_t)fake.page);
-	STEP(is_untouched(&fake));
+	STEP(locator_of(item) != (uintptr_t)forged_locator.page);
+	STEP(is_untouched(&forged_locator));
 	STEP(use_library() == item);
 	return 0;
 }
@@ -206,7 +206,7 @@ static void attack(void (*make)(struct swap *))
 	clear_directory("/tmp");
 	ck_assert_int_eq(pipe(go), 0);
 	attacked = start_child(be_victim, go);
-	swap.pid = attacked.process;
+	swap.pid = attacked.pid;
 	make(&swap);
 	ck_assert_int_eq(fchdir(swap.evil), 0);
 	before = list_tree(".", NULL);
@@ -219,9 +219,9 @@ static void attack(void (*make)(struct swap *))
 	finish_child(attacked);
 	__atomic_store_n(&shared->is_over, true, __ATOMIC_RELAXED);
 	finish_child(attacker);
-	is_same = are_same(before, list_tree(".", NULL));
+	is_same = are_trees_equal(before, list_tree(".", NULL));
 	ck_assert_msg(is_same, "the victim changed a file in the untrusted directory");
-	ck_assert(is_untouched(&fake));
+	ck_assert(is_untouched(&forged_locator));
 	close(swap.evil);
 	close(go[0]);
 	close(go[1]);
@@ -241,12 +241,12 @@ static void attack_often(void (*make)(struct swap *), int number)
 	is_root = geteuid() == 0;
 	victim = number == 0 ? 1000 : 0;
 	SKIP_IF(!is_root && number > 0, "only root can act as another user");
-	SKIP_IF(!sandbox_tmp(NULL), WHY_NO_SANDBOX);
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	SKIP_IF(!can_exchange(), "the kernel does not support RENAME_EXCHANGE");
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	ck_assert_ptr_ne(shared, MAP_FAILED);
-	forge_locator(&fake, new_page());
+	forge_locator(&forged_locator, new_page());
 	for (unsigned i = 0; i < count; i++)
 		attack(make);
 }

@@ -45,17 +45,17 @@ START_TEST(other_copies_work_after_the_publisher_is_closed)
 	text = write_text(&publisher, "publisher, ");
 	if (state == USED)
 		ck_assert_ptr_eq(write_text(&other, ""), text + 11);
-	address = named_address();
+	address = rendezvous_address();
 	ck_assert_uint_ne(address, 0);
 	ck_assert_int_eq(close_copy(&publisher, file), strcmp(file, PLUGIN) == 0);
-	ck_assert_uint_eq(named_address(), address);
+	ck_assert_uint_eq(rendezvous_address(), address);
 	if (state == ABSENT)
 		ck_assert(load_copy(&other, COPY_TWO, false));
 	ck_assert_ptr_eq(write_text(&other, "other, "), text + 11);
 	ck_assert(load_copy(&publisher, file, false));
 	ck_assert_ptr_eq(write_text(&publisher, "publisher again"), text + 18);
 	ck_assert_str_eq(text, "publisher, other, publisher again");
-	ck_assert_uint_eq(named_address(), address);
+	ck_assert_uint_eq(rendezvous_address(), address);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
 END_TEST
@@ -131,7 +131,7 @@ START_TEST(threads_load_and_close_a_plugin_while_others_work)
 
 	SKIP_IF(is_tsan(), "TSan does not see the dynamic linker's lock");
 	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no mount namespace");
-	fault = write_at_once(NULL, files, 2, how_many(100, 2000));
+	fault = write_concurrently(NULL, files, 2, how_many(100, 2000));
 	ck_assert_msg(!fault, "%s", fault);
 	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
 }
@@ -152,7 +152,7 @@ static int start_with_a_new_locator(void *context)
 	text = write_text(other, "x");
 	STEP(load_copy(&plugin, PLUGIN, false));
 	STEP(write_text(&plugin, "y") == text + 1);
-	STEP(named_address() == *(const uintptr_t *)named_address());
+	STEP(rendezvous_address() == *(const uintptr_t *)rendezvous_address());
 	return 0;
 }
 

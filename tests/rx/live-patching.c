@@ -33,7 +33,7 @@ START_TEST(appended_code_can_be_called_and_changed)
 	item = get_kind(kind_of(_i), 64 * KIB);
 	for (unsigned i = 0; i < how_many(3000, 3000); i++) {
 		struct code code = code_of(i);
-		unsigned char *copy = buffers_append_code(item, code.bytes, CODE_LEAST);
+		unsigned char *copy = buffers_append_code(item, code.bytes, CODE_MIN_SIZE);
 
 		ck_assert_ptr_nonnull(copy);
 		ck_assert_uint_eq(call_code(copy), i);
@@ -218,7 +218,7 @@ START_TEST(aligned_words_change_atomically_if_the_kernel_writes_halves)
 	unsigned char *memory;
 
 	SKIP_IF_NO_VIEW(_i);
-	memory = some_memory(kind_of(_i), MEMORY_SIZE, false);
+	memory = make_memory(kind_of(_i), MEMORY_SIZE, false);
 	for (size_t offset = 0; offset < 64; offset += 4) {
 		change_in_halves(memory + 4096 + offset, 4);
 		if (offset % 8 == 0)
@@ -239,7 +239,7 @@ START_TEST(aligned_words_change_atomically)
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_tsan(), "TSan does not see accesses by executed code");
-	memory = some_memory(kind, MEMORY_SIZE, false);
+	memory = make_memory(kind, MEMORY_SIZE, false);
 	for (size_t offset = 0; offset < 64; offset += is_slow() ? 40 : 8)
 		change_often(memory + 4096 + offset, 8, is_code);
 	change_often(memory + 4088, 8, is_code);
@@ -259,7 +259,7 @@ START_TEST(words_of_allocated_memory_change_atomically)
 
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_tsan(), "TSan does not see accesses by executed code");
-	memory = some_memory(kind, MEMORY_SIZE, true);
+	memory = make_memory(kind, MEMORY_SIZE, true);
 	change_often(memory + 40, 8, kind->permissions[2] == 'x');
 	change_often(memory + 4096 - 8, 8, kind->permissions[2] == 'x');
 	change_often(memory + 4096 + 44, 4, kind->permissions[2] == 'x');
@@ -303,7 +303,7 @@ static void *change_odd_bytes(void *context)
 
 	pthread_barrier_wait(writer->start);
 	for (unsigned i = 0; i < ROUNDS && !writer->fault; i++) {
-		fill(bytes, sizeof(bytes), i);
+		fill_pattern(bytes, sizeof(bytes), i);
 		if (buffers_overwrite(writer->destination + 3, bytes, sizeof(bytes)) != 0)
 			writer->fault = "bytes could not be overwritten";
 		else if (memcmp(writer->destination + 3, bytes, sizeof(bytes)) != 0)
@@ -528,7 +528,7 @@ static void check_turns(const struct kind *kind, bool closes, bool is_alone)
 {
 	struct turns *turns = mmap(NULL, sizeof(*turns), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	unsigned char *memory = some_memory(kind, 4 * PAGE, is_alone);
+	unsigned char *memory = make_memory(kind, 4 * PAGE, is_alone);
 
 	ck_assert_ptr_ne(turns, MAP_FAILED);
 	turns->closes = closes;
@@ -650,7 +650,7 @@ START_TEST(children_forked_amid_writes_change_their_copy_only)
 	SKIP_IF_NO_VIEW(_i);
 	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
 	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
-	storm.words = some_memory(kind_of(_i), 4096, false);
+	storm.words = make_memory(kind_of(_i), 4096, false);
 	run_child(run_storm, &storm);
 }
 END_TEST

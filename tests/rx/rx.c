@@ -32,22 +32,22 @@ static bool forbid_nothing(void)
 
 static bool forbid_by_filter(void)
 {
-	return refuse_written_code(EPERM);
+	return refuse_rwx(EPERM);
 }
 
 static bool forbid_as_systemd(void)
 {
-	return refuse_new_code(EPERM);
+	return refuse_new_exec(EPERM);
 }
 
 static bool forbid_by_both(void)
 {
-	return refuse_exec_gain() && refuse_written_code(EACCES);
+	return refuse_exec_gain() && refuse_rwx(EACCES);
 }
 
 static bool forbid_all(void)
 {
-	return refuse_exec_gain() && refuse_new_code(EACCES);
+	return refuse_exec_gain() && refuse_new_exec(EACCES);
 }
 
 static const struct {
@@ -99,7 +99,7 @@ static bool lack_file_size(void)
 
 static bool lack_memfd(void)
 {
-	return refuse(SYS_memfd_create, ENOSYS);
+	return refuse_call(SYS_memfd_create, ENOSYS);
 }
 
 static bool lack_proc_and_memfd(void)
@@ -125,25 +125,25 @@ static bool lack_own_proc(void)
 
 static bool lack_reading(void)
 {
-	return refuse(SYS_process_vm_readv, ENOSYS);
+	return refuse_call(SYS_process_vm_readv, ENOSYS);
 }
 
 /* Linux before 6.11 lacks PROCMAP_QUERY, too. */
 static bool lack_queries(void)
 {
-	return refuse(SYS_ioctl, ENOTTY);
+	return refuse_call(SYS_ioctl, ENOTTY);
 }
 
 static bool lack_moving(void)
 {
-	return refuse(SYS_mremap, EPERM);
+	return refuse_call(SYS_mremap, EPERM);
 }
 
 /* Gives the error of a kernel that forbids such writes (proc_mem.force_override=). */
 static bool lack_writing(void)
 {
-	return refuse(SYS_pwrite64, EIO) && refuse(SYS_pwritev, EIO) &&
-	       refuse(SYS_pwritev2, EIO);
+	return refuse_call(SYS_pwrite64, EIO) && refuse_call(SYS_pwritev, EIO) &&
+	       refuse_call(SYS_pwritev2, EIO);
 }
 
 /* Fails if the user namespace maps no ID to this user. */
@@ -239,8 +239,8 @@ struct destination {
 /* Checks bytes and permissions, and that no mapping is writable and executable. */
 static int check_memory(const struct scene *scene, const struct destination *destination)
 {
-	STEP(watch_is_mapped_and_nothing_both(&scene->watch, destination->start, destination->size,
-					      destination->permissions));
+	STEP(watch_is_mapped_without_rwx(&scene->watch, destination->start, destination->size,
+					 destination->permissions));
 	STEP(memcmp(destination->start, destination->expected, destination->size) == 0);
 	return 0;
 }
@@ -645,7 +645,7 @@ static int play_scene(void *number)
 
 	if (!set_scene(&scene, *(int *)number))
 		return 0;
-	STEP(!watch_sees_written_code(&scene.watch));
+	STEP(!watch_has_rwx(&scene.watch));
 	STEP(watch_start(&scene.watch));
 	STEP(use_all(&scene) == 0);
 	STEP(!watch_stop(&scene.watch));

@@ -18,7 +18,7 @@ struct header {
 	uint32_t sequence, writer, size;
 	uint32_t sum;		/* of the others, and the seed of the bytes that follow */
 };
-_Static_assert(sizeof(struct header) == RECORD_LEAST, "the least record is its header");
+_Static_assert(sizeof(struct header) == RECORD_MIN, "the least record is its header");
 
 /* More entries, for room that is left when the log is full of records. */
 enum { SPARE = 100000 };
@@ -28,7 +28,7 @@ struct record_log *record_log_new(size_t most, bool is_shared)
 	size_t size = sizeof(struct record_log) + (most + SPARE) * sizeof(struct record_entry);
 	struct record_log *log = map_memory(size, is_shared);
 
-	log->most = most;
+	log->capacity = most;
 	return log;
 }
 
@@ -39,7 +39,7 @@ static size_t count_begun(const struct record_log *log)
 
 bool record_log_is_full(const struct record_log *log)
 {
-	return count_begun(log) >= log->most;
+	return count_begun(log) >= log->capacity;
 }
 
 /* Some that found no place may have counted, too. */
@@ -47,7 +47,7 @@ static size_t count_entries(const struct record_log *log)
 {
 	size_t count = count_begun(log);
 
-	return count < log->most + SPARE ? count : log->most + SPARE;
+	return count < log->capacity + SPARE ? count : log->capacity + SPARE;
 }
 
 void record_log_clear(struct record_log *log)
@@ -56,11 +56,11 @@ void record_log_clear(struct record_log *log)
 	log->count = 0;
 }
 
-size_t record_size(uint64_t *random)
+size_t random_record_size(uint64_t *random)
 {
-	size_t most = random_below(random, 50) ? 200 : RECORD_MOST - RECORD_LEAST;
+	size_t most = random_below(random, 50) ? 200 : RECORD_MAX - RECORD_MIN;
 
-	return RECORD_LEAST + random_below(random, most + 1);
+	return RECORD_MIN + random_below(random, most + 1);
 }
 
 static uint32_t sum_of(const struct header *header)
@@ -104,7 +104,7 @@ bool record_has_code(void)
 static struct record_entry *begin(struct record_log *log, enum record_kind kind, unsigned writer,
 				  size_t size)
 {
-	size_t limit = log->most + (kind == RECORD_ROOM ? SPARE : 0);
+	size_t limit = log->capacity + (kind == RECORD_ROOM ? SPARE : 0);
 	struct record_entry *entry;
 	size_t sequence;
 
@@ -133,7 +133,7 @@ void *record_append(struct record_log *log, struct buffers_item *item, unsigned 
 		    size_t size)
 {
 	struct record_entry *entry = begin(log, RECORD_BYTES, writer, size);
-	unsigned char bytes[RECORD_MOST];
+	unsigned char bytes[RECORD_MAX];
 
 	if (!entry)
 		return NULL;
@@ -150,11 +150,11 @@ void *record_append_code(struct record_log *log, struct buffers_item *item, unsi
 
 	if (skipped && !record_reserve(log, item, writer, skipped))
 		return NULL;
-	entry = begin(log, RECORD_CODE, writer, CODE_LEAST);
+	entry = begin(log, RECORD_CODE, writer, CODE_MIN_SIZE);
 	if (!entry)
 		return NULL;
 	code = make_code((uint32_t)(entry - log->entries));
-	return finish(entry, record_has_code() ? buffers_append_code(item, code.bytes, CODE_LEAST) :
+	return finish(entry, record_has_code() ? buffers_append_code(item, code.bytes, CODE_MIN_SIZE) :
 		      NULL);
 }
 
@@ -212,7 +212,7 @@ static bool is_whole(const struct record_log *log, const struct record_entry *en
 		     uintptr_t address)
 {
 	uint32_t sequence = (uint32_t)(entry - log->entries);
-	unsigned char bytes[RECORD_MOST];
+	unsigned char bytes[RECORD_MAX];
 	struct code code;
 
 	if (entry->kind == RECORD_ROOM)
@@ -308,11 +308,11 @@ static size_t unfinished_size(const struct record_log *log, uintptr_t address, s
 	const unsigned char *bytes = (const unsigned char *)address;
 	uint32_t sequence;
 
-	if (room >= CODE_LEAST) {
+	if (room >= CODE_MIN_SIZE) {
 		sequence = read_code(bytes);
 		for (; sequence < count_entries(log); sequence += CODE_NUMBERS)
 			if (is_unfinished(log, sequence, RECORD_CODE, address, room))
-				return CODE_LEAST;
+				return CODE_MIN_SIZE;
 	}
 	if (room >= sizeof(struct header)) {
 		memcpy(&sequence, bytes, sizeof(sequence));
@@ -434,7 +434,7 @@ struct buffers_request exact_window(size_t size)
 	};
 }
 
-bool is_free(const struct buffers_request *window)
+bool is_window_free(const struct buffers_request *window)
 {
 	return is_free_candidate(window->min_address, window->max_address - window->min_address);
 }

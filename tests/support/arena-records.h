@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RECORD_LEAST = 16, RECORD_MOST = 8192 };	/* bytes of a record */
+enum { RECORD_MIN = 16, RECORD_MAX = 8192 };	/* bytes of a record */
 
 enum record_kind { RECORD_BYTES, RECORD_CODE, RECORD_ROOM };
 
@@ -29,7 +29,7 @@ struct record_entry {
 };
 
 struct record_log {
-	size_t most;		/* records and functions; for reserved room there is more */
+	size_t capacity;		/* records and functions; for reserved room there is more */
 	size_t count;
 	struct record_entry entries[];	/* a record's sequence number is its place here */
 };
@@ -40,7 +40,7 @@ void record_log_clear(struct record_log *log);
 bool record_log_is_full(const struct record_log *log);
 
 /* Mostly short. */
-size_t record_size(uint64_t *random);
+size_t random_record_size(uint64_t *random);
 
 /* A record that says whose it is, how long, and what its bytes must be.  NULL: no room. */
 void *record_append(struct record_log *log, struct buffers_item *item, unsigned writer,
@@ -48,10 +48,10 @@ void *record_append(struct record_log *log, struct buffers_item *item, unsigned 
 
 /*
  * A function that returns its sequence number, as far as code.h can; NULL also where the
- * tests know no code for this machine.  It takes up to RECORD_CODE_MOST bytes, for it is
+ * tests know no code for this machine.  It takes up to RECORD_CODE_MAX bytes, for it is
  * aligned.  record_call() calls one that is in a log.
  */
-enum { RECORD_CODE_MOST = 8 + 3 };
+enum { RECORD_CODE_MAX = 8 + 3 };
 bool record_has_code(void);
 void *record_append_code(struct record_log *log, struct buffers_item *item, unsigned writer);
 bool record_call(const struct record_log *log, size_t sequence);
@@ -87,7 +87,7 @@ bool can_share_arenas(void);
 struct buffers_request exact_window(size_t size);
 
 /* Whether nothing is mapped between its addresses. */
-bool is_free(const struct buffers_request *window);
+bool is_window_free(const struct buffers_request *window);
 
 #if CAN_FORK
 /* A child that exits with 0 when the body returns 0, and else says the line. */

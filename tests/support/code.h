@@ -5,7 +5,7 @@
  * One instruction has the number.  It is all or a part of the four bytes that lie
  * CODE_WORD bytes from the start; so who changes these changes the number, and an
  * aligned word changes as a whole.  A function begins at a multiple of CODE_ALIGNMENT,
- * and only its first CODE_LEAST bytes are executed.
+ * and only its first CODE_MIN_SIZE bytes are executed.
  * HAVE_CODE: they are known for this processor; CODE_ASM is assembly of code_of(42), and
  * CODE_LABEL(name) what stands before it.
  * CODE_IS_COHERENT: who executes them while they change needs to do nothing about it.
@@ -25,9 +25,10 @@
 # define CODE_ASM "mov $42, %eax\n ret\n nop\n nop\n"
 # define CODE_BYTES	{ 0xb8, 0, 0, 0, 0, 0xc3, 0x90, 0x90 }
 # define CODE_OTHER	{ 0xb8, 0, 0, 0, 0, 0xc3, 0xcc, 0xcc }
-enum { CODE_LEAST = 6, CODE_WORD = 1, CODE_ALIGNMENT = 1, CODE_ONE = 0x11223344, CODE_TWO = 0x55667788 };
+enum { CODE_MIN_SIZE = 6, CODE_WORD = 1, CODE_ALIGNMENT = 1 };
+enum { CODE_ONE = 0x11223344, CODE_TWO = 0x55667788 };
 #else
-enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, CODE_TWO = 0x5566 };
+enum { CODE_MIN_SIZE = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, CODE_TWO = 0x5566 };
 #endif
 
 #if defined(__AARCH64EL__)
@@ -37,7 +38,7 @@ enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, COD
 # define CODE_OTHER	{ 0, 0, 0, 0, 0xc0, 0x03, 0x1f, 0xd6 }	/* br x30 */
 #elif defined(__ARMEL__) && __ARM_ARCH >= 7
 # define HAVE_CODE 1
-# define CODE_STATE ".arm\n"
+# define CODE_MODE ".arm\n"
 # define CODE_ASM "movw r0, 42\n bx lr\n"
 # define CODE_BYTES	{ 0, 0, 0, 0, 0x1e, 0xff, 0x2f, 0xe1 }
 # define CODE_OTHER	{ 0, 0, 0, 0, 0x0e, 0xf0, 0xa0, 0xe1 }	/* mov pc, lr */
@@ -61,13 +62,13 @@ enum { CODE_LEAST = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, COD
 # define CODE_OTHER	{ 0, 0, 0, 0, 2, 2, 2, 2 }
 #endif
 
-#ifndef CODE_STATE
-# define CODE_STATE ""
+#ifndef CODE_MODE
+# define CODE_MODE ""
 #endif
 #ifdef _WIN32
 # define CODE_LABEL(name) ".globl " name "\n" name ":\n"
 #else
-# define CODE_LABEL(name) CODE_STATE ".globl " name "\n.type " name ", %function\n" name ":\n"
+# define CODE_LABEL(name) CODE_MODE ".globl " name "\n.type " name ", %function\n" name ":\n"
 #endif
 
 #ifndef CODE_IS_COHERENT

@@ -43,7 +43,7 @@ bool close_copy(struct copy *copy, const char *file)
 	return is_gone;
 }
 
-uintptr_t named_address(void)
+uintptr_t rendezvous_address(void)
 {
 	return (uintptr_t)read_address(rendezvous_path(NULL, getpid()));
 }

@@ -40,7 +40,7 @@ bool close_copy(struct copy *copy, const char *file)
 	return !GetModuleHandleA(path);
 }
 
-uintptr_t named_address(void)
+uintptr_t rendezvous_address(void)
 {
 	uintptr_t address = 0;
 	char name[128];

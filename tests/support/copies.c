@@ -32,7 +32,7 @@ static int note(const struct buffers_info *info, void *context)
 
 	if (listing->count == sizeof(listing->buffers) / sizeof(listing->buffers[0]))
 		return 1;
-	if (!is_unused_rest(info))
+	if (!is_rest_of_locator_page(info))
 		listing->buffers[listing->count++] = *info;
 	return 0;
 }
@@ -59,9 +59,9 @@ bool is_same_listing(const struct listing *one, const struct listing *two)
 	return true;
 }
 
-bool is_item_of_named(const struct buffers_item *item)
+bool is_item_of_first_locator(const struct buffers_item *item)
 {
-	uintptr_t locator = named_address();
+	uintptr_t locator = rendezvous_address();
 
 	return locator && (uintptr_t)item > locator && (uintptr_t)item < locator + 4096;
 }
@@ -79,18 +79,18 @@ struct writer {
 
 static const char *write_entry(struct writer *writer, const struct calls *calls, unsigned number)
 {
-	static const struct buffers_request request = { .size = ENTRY_MOST };
-	unsigned char entry[ENTRY_MOST];
+	static const struct buffers_request request = { .size = ENTRY_MAX };
+	unsigned char entry[ENTRY_MAX];
 	size_t size = entry_make(entry, writer->number, number, &writer->random);
 	struct buffers_item *item = calls->get(&request);
 
 	if (!item)
 		return "a request failed";
-	if (!claim(item, writer->number))
+	if (!mark_held(item, writer->number))
 		return "two hold one item";
 	if (!calls->append(item, entry, size))
 		return "no room in an item that was given";
-	if (!disclaim(item, writer->number))
+	if (!mark_released(item, writer->number))
 		return "an item was given to another while it was held";
 	calls->release(item);
 	return NULL;
@@ -148,8 +148,8 @@ static const char *join_all(struct writer *writers)
 	return fault;
 }
 
-const char *write_at_once(const struct copy *copies, const char *const *files, size_t count,
-			  unsigned rounds)
+const char *write_concurrently(const struct copy *copies, const char *const *files, size_t count,
+			       unsigned rounds)
 {
 	static struct writer writers[WRITERS];
 	struct copy loaded;

@@ -61,10 +61,10 @@ struct listing list_buffers(const struct copy *copy);
 bool is_same_listing(const struct listing *one, const struct listing *two);
 
 /* The address that the process's file or section names, 0 when there is none. */
-uintptr_t named_address(void);
+uintptr_t rendezvous_address(void);
 
 /* Whether the item stands in the first locator, which the file names. */
-bool is_item_of_named(const struct buffers_item *item);
+bool is_item_of_first_locator(const struct buffers_item *item);
 
 /*
  * Starts eight threads at once, each with one of the copies, or with one of the
@@ -72,7 +72,7 @@ bool is_item_of_named(const struct buffers_item *item);
  * buffers that each copy lists.  Returns NULL, or what went wrong.
  */
 enum { WRITERS = 8 };
-const char *write_at_once(const struct copy *copies, const char *const *files, size_t count,
-			  unsigned rounds);
+const char *write_concurrently(const struct copy *copies, const char *const *files, size_t count,
+			       unsigned rounds);
 
 #endif

@@ -25,7 +25,7 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-bool foreign_is_late(void)
+bool foreign_has_stalled(void)
 {
 	return __atomic_load_n(&is_late, __ATOMIC_RELAXED);
 }
@@ -75,14 +75,14 @@ static void *map_file(int file)
 	return memory;
 }
 
-struct foreign_locator *foreign_announce(int file, enum foreign_home home)
+struct foreign_locator *foreign_publish_file(int file, enum foreign_storage storage)
 {
 	struct foreign_locator *locator;
 	uintptr_t *address;
 
 	ck_assert_int_eq(ftruncate(file, FOREIGN_SIZE), 0);
 	address = map_file(file);
-	locator = home == IN_FILE ? (void *)address : foreign_map(FOREIGN_SIZE);
+	locator = storage == IN_FILE ? (void *)address : foreign_map(FOREIGN_SIZE);
 	__atomic_store_n(&locator->this_address, (uintptr_t)locator, __ATOMIC_RELEASE);
 	__atomic_store_n(address, (uintptr_t)locator, __ATOMIC_RELEASE);
 	__atomic_store_n(&is_late, now() - created > 0.9, __ATOMIC_RELAXED);
@@ -106,7 +106,7 @@ static struct foreign_locator *attach(int file)
 	return (struct foreign_locator *)locator;
 }
 
-struct foreign_locator *foreign_find(enum foreign_home home)
+struct foreign_locator *foreign_find(enum foreign_storage storage)
 {
 	int file = open_file(0);
 
@@ -114,7 +114,7 @@ struct foreign_locator *foreign_find(enum foreign_home home)
 		return attach(file);
 	file = foreign_create();
 	if (file >= 0)
-		return foreign_announce(file, home);
+		return foreign_publish_file(file, storage);
 	file = open_file(0);
 	ck_assert_int_ge(file, 0);
 	return attach(file);

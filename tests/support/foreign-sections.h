@@ -19,6 +19,6 @@ struct foreign_locator *foreign_prepare(HANDLE section);
 void foreign_publish(struct foreign_locator *locator);
 
 /* All three; or the locator that the section leads to, for which it waits. */
-struct foreign_locator *foreign_arrive(void);
+struct foreign_locator *foreign_find_section(void);
 
 #endif

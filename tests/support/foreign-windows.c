@@ -80,7 +80,7 @@ static struct foreign_locator *follow(void)
 	return (struct foreign_locator *)address;
 }
 
-struct foreign_locator *foreign_arrive(void)
+struct foreign_locator *foreign_find_section(void)
 {
 	HANDLE section = foreign_create_section();
 	struct foreign_locator *locator;

@@ -35,25 +35,25 @@ struct foreign_locator {
 };
 
 /* Where a creator keeps the locator: in memory of its own, or in the file itself. */
-enum foreign_home { IN_MEMORY, IN_FILE, HOMES };
+enum foreign_storage { IN_MEMORY, IN_FILE, STORAGES };
 
 /* The file as its creator first makes it, empty; -1 when there is one already. */
 int foreign_create(void);
 
 /* Then it gets its size, and last the address. */
-struct foreign_locator *foreign_announce(int file, enum foreign_home home);
+struct foreign_locator *foreign_publish_file(int file, enum foreign_storage storage);
 
 /*
  * The process's first locator: the one that the file names, for whose address
  * it waits; or one that it makes.
  */
-struct foreign_locator *foreign_find(enum foreign_home home);
+struct foreign_locator *foreign_find(enum foreign_storage storage);
 
 /*
  * Whether an address was written so long after its file was made that others
  * need not have waited: this machine stood still.
  */
-bool foreign_is_late(void);
+bool foreign_has_stalled(void);
 
 /* Takes an item with so much room, adding one where there is none. */
 struct foreign_item *foreign_get(struct foreign_locator *first, size_t size);

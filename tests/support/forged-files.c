@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct forgery fake;
+struct forgery forged_locator;
 
 /* Files that are none of the library's business. */
 static void make_neighbours(const char *place)
@@ -28,7 +28,7 @@ static void make_neighbours(const char *place)
 	write_rendezvous_file(rendezvous_path(place, 1), 4096);
 }
 
-void make_dirs(void)
+void make_both_dirs(void)
 {
 	make_neighbours(SHARED_DIR);
 	make_neighbours(own_dir());
@@ -42,7 +42,7 @@ static bool is_as_expected(const char *place, enum outcome outcome)
 	       outcome == REPLACED ? is_shared : strcmp(place, own_dir()) == 0;
 }
 
-int meet(enum outcome outcome)
+int use_with_forged_file(enum outcome outcome)
 {
 	char *around_shared = list_tree("/tmp", rendezvous_path(SHARED_DIR, getpid()));
 	char *around_own = list_tree("/tmp", rendezvous_path(own_dir(), getpid()));
@@ -54,38 +54,39 @@ int meet(enum outcome outcome)
 	place = published_dir(item);
 	STEP(place && is_as_expected(place, outcome));
 	is_shared = strcmp(place, SHARED_DIR) == 0;
-	STEP(are_same(is_shared ? around_shared : around_own,
-		      list_tree("/tmp", rendezvous_path(place, getpid()))));
+	STEP(are_trees_equal(is_shared ? around_shared : around_own,
+			     list_tree("/tmp", rendezvous_path(place, getpid()))));
 	free(is_shared ? around_own : around_shared);
-	STEP(!fake.page || locator_of(item) != ((uintptr_t)fake.page & ~(uintptr_t)4095));
+	STEP(!forged_locator.page ||
+	     locator_of(item) != ((uintptr_t)forged_locator.page & ~(uintptr_t)4095));
 	STEP(use_library() == item);
 	return 0;
 }
 
 static int meet_plant(void *context)
 {
-	const struct plant *plant = context;
+	const struct forged_file *file = context;
 	const char *path = rendezvous_path(NULL, getpid());
 	struct stat status;
 	int line;
 
-	make_dirs();
-	plant->make(path);
+	make_both_dirs();
+	file->make(path);
 	if (lstat(path, &status) != 0) {
-		printf("skipped: %s: %s\n", plant->name, strerror(errno));
+		printf("skipped: %s: %s\n", file->name, strerror(errno));
 		return 0;
 	}
 	make_old(path);
-	line = meet(plant->outcome);
+	line = use_with_forged_file(file->outcome);
 	if (line)
-		fprintf(stderr, "%s\n", plant->name);
+		fprintf(stderr, "%s\n", file->name);
 	return line;
 }
 
-void check_forged_files(const struct plant *plants, size_t count)
+void check_forged_files(const struct forged_file *files, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		run_child(meet_plant, (void *)(uintptr_t)&plants[i]);
+		run_child(meet_plant, (void *)(uintptr_t)&files[i]);
 		clear_directory("/tmp");
 	}
 }

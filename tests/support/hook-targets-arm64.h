@@ -58,16 +58,16 @@ __asm__(".globl only_pad\n .type only_pad, %function\n only_pad: hint #34\n"
 	".data\n .globl untyped\n untyped: .quad 5\n .text");
 long only_pad(long);
 FUNCTION(variant, ".variant_pcs variant\n add x0, x0, #5\n ret");
-FUNCTION(signing_with_place, ".inst 0xdac1a3fe\n ret");		/* paciasppc; not called */
+FUNCTION(signing_with_pc, ".inst 0xdac1a3fe\n ret");		/* paciasppc; not called */
 FUNCTION(recursive, "cbz x0, 1f\n sub x0, x0, #1\n b recursive\n 1: mov x0, #47\n ret");
 FUNCTION(probe_number, "mvn x0, x0\n ret");
 
-#define TELL_ALL \
-	TELL(address) TELL(address_back) TELL(page) TELL(page_back) TELL(load_32) \
-	TELL(load_64) TELL(load_64_back) TELL(load_signed) TELL(load_single) \
-	TELL(load_double) TELL(load_quad) TELL(prefetch) TELL(jump) TELL(jump_back) \
-	TELL(call) TELL(compare) TELL(compare_back) TELL(if_zero) TELL(if_zero_back) \
-	TELL(unless_zero) TELL(unless_bit) TELL(unless_bit_back) TELL(if_negative) \
-	TELL(padded) TELL(padded_for_jumps) TELL(padded_for_both) TELL(signing) \
-	TELL(signing_b) TELL(padded_signing) TELL(pads) TELL(tiny) TELL(inside) \
-	TELL(behind_pad) TELL(only_pad) TELL(variant)
+#define REPORT_ALL \
+	REPORT(address) REPORT(address_back) REPORT(page) REPORT(page_back) REPORT(load_32) \
+	REPORT(load_64) REPORT(load_64_back) REPORT(load_signed) REPORT(load_single) \
+	REPORT(load_double) REPORT(load_quad) REPORT(prefetch) REPORT(jump) REPORT(jump_back) \
+	REPORT(call) REPORT(compare) REPORT(compare_back) REPORT(if_zero) REPORT(if_zero_back) \
+	REPORT(unless_zero) REPORT(unless_bit) REPORT(unless_bit_back) REPORT(if_negative) \
+	REPORT(padded) REPORT(padded_for_jumps) REPORT(padded_for_both) REPORT(signing) \
+	REPORT(signing_b) REPORT(padded_signing) REPORT(pads) REPORT(tiny) REPORT(inside) \
+	REPORT(behind_pad) REPORT(only_pad) REPORT(variant)

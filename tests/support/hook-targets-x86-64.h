@@ -6,17 +6,17 @@
 FUNCTION(tiny, "xor %eax, %eax\n ret");
 __asm__(".text\n .globl unsized\n unsized: lea 1(%rdi), %eax\n ret");
 long unsized(long);
-__asm__(".globl falling\n .type falling, @function\n falling: lea 1(%rdi), %rax\n"
-	".size falling, . - falling\n neg %rax\n ret\n"
+__asm__(".globl falls_through\n .type falls_through, @function\n falls_through: lea 1(%rdi), %rax\n"
+	".size falls_through, . - falls_through\n neg %rax\n ret\n"
 	".globl table\n .type table, @object\n table: .quad 5, 5\n"
 	".data\n .globl untyped\n untyped: .quad 5\n .text");
-long falling(long);
+long falls_through(long);
 FUNCTION(jumper, "jmp 1f\n .byte 1, 2, 3, 4\n 1: lea 2(%rdi), %rax\n ret");
 FUNCTION(zero_jump, "jrcxz 1f\n lea 2(%rdi), %rax\n ret\n 1: lea 2(%rdi), %rax\n ret");
 FUNCTION(looper, "mov %edi, %ecx\n loop 1f\n lea 3(%rdi), %rax\n ret\n 1: lea 4(%rdi), %rax\n ret");
 FUNCTION(inside, "xor %eax, %eax\n 1: inc %eax\n cmp %edi, %eax\n jl 1b\n ret");
-FUNCTION(from_afar, "nop\n from_afar_inside: mov %rdi, %rax\n add %rdi, %rax\n ret");
-FUNCTION(afar, "lea 1(%rdi), %rdi\n nop\n jmp from_afar_inside");
+FUNCTION(entered_inside, "nop\n entered_inside_target: mov %rdi, %rax\n add %rdi, %rax\n ret");
+FUNCTION(jump_inside, "lea 1(%rdi), %rdi\n nop\n jmp entered_inside_target");
 FUNCTION(short_branch, "test %edi, %edi\n je 1f\n lea 1(%rdi), %rax\n ret\n"
 	 "1: mov $42, %eax\n ret");
 FUNCTION(short_branches, "test %edi, %edi\n je 1f\n js 2f\n lea 1(%rdi), %rax\n ret\n"
@@ -36,9 +36,9 @@ FUNCTION(whole, "mov %edi, %eax\n neg %eax\n ret");
 FUNCTION(recursive, "test %rdi, %rdi\n je 1f\n dec %rdi\n jmp recursive\n 1: mov $47, %eax\n ret");
 FUNCTION(probe_number, "lea 1(%rdi), %rax\n neg %rax\n ret");
 
-#define TELL_ALL \
-	TELL(tiny) TELL(unsized) TELL(falling) TELL(jumper) TELL(zero_jump) \
-	TELL(looper) TELL(inside) TELL(from_afar) TELL(afar) TELL(short_branch) \
-	TELL(short_branches) TELL(hinted_branch) TELL(short_jump) TELL(long_branch) \
-	TELL(long_jump) TELL(call) TELL(operand) TELL(operand_immediate) \
-	TELL(operand_store) TELL(operand_vector) TELL(whole)
+#define REPORT_ALL \
+	REPORT(tiny) REPORT(unsized) REPORT(falls_through) REPORT(jumper) REPORT(zero_jump) \
+	REPORT(looper) REPORT(inside) REPORT(entered_inside) REPORT(jump_inside) REPORT(short_branch) \
+	REPORT(short_branches) REPORT(hinted_branch) REPORT(short_jump) REPORT(long_branch) \
+	REPORT(long_jump) REPORT(call) REPORT(operand) REPORT(operand_immediate) \
+	REPORT(operand_store) REPORT(operand_vector) REPORT(whole)

@@ -114,7 +114,7 @@ static void probe_in_child(void)
 	probe("after");
 }
 
-#define TELL(name) printf("%-20s%ld %ld %ld\n", #name, name(0), name(9), name(-9));
+#define REPORT(name) printf("%-20s%ld %ld %ld\n", #name, name(0), name(9), name(-9));
 
 int main(int argc, char **argv)
 {
@@ -131,7 +131,7 @@ int main(int argc, char **argv)
 	}
 	puts(MACHINE);	/* an emulator lets the C library's first request of memory set errno */
 	errno = 11;
-	TELL_ALL
+	REPORT_ALL
 	printf("%ld\n", recursive(3));
 	printf("%g\n", many(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17));
 	printf("%g %d\n", variadic(3, 1.5, 2, 3.5, 4, 5.5, 6), errno);

@@ -157,7 +157,7 @@ char *list_tree(const char *root, const char *except)
 	return text;
 }
 
-bool are_same(char *before, char *after)
+bool are_trees_equal(char *before, char *after)
 {
 	bool is_same = strcmp(before, after) == 0;
 
@@ -266,7 +266,7 @@ static bool enter_namespace(int kind)
 	       write_line("/proc/self/uid_map", user) && write_line("/proc/self/gid_map", group);
 }
 
-bool enter_own_mounts(void)
+bool enter_mount_namespace(void)
 {
 	return enter_namespace(CLONE_NEWNS) &&
 	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;

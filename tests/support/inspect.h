@@ -35,7 +35,7 @@ bool is_published_in(const char *place, const struct buffers_item *item);
 char *list_tree(const char *root, const char *except);
 
 /* Whether two such are equal; frees them, and prints them where they are not. */
-bool are_same(char *before, char *after);
+bool are_trees_equal(char *before, char *after);
 
 /* Removes all in a directory, and not the directory. */
 void clear_directory(const char *path);
@@ -64,7 +64,7 @@ enum {
 	ITEM_POSITION = sizeof(void *) + 4,
 	ITEM_TAKEN = sizeof(void *) + 8,
 	SIZE_OF_ITEM = sizeof(void *) + 12,
-	MOST_ITEMS = sizeof(void *) == 8 ? 203 : 255,
+	MAX_ITEMS = sizeof(void *) == 8 ? 203 : 255,
 };
 
 void forge_locator(struct forgery *forgery, void *page);
@@ -84,7 +84,7 @@ void *new_page(void);
  * Rights over mounts, in a mount namespace of its own, that an ordinary user
  * has in a user namespace.  Unlike sandbox_tmp() it keeps them.
  */
-bool enter_own_mounts(void);
+bool enter_mount_namespace(void);
 
 /* The children that are made from now on are a PID namespace. */
 bool enter_pid_namespace(void);

@@ -9,14 +9,14 @@
 
 #include <unistd.h>
 
-struct foreign_locator *arrive(enum arrival arrival)
+struct foreign_locator *make_first_locator(enum creator creator)
 {
 	const struct buffers_request request = { .size = 1 };
 	struct buffers_item *item;
 
-	if (arrival == FOREIGN_IN_MEMORY)
+	if (creator == FOREIGN_IN_MEMORY)
 		return foreign_find(IN_MEMORY);
-	if (arrival == FOREIGN_IN_FILE)
+	if (creator == FOREIGN_IN_FILE)
 		return foreign_find(IN_FILE);
 	item = buffers_get(&request);
 	ck_assert_ptr_nonnull(item);
@@ -40,14 +40,14 @@ static int compare(const struct buffers_info *info, void *context)
 	return !view->is_equal;
 }
 
-bool is_one_chain(struct foreign_locator *first)
+bool see_same_items(struct foreign_locator *first)
 {
 	struct view view = { first, 0, true };
 
 	return buffers_walk(compare, &view) == 0 && !foreign_item_at(first, view.count);
 }
 
-bool is_named(const struct foreign_locator *first)
+bool is_named_by_file(const struct foreign_locator *first)
 {
 	return read_address(rendezvous_path(NULL, getpid())) == (uintptr_t)first;
 }

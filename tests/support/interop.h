@@ -8,15 +8,15 @@
 #include <stdbool.h>
 
 /* Who comes first, and where a foreign creator keeps its locator. */
-enum arrival { FOREIGN_IN_MEMORY = IN_MEMORY, FOREIGN_IN_FILE = IN_FILE, WE_FIRST, ARRIVALS };
+enum creator { FOREIGN_IN_MEMORY = IN_MEMORY, FOREIGN_IN_FILE = IN_FILE, LIBRARY_FIRST, CREATORS };
 
 /* The other's view of the process's first locator, which nobody had until now. */
-struct foreign_locator *arrive(enum arrival arrival);
+struct foreign_locator *make_first_locator(enum creator creator);
 
 /* Whether both see the same items. */
-bool is_one_chain(struct foreign_locator *first);
+bool see_same_items(struct foreign_locator *first);
 
 /* Whether the file of this process names the locator. */
-bool is_named(const struct foreign_locator *first);
+bool is_named_by_file(const struct foreign_locator *first);
 
 #endif

@@ -30,7 +30,7 @@ struct buffers_item *get_kind(const struct kind *kind, size_t size)
 	return item;
 }
 
-unsigned char *some_memory(const struct kind *kind, size_t size, bool is_alone)
+unsigned char *make_memory(const struct kind *kind, size_t size, bool is_alone)
 {
 	struct buffers_request request = { .size = size, .alignment = 4096, .flags = kind->flags };
 	size_t allocated;
@@ -41,17 +41,17 @@ unsigned char *some_memory(const struct kind *kind, size_t size, bool is_alone)
 	return memory;
 }
 
-void fill(unsigned char *bytes, size_t size, unsigned number)
+void fill_pattern(unsigned char *bytes, size_t size, unsigned number)
 {
 	for (size_t i = 0; i < size; i++)
 		bytes[i] = (unsigned char)(i * 7 + (i >> 8) * 13 + number * 29 + 1);
 }
 
-unsigned char *new_bytes(size_t size, unsigned number)
+unsigned char *new_pattern(size_t size, unsigned number)
 {
 	unsigned char *bytes = malloc(size);
 
 	ck_assert_ptr_nonnull(bytes);
-	fill(bytes, size, number);
+	fill_pattern(bytes, size, number);
 	return bytes;
 }

@@ -18,9 +18,9 @@
 /* What a request may ask for, and what it gets. */
 struct kind {
 	unsigned flags;
-	unsigned listed;		/* as buffers_walk() has it */
+	unsigned listed_flags;		/* as buffers_walk() has it */
 	const char *permissions;	/* as /proc/self/maps has them */
-	const char *notice;		/* between stem and number of the file's name */
+	const char *file_suffix;		/* between stem and number of the file's name */
 };
 enum { KINDS = 3 };
 extern const struct kind kinds[KINDS];
@@ -47,10 +47,10 @@ const struct kind *kind_of(int view);
 struct buffers_item *get_kind(const struct kind *kind, size_t size);
 
 /* Whole pages that were reserved, or allocated for one alone. */
-unsigned char *some_memory(const struct kind *kind, size_t size, bool is_alone);
+unsigned char *make_memory(const struct kind *kind, size_t size, bool is_alone);
 
 /* Bytes that differ from their neighbours and from those of other numbers. */
-void fill(unsigned char *bytes, size_t size, unsigned number);
-unsigned char *new_bytes(size_t size, unsigned number);
+void fill_pattern(unsigned char *bytes, size_t size, unsigned number);
+unsigned char *new_pattern(size_t size, unsigned number);
 
 #endif

@@ -33,7 +33,7 @@ static uint32_t sum_of(const unsigned char *bytes, size_t size)
 	return sum;
 }
 
-size_t entry_make(unsigned char bytes[ENTRY_MOST], unsigned writer, unsigned number,
+size_t entry_make(unsigned char bytes[ENTRY_MAX], unsigned writer, unsigned number,
 		  uint64_t *random)
 {
 	struct entry entry = {
@@ -43,7 +43,7 @@ size_t entry_make(unsigned char bytes[ENTRY_MOST], unsigned writer, unsigned num
 	};
 	uint64_t fill = next_random(random);
 
-	entry.size += (uint32_t)random_below(random, ENTRY_MOST - sizeof(entry));
+	entry.size += (uint32_t)random_below(random, ENTRY_MAX - sizeof(entry));
 	memset(bytes, (int)(fill & 0xff), entry.size);
 	memcpy(bytes, &entry, sizeof(entry));
 	entry.sum = sum_of(bytes, entry.size);
@@ -53,7 +53,7 @@ size_t entry_make(unsigned char bytes[ENTRY_MOST], unsigned writer, unsigned num
 
 static bool is_intact(const unsigned char *at, struct entry entry)
 {
-	unsigned char bytes[ENTRY_MOST];
+	unsigned char bytes[ENTRY_MAX];
 	uint32_t sum = entry.sum;
 
 	entry.sum = 0;
@@ -72,7 +72,7 @@ const char *ledger_read(struct ledger *ledger, const void *base, size_t used)
 		if ((size_t)(end - at) < sizeof(entry))
 			return "less than an entry was appended";
 		memcpy(&entry, at, sizeof(entry));
-		if (entry.size < sizeof(entry) || entry.size > ENTRY_MOST ||
+		if (entry.size < sizeof(entry) || entry.size > ENTRY_MAX ||
 		    entry.size > (size_t)(end - at))
 			return "no entry begins where the last one ends";
 		if (!is_intact(at, entry))
@@ -116,12 +116,12 @@ static struct holder *holder_of(const void *item)
 	}
 }
 
-bool claim(const void *item, unsigned holder)
+bool mark_held(const void *item, unsigned holder)
 {
 	return __atomic_exchange_n(&holder_of(item)->number, holder + 1, __ATOMIC_RELAXED) == 0;
 }
 
-bool disclaim(const void *item, unsigned holder)
+bool mark_released(const void *item, unsigned holder)
 {
 	return __atomic_exchange_n(&holder_of(item)->number, 0, __ATOMIC_RELAXED) == holder + 1;
 }

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ENTRY_MOST = 256 };	/* bytes of an entry */
+enum { ENTRY_MAX = 256 };	/* bytes of an entry */
 
 struct ledger {
 	unsigned writers;
@@ -24,7 +24,7 @@ struct ledger {
 struct ledger ledger_new(unsigned writers, unsigned numbers);
 
 /* Makes an entry of random length and contents, and returns its size. */
-size_t entry_make(unsigned char bytes[ENTRY_MOST], unsigned writer, unsigned number,
+size_t entry_make(unsigned char bytes[ENTRY_MAX], unsigned writer, unsigned number,
 		  uint64_t *random);
 
 /* Reads what was used of a buffer.  Returns NULL, or what is wrong with it. */
@@ -37,7 +37,7 @@ bool ledger_has(const struct ledger *ledger, unsigned writer, unsigned written);
  * A table of holders that knows nothing of the library's locks.  Both are false
  * when somebody else holds the item.
  */
-bool claim(const void *item, unsigned holder);
-bool disclaim(const void *item, unsigned holder);
+bool mark_held(const void *item, unsigned holder);
+bool mark_released(const void *item, unsigned holder);
 
 #endif

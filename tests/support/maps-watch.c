@@ -102,24 +102,24 @@ size_t watch_count(const struct watch *watch)
 }
 
 /* Emulators list neighbours as one, with the permissions of the first. */
-static void look_at_one(const struct line *line, void *has_seen)
+static void look_at_one(const struct line *line, void *has_seen_rwx)
 {
 	if (is_emulated() || line->permissions[1] != 'w' || line->permissions[2] != 'x')
 		return;
-	*(bool *)has_seen = true;
+	*(bool *)has_seen_rwx = true;
 }
 
 struct stretch {
 	uintptr_t start, end;
 	const char *permissions;
-	bool has_seen;
+	bool has_seen_rwx;
 };
 
 static void pass_one(const struct line *line, void *context)
 {
 	struct stretch *left = context;
 
-	look_at_one(line, &left->has_seen);
+	look_at_one(line, &left->has_seen_rwx);
 	if (line->start <= left->start && left->start < line->end &&
 	    (is_emulated() || strcmp(line->permissions, left->permissions) == 0))
 		left->start = line->end;
@@ -143,20 +143,20 @@ bool watch_is_mapped_as(const struct watch *watch, const void *start, size_t siz
 	return left.start >= left.end;
 }
 
-bool watch_is_mapped_and_nothing_both(const struct watch *watch, const void *start, size_t size,
-				      const char *permissions)
+bool watch_is_mapped_without_rwx(const struct watch *watch, const void *start, size_t size,
+				 const char *permissions)
 {
 	struct stretch left = pass_all(watch, start, size, permissions);
 
-	return left.start >= left.end && !left.has_seen;
+	return left.start >= left.end && !left.has_seen_rwx;
 }
 
-bool watch_sees_written_code(const struct watch *watch)
+bool watch_has_rwx(const struct watch *watch)
 {
-	bool has_seen = false;
+	bool has_seen_rwx = false;
 
-	visit_maps(watch, watch->maps, look_at_one, &has_seen);
-	return has_seen;
+	visit_maps(watch, watch->maps, look_at_one, &has_seen_rwx);
+	return has_seen_rwx;
 }
 
 static void *look_on(void *context)
@@ -164,10 +164,10 @@ static void *look_on(void *context)
 	struct watch *watch = context;
 
 	do {
-		visit_maps(watch, watch->thread_maps, look_at_one, &watch->has_seen);
+		visit_maps(watch, watch->thread_maps, look_at_one, &watch->has_seen_rwx);
 		if (is_slow())	/* leaves the processor to those who are looked at */
 			usleep(1000);
-	} while (!__atomic_load_n(&watch->stop, __ATOMIC_RELAXED) && !watch->has_seen);
+	} while (!__atomic_load_n(&watch->stop, __ATOMIC_RELAXED) && !watch->has_seen_rwx);
 	return NULL;
 }
 
@@ -180,5 +180,5 @@ bool watch_stop(struct watch *watch)
 {
 	__atomic_store_n(&watch->stop, true, __ATOMIC_RELAXED);
 	pthread_join(watch->thread, NULL);
-	return watch->has_seen;
+	return watch->has_seen_rwx;
 }

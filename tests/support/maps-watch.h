@@ -22,7 +22,7 @@ struct watch {
 	bool is_copy;		/* an emulator's, of what was mapped then */
 	pthread_t thread;
 	bool stop;
-	bool has_seen;
+	bool has_seen_rwx;
 };
 
 /* False when there is no /proc/self/maps. */
@@ -37,11 +37,11 @@ bool watch_is_mapped_as(const struct watch *watch, const void *start, size_t siz
 			const char *permissions);
 
 /* Whether anything is mapped writable and executable. */
-bool watch_sees_written_code(const struct watch *watch);
+bool watch_has_rwx(const struct watch *watch);
 
 /* Both in one reading: whether that is mapped so, and nothing else is so. */
-bool watch_is_mapped_and_nothing_both(const struct watch *watch, const void *start, size_t size,
-				      const char *permissions);
+bool watch_is_mapped_without_rwx(const struct watch *watch, const void *start, size_t size,
+				 const char *permissions);
 
 /*
  * Starts a thread that looks for such from now on.  watch_stop() returns whether it

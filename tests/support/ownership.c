@@ -8,21 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-void record_fill(struct record *record, void *start, size_t size, unsigned char fill)
+void ownership_fill(struct ownership *record, void *start, size_t size, unsigned char fill)
 {
-	*record = (struct record){ start, size, fill };
+	*record = (struct ownership){ start, size, fill };
 	memset(start, fill, size);
 }
 
 static int by_start(const void *a, const void *b)
 {
-	const struct record *one = a;
-	const struct record *two = b;
+	const struct ownership *one = a;
+	const struct ownership *two = b;
 
 	return (one->start > two->start) - (one->start < two->start);
 }
 
-static bool is_intact(const struct record *record)
+static bool is_intact(const struct ownership *record)
 {
 	for (size_t i = 0; i < record->size; i++)
 		if (record->start[i] != record->fill)
@@ -30,7 +30,7 @@ static bool is_intact(const struct record *record)
 	return true;
 }
 
-void check_records(struct record *records, size_t count)
+void check_ownership(struct ownership *records, size_t count)
 {
 	qsort(records, count, sizeof(*records), by_start);
 	for (size_t i = 0; i < count; i++) {

@@ -6,16 +6,16 @@
 #include <stddef.h>
 
 /* Bytes that were handed out, and what they were filled with. */
-struct record {
+struct ownership {
 	unsigned char *start;
 	size_t size;
 	unsigned char fill;
 };
 
 /* Fills the bytes and notes that. */
-void record_fill(struct record *record, void *start, size_t size, unsigned char fill);
+void ownership_fill(struct ownership *record, void *start, size_t size, unsigned char fill);
 
 /* Asserts that no two overlap and that all hold what they were filled with. */
-void check_records(struct record *records, size_t count);
+void check_ownership(struct ownership *records, size_t count);
 
 #endif

@@ -12,7 +12,7 @@
 
 static const struct buffers_request request = { .size = 16 };
 
-struct buffers_item *use(void)
+struct buffers_item *use_buffer(void)
 {
 	struct buffers_item *item = buffers_get(&request);
 
@@ -22,14 +22,14 @@ struct buffers_item *use(void)
 	return item;
 }
 
-int publish(void *context)
+int publish_file(void *context)
 {
 	(void)context;
-	STEP(is_named_in(rendezvous_path(NULL, getpid()), use()));
+	STEP(is_named_in(rendezvous_path(NULL, getpid()), use_buffer()));
 	return 0;
 }
 
-bool exists(const char *path)
+bool path_exists(const char *path)
 {
 	struct stat status;
 
@@ -44,7 +44,7 @@ void write_old_file(const char *path)
 	make_old(path);
 }
 
-void assert_nothing_is_left(void)
+void assert_no_files_left(void)
 {
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 	ck_assert_uint_eq(count_files(own_dir()), 0);

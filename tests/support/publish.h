@@ -9,23 +9,23 @@
 #define NOT_ROOT	"only root can make files of other users"
 
 enum {
-	NOBODY = 65534,
-	NO_PROCESS = 4 << 20,	/* and above: more than Linux gives to processes */
+	NOBODY_UID = 65534,
+	UNUSED_PID = 4 << 20,	/* and above: more than Linux gives to processes */
 };
 
 /* Gets a buffer, appends to it, and releases it: the item, or NULL. */
-struct buffers_item *use(void);
+struct buffers_item *use_buffer(void);
 
 /* Body of a child: the first use, and that the file says so. */
-int publish(void *context);
+int publish_file(void *context);
 
 /* Whether there is anything of that name, be it a dangling link. */
-bool exists(const char *path);
+bool path_exists(const char *path);
 
 /* A file as another implementation would have left it an hour ago. */
 void write_old_file(const char *path);
 
 /* Asserts that neither place holds a file. */
-void assert_nothing_is_left(void);
+void assert_no_files_left(void);
 
 #endif

@@ -61,7 +61,7 @@ bool run_own_role(const struct role *roles, int argc, char **argv, int *status)
 
 char **role_arguments(const char *name, int number)
 {
-	static char program[] = PROGRAM, role[40], decimal[12];
+	static char program[] = SELF_EXE, role[40], decimal[12];
 	static char *arguments[] = { program, role, decimal, NULL };
 
 	snprintf(role, sizeof(role), "%s", name);
@@ -69,13 +69,13 @@ char **role_arguments(const char *name, int number)
 	return arguments;
 }
 
-void become_role(const char *name, int number)
+void exec_role(const char *name, int number)
 {
-	execv(PROGRAM, role_arguments(name, number));
+	execv(SELF_EXE, role_arguments(name, number));
 	_exit(127);
 }
 
-bool exits_well(pid_t child)
+bool exits_with_zero(pid_t child)
 {
 	int status;
 
@@ -90,6 +90,6 @@ bool run_role(const char *name, int number)
 	fflush(NULL);
 	child = fork();
 	if (child == 0)
-		become_role(name, number);
-	return exits_well(child);
+		exec_role(name, number);
+	return exits_with_zero(child);
 }

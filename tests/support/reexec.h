@@ -24,14 +24,14 @@ struct role {
 bool run_own_role(const struct role *roles, int argc, char **argv, int *status);
 
 /* argv for the role, and the program that it is for.  Static memory. */
-#define PROGRAM "/proc/self/exe"
+#define SELF_EXE "/proc/self/exe"
 char **role_arguments(const char *name, int number);
 
 /* execv() into the role; ends the process where that fails. */
-_Noreturn void become_role(const char *name, int number);
+_Noreturn void exec_role(const char *name, int number);
 
 /* Waits for the child: whether it exited with 0. */
-bool exits_well(pid_t child);
+bool exits_with_zero(pid_t child);
 
 /* Whether a child that executes the role exits with 0. */
 bool run_role(const char *name, int number);

@@ -79,7 +79,7 @@ uintptr_t limit_of_addresses(void)
 	return (uintptr_t)system.lpMaximumApplicationAddress + 1;
 }
 
-bool is_free_in(HANDLE process, uintptr_t start, uintptr_t end)
+bool is_range_free_in(HANDLE process, uintptr_t start, uintptr_t end)
 {
 	while (start < end) {
 		struct region region = region_in(process, start);
@@ -91,12 +91,12 @@ bool is_free_in(HANDLE process, uintptr_t start, uintptr_t end)
 	return true;
 }
 
-bool is_free(uintptr_t start, uintptr_t end)
+bool is_range_free(uintptr_t start, uintptr_t end)
 {
-	return is_free_in(GetCurrentProcess(), start, end);
+	return is_range_free_in(GetCurrentProcess(), start, end);
 }
 
-bool is_there_as(uintptr_t start, uintptr_t end, DWORD protection)
+bool is_committed_as(uintptr_t start, uintptr_t end, DWORD protection)
 {
 	while (start < end) {
 		struct region region = region_at(start);
@@ -203,7 +203,7 @@ void *commit_at(uintptr_t address, size_t size, DWORD protection)
 	return take(address, size, MEM_RESERVE | MEM_COMMIT, protection);
 }
 
-void give_back(void *memory)
+void release_memory(void *memory)
 {
 	ck_assert(VirtualFree(memory, 0, MEM_RELEASE));
 }
@@ -221,7 +221,7 @@ void take_all(struct taken *taken, uintptr_t start, uintptr_t end)
 void give_all_back(struct taken *taken)
 {
 	while (taken->count)
-		give_back(taken->places[--taken->count]);
+		release_memory(taken->places[--taken->count]);
 }
 
 /* Wine's system counts none. */

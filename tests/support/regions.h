@@ -36,11 +36,11 @@ uintptr_t lowest_address(void);
 uintptr_t limit_of_addresses(void);
 
 /* Whether nothing is mapped or reserved in all of that. */
-bool is_free(uintptr_t start, uintptr_t end);
-bool is_free_in(HANDLE process, uintptr_t start, uintptr_t end);
+bool is_range_free(uintptr_t start, uintptr_t end);
+bool is_range_free_in(HANDLE process, uintptr_t start, uintptr_t end);
 
 /* Whether all of it is of one protection, and there. */
-bool is_there_as(uintptr_t start, uintptr_t end, DWORD protection);
+bool is_committed_as(uintptr_t start, uintptr_t end, DWORD protection);
 
 /*
  * The lowest and the highest free place of whole blocks in a range, at multiples of
@@ -55,7 +55,7 @@ uintptr_t unused_address(size_t size);
 /* Takes address space at an address, where it must be free; and gives it back. */
 void *reserve_at(uintptr_t address, size_t size);
 void *commit_at(uintptr_t address, size_t size, DWORD protection);
-void give_back(void *memory);
+void release_memory(void *memory);
 
 /* What all free blocks of a range are taken by, to be given back together. */
 struct taken {

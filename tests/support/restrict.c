@@ -22,7 +22,7 @@
 # define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
 
-bool refuse_where(int number, unsigned argument, unsigned bits, int error)
+bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
 {
 	size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) +
 		     (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
@@ -41,15 +41,15 @@ bool refuse_where(int number, unsigned argument, unsigned bits, int error)
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
-bool refuse(int number, int error)
+bool refuse_call(int number, int error)
 {
-	return refuse_where(number, 0, 0, error);
+	return refuse_call_where(number, 0, 0, error);
 }
 
 /* mmap(), mprotect() and pkey_mprotect() have it in the same place. */
 static bool refuse_protection(int number, unsigned protection, int error)
 {
-	return refuse_where(number, 2, protection, error);
+	return refuse_call_where(number, 2, protection, error);
 }
 
 #ifdef SYS_mmap2
@@ -63,7 +63,7 @@ static bool refuse_mapping(int error)
 	return refuse_protection(MMAP, PROT_WRITE | PROT_EXEC, error);
 }
 
-bool refuse_written_code(int error)
+bool refuse_rwx(int error)
 {
 	return refuse_mapping(error) &&
 	       refuse_protection(SYS_mprotect, PROT_WRITE | PROT_EXEC, error) &&
@@ -72,10 +72,10 @@ bool refuse_written_code(int error)
 
 bool refuse_memory(int error)
 {
-	return refuse(MMAP, error);
+	return refuse_call(MMAP, error);
 }
 
-bool refuse_new_code(int error)
+bool refuse_new_exec(int error)
 {
 	return refuse_mapping(error) && refuse_protection(SYS_mprotect, PROT_EXEC, error) &&
 	       refuse_protection(SYS_pkey_mprotect, PROT_EXEC, error);

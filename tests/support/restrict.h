@@ -12,17 +12,17 @@
  * answered a system call with an error; where `argument` has all `bits`.  False
  * where the kernel has no such filters.
  */
-bool refuse(int number, int error);
-bool refuse_where(int number, unsigned argument, unsigned bits, int error);
+bool refuse_call(int number, int error);
+bool refuse_call_where(int number, unsigned argument, unsigned bits, int error);
 
 /* All memory that would be mapped. */
 bool refuse_memory(int error);
 
 /* Memory that is writable and executable at once. */
-bool refuse_written_code(int error);
+bool refuse_rwx(int error);
 
 /* And memory that becomes executable, as systemd's MemoryDenyWriteExecute= has it. */
-bool refuse_new_code(int error);
+bool refuse_new_exec(int error);
 
 /* The same by the kernel itself, PR_SET_MDWE: false before Linux 6.3. */
 bool refuse_exec_gain(void);

@@ -53,9 +53,9 @@ struct child start_child(int (*body)(void *context), void *context)
 	child.line = map_memory(sizeof(int), true);
 	*child.line = -1;
 	fflush(NULL);
-	child.process = fork();
-	ck_assert_int_ge(child.process, 0);
-	if (child.process == 0) {
+	child.pid = fork();
+	ck_assert_int_ge(child.pid, 0);
+	if (child.pid == 0) {
 		*child.line = body(context);
 		exit(*child.line != 0);	/* and not _exit(), which writes no coverage */
 	}
@@ -78,7 +78,7 @@ void finish_child(struct child child)
 	int status;
 	int line;
 
-	ck_assert_int_eq(waitpid(child.process, &status, 0), child.process);
+	ck_assert_int_eq(waitpid(child.pid, &status, 0), child.pid);
 	line = *child.line;
 	munmap(child.line, sizeof(int));
 	ck_assert_msg(!WIFSIGNALED(status), "child killed by signal %d", WTERMSIG(status));
@@ -101,7 +101,7 @@ void run_child(int (*body)(void *context), void *context)
 	finish_child(start_child(body, context));
 }
 
-void run_apart(int (*body)(void *context), void *context, size_t size)
+void run_in_new_process(int (*body)(void *context), void *context, size_t size)
 {
 	void *shared = map_memory(size + 1, true);
 
@@ -124,7 +124,7 @@ static void note_fault(int number, siginfo_t *info, void *context)
 	siglongjmp(escape, 1);
 }
 
-bool faults(void (*body)(void *context), void *context, void **address)
+bool does_fault(void (*body)(void *context), void *context, void **address)
 {
 	static const int numbers[] = { SIGSEGV, SIGBUS };
 	struct sigaction action = { .sa_flags = SA_SIGINFO };
@@ -316,7 +316,7 @@ size_t granularity(void)
 	return (size_t)getpagesize();
 }
 
-bool is_list_true(void)
+bool is_map_list_exact(void)
 {
 	return true;
 }
@@ -450,7 +450,7 @@ void use_small_pages(void)
 }
 
 /* It is the kernel's. */
-size_t list_of_pages(size_t size)
+size_t page_list_bytes(size_t size)
 {
 	(void)size;
 	return 0;

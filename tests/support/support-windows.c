@@ -292,7 +292,7 @@ static void run_body(const char *what)
 	exit(apart->line ? FAILED : PASSED);
 }
 
-void run_apart(int (*body)(void *context), void *context, size_t size)
+void run_in_new_process(int (*body)(void *context), void *context, size_t size)
 {
 	SECURITY_ATTRIBUTES inherited = { sizeof(inherited), NULL, TRUE };
 	HANDLE memory = CreateFileMappingA(INVALID_HANDLE_VALUE, &inherited, PAGE_READWRITE, 0,
@@ -349,7 +349,7 @@ static LONG CALLBACK note_fault(EXCEPTION_POINTERS *exception)
 	return EXCEPTION_CONTINUE_EXECUTION;
 }
 
-bool faults(void (*body)(void *context), void *context, void **address)
+bool does_fault(void (*body)(void *context), void *context, void **address)
 {
 	void *handler = AddVectoredExceptionHandler(1, note_fault);
 	volatile bool has_faulted = true;
@@ -519,7 +519,7 @@ void use_small_pages(void)
 }
 
 /* Wine has a byte for each, wherever it was made. */
-size_t list_of_pages(size_t size)
+size_t page_list_bytes(size_t size)
 {
 	return size / 4096;
 }
@@ -569,7 +569,7 @@ static bool find_region(uintptr_t at, struct mapping *mapping)
 }
 
 /* What is only reserved has no protection, but where Wine says so without knowing. */
-bool is_list_true(void)
+bool is_map_list_exact(void)
 {
 	MEMORY_BASIC_INFORMATION info;
 

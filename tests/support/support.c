@@ -56,7 +56,7 @@ bool is_slow(void)
 	return is_emulated() || getenv("BUFFERS_TEST_SLOW");
 }
 
-void give_way(void)
+void yield_cpu(void)
 {
 	if (is_slow())
 		usleep(500);
@@ -152,7 +152,7 @@ bool is_any_candidate_left(size_t size, size_t alignment)
 	return is_left || has_place(start, end_of_addresses(), size, alignment);
 }
 
-bool is_unused_rest(const struct buffers_info *info)
+bool is_rest_of_locator_page(const struct buffers_info *info)
 {
 	uintptr_t base = (uintptr_t)info->base;
 	uintptr_t page = base & ~(uintptr_t)(granularity() - 1);

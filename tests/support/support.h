@@ -87,7 +87,7 @@ bool is_coverage(void);
  * The body runs in another process, which has not used the library yet.  There it has a
  * copy of the context, `size` bytes, and what it leaves in them is there when this
  * returns.  A pointer in them, or in static memory, may mean nothing.  It checks with
- * STEP(), and says by its result which step failed; run_apart() asserts that none did.
+ * STEP(), and says by its result which step failed; run_in_new_process() asserts that none did.
  */
 #define STEP(condition)						\
 	do {							\
@@ -95,10 +95,10 @@ bool is_coverage(void);
 			return __LINE__;			\
 	} while (0)
 
-void run_apart(int (*body)(void *context), void *context, size_t size);
+void run_in_new_process(int (*body)(void *context), void *context, size_t size);
 
 /* Whether the body faults, and at which address; NULL: the system does not tell. */
-bool faults(void (*body)(void *context), void *context, void **address);
+bool does_fault(void (*body)(void *context), void *context, void **address);
 
 /*
  * How often a test repeats what takes long: `full` times under make check-slow
@@ -119,7 +119,7 @@ bool is_slow(void);
  * For a loop that waits for another process.  Where it is slow it takes a nap, for what an
  * emulated processor does worst is to go from one process to another.
  */
-void give_way(void);
+void yield_cpu(void);
 
 /* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
 uint64_t seed_random(void);
@@ -161,7 +161,7 @@ void protect(void *start, size_t size, const char *permissions);
 #define NO_RESIDENT_BYTES "the system does not tell how much memory a process takes"
 size_t resident_bytes(void);
 void use_small_pages(void);
-size_t list_of_pages(size_t size);
+size_t page_list_bytes(size_t size);
 
 /* Whether more memory can be had than there is. */
 bool can_overcommit(void);
@@ -181,7 +181,7 @@ struct mapping {
 size_t read_maps(struct mapping *maps, size_t most);
 
 /* Whether all that is listed is mapped.  Wine, of 32 bits, lists what it knows nothing of. */
-bool is_list_true(void);
+bool is_map_list_exact(void);
 
 /* Behind the last one that this program can map. */
 uintptr_t end_of_addresses(void);
@@ -201,7 +201,7 @@ size_t count_mappings(uintptr_t start, uintptr_t end);
  * nobody has used it yet: it is listed with the locator, before anybody asked.
  */
 struct buffers_info;
-bool is_unused_rest(const struct buffers_info *info);
+bool is_rest_of_locator_page(const struct buffers_info *info);
 
 /*
  * Whether code is executed that took the place of other code.  Not in a machine of QEMU's,
@@ -241,7 +241,7 @@ void run_child(int (*body)(void *context), void *context);
 
 /* The two halves of it, for children that run at the same time. */
 struct child {
-	int process;
+	int pid;
 	int *line;
 };
 struct child start_child(int (*body)(void *context), void *context);

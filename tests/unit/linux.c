@@ -634,7 +634,7 @@ static int peek_without_the_call(void *context)
 	void *second = (void *)(address + page());
 
 	(void)context;
-	STEP(refuse(SYS_process_vm_readv, EPERM));
+	STEP(refuse_call(SYS_process_vm_readv, EPERM));
 	memset((void *)address, 0x5a, 2 * page());
 	STEP(is_readable(address, 2 * page()));
 	STEP(mprotect(second, page(), PROT_NONE) == 0);
@@ -711,7 +711,7 @@ static int check_all_permissions(void *context)
 
 static int check_all_permissions_by_reading(void *context)
 {
-	STEP(refuse(SYS_ioctl, ENOTTY));
+	STEP(refuse_call(SYS_ioctl, ENOTTY));
 	return check_all_permissions(context);
 }
 

@@ -36,7 +36,7 @@ static uintptr_t map(size_t size, unsigned kind)
 static void unmap(uintptr_t address, size_t size)
 {
 	ck_assert_int_eq(buffers_platform_unmap(address, size), 0);
-	ck_assert(is_free(address, address + size));
+	ck_assert(is_range_free(address, address + size));
 }
 
 static int write_there(uintptr_t address, const void *bytes, size_t size)
@@ -108,7 +108,7 @@ START_TEST(memory_is_mapped_at_that_address_as_its_kind)
 		uintptr_t place = map(3 * BLOCK, kind);
 
 		ck_assert_uint_eq(region_at(place).allocation, place);
-		ck_assert(is_there_as(place, place + 3 * BLOCK, protections[kind]));
+		ck_assert(is_committed_as(place, place + 3 * BLOCK, protections[kind]));
 		ck_assert_uint_eq(end_of_allocation(place), place + 3 * BLOCK);
 		ck_assert(is_zero(place, 3 * BLOCK));
 		unmap(place, 3 * BLOCK);
@@ -123,7 +123,7 @@ START_TEST(memory_is_mapped_anywhere_as_its_kind)
 
 		ck_assert_int_eq(buffers_platform_map_anywhere(2 * BLOCK, kind, &place), 0);
 		ck_assert_uint_eq(place % BLOCK, 0);
-		ck_assert(is_there_as(place, place + 2 * BLOCK, protections[kind]));
+		ck_assert(is_committed_as(place, place + 2 * BLOCK, protections[kind]));
 		ck_assert(is_zero(place, 2 * BLOCK));
 		unmap(place, 2 * BLOCK);
 	}
@@ -199,10 +199,10 @@ START_TEST(place_inside_of_a_block_is_eexist_and_leaves_nothing)
 		void *part = commit_at(place, PAGE, PAGE_READWRITE);
 
 		ck_assert_int_eq(buffers_platform_map(place + PAGE, BLOCK, kind), EEXIST);
-		ck_assert(is_free(place + PAGE, place + 2 * BLOCK));
-		give_back(part);
+		ck_assert(is_range_free(place + PAGE, place + 2 * BLOCK));
+		release_memory(part);
 		ck_assert_int_eq(buffers_platform_map(place + PAGE, BLOCK, kind), EEXIST);
-		ck_assert(is_free(place, place + 2 * BLOCK));
+		ck_assert(is_range_free(place, place + 2 * BLOCK));
 	}
 }
 END_TEST
@@ -309,10 +309,10 @@ START_TEST(more_than_all_memory_is_enomem_at_an_address_too)
 		SKIP_IF(!place, "no gap is larger than memory");
 		possible = VirtualAlloc((void *)place, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
 		if (possible)
-			give_back(possible);
+			release_memory(possible);
 		SKIP_IF(possible, "this system commits 64 TiB");
 		ck_assert_int_eq(buffers_platform_map(place, size, kind), ENOMEM);
-		ck_assert(is_free(place, place + size));
+		ck_assert(is_range_free(place, place + size));
 	}
 }
 END_TEST
@@ -340,7 +340,7 @@ START_TEST(sparse_memory_is_there_once_committed)
 		ck_assert_uint_eq(region_at(place).state, MEM_RESERVE);
 		ck_assert_uint_eq(end_of_allocation(place), place + 4 * BLOCK);
 		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE, kind | BUFFERS_MAP_RESERVED), 0);
-		ck_assert(is_there_as(place + BLOCK, place + BLOCK + 3 * PAGE, protections[kind]));
+		ck_assert(is_committed_as(place + BLOCK, place + BLOCK + 3 * PAGE, protections[kind]));
 		ck_assert_uint_eq(region_at(place + BLOCK - 1).state, MEM_RESERVE);
 		ck_assert_uint_eq(region_at(place + BLOCK + 3 * PAGE).state, MEM_RESERVE);
 		ck_assert(is_zero(place + BLOCK, 3 * PAGE));
@@ -361,7 +361,7 @@ START_TEST(committing_again_changes_nothing)
 			memcpy((void *)place, "kept", 5);
 		ck_assert_int_eq(buffers_platform_commit(place, 2 * PAGE, kind | BUFFERS_MAP_RESERVED), 0);
 		ck_assert_str_eq((const char *)place, "kept");
-		ck_assert(is_there_as(place, place + 2 * PAGE, protections[kind]));
+		ck_assert(is_committed_as(place, place + 2 * PAGE, protections[kind]));
 		unmap(place, 2 * BLOCK);
 	}
 }
@@ -375,7 +375,7 @@ START_TEST(sparse_memory_of_64_gib_takes_none)
 
 		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind | BUFFERS_MAP_RESERVED, &place), 0);
 		ck_assert_int_eq(buffers_platform_commit(place + size - PAGE, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
-		ck_assert(is_there_as(place + size - PAGE, place + size, protections[kind]));
+		ck_assert(is_committed_as(place + size - PAGE, place + size, protections[kind]));
 		if (kind == BUFFERS_KIND_RX)
 			ck_assert_int_eq(write_there(place + size - 4, "end", 4), 0);
 		unmap(place, size);
@@ -408,7 +408,7 @@ START_TEST(parts_are_not_unmapped)
 		ck_assert_int_eq(buffers_platform_unmap(place, 5 * BLOCK), EINVAL);
 		ck_assert_int_eq(buffers_platform_unmap(place + BLOCK, 3 * BLOCK), EINVAL);
 		ck_assert_int_eq(buffers_platform_unmap(place + BLOCK, BLOCK), EINVAL);
-		ck_assert(is_there_as(place, place + 4 * BLOCK, protections[kind]));
+		ck_assert(is_committed_as(place, place + 4 * BLOCK, protections[kind]));
 		unmap(place, 4 * BLOCK);
 	}
 }
@@ -536,7 +536,7 @@ START_TEST(the_last_block_is_asked_about)
 	struct buffers_span mapping;
 	int error = find(limit - BLOCK, limit, &mapping);
 
-	ck_assert_int_eq(error, is_free(limit - BLOCK, limit) ? ENOENT : 0);
+	ck_assert_int_eq(error, is_range_free(limit - BLOCK, limit) ? ENOENT : 0);
 }
 END_TEST
 
@@ -683,7 +683,7 @@ START_TEST(text_is_written_and_not_by_its_address)
 	ck_assert_int_eq(write_there(place + 7, "bytes", 6), 0);
 	ck_assert_str_eq((const char *)place + 7, "bytes");
 	ck_assert(is_zero(place, 7) && is_zero(place + 13, BLOCK - 13));
-	ck_assert(is_there_as(place, place + BLOCK, PAGE_EXECUTE_READ));
+	ck_assert(is_committed_as(place, place + BLOCK, PAGE_EXECUTE_READ));
 	unmap(place, BLOCK);
 }
 END_TEST
@@ -843,7 +843,7 @@ START_TEST(place_whose_name_is_taken_is_eexist)
 	text_name(name, place);
 	section = make_section(name, BLOCK);
 	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), EEXIST);
-	ck_assert(is_free(place, place + BLOCK));
+	ck_assert(is_range_free(place, place + BLOCK));
 	CloseHandle(section);
 	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), 0);
 	unmap(place, BLOCK);
@@ -935,7 +935,7 @@ START_TEST(notice_is_memory_that_is_found_by_its_name)
 						      &is_fresh), ENOENT);
 	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, place, "of a test", BLOCK, BUFFERS_KIND_RWX,
 						     &address), 0);
-	ck_assert(is_there_as(address, address + BLOCK, PAGE_EXECUTE_READWRITE));
+	ck_assert(is_committed_as(address, address + BLOCK, PAGE_EXECUTE_READWRITE));
 	ck_assert(is_zero(address, BLOCK));
 	*(uint64_t *)address = 0x1234567890;
 	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, place, "of a test", start, 80, &id,
@@ -1023,8 +1023,8 @@ START_TEST(random_numbers_of_processes_differ)
 {
 	uint64_t one = 0, two = 0;
 
-	run_apart(draw, &one, sizeof(one));
-	run_apart(draw, &two, sizeof(two));
+	run_in_new_process(draw, &one, sizeof(one));
+	run_in_new_process(draw, &two, sizeof(two));
 	ck_assert_uint_ne(one, two);
 	ck_assert_uint_ne(one, buffers_platform_random());
 }
@@ -1108,7 +1108,7 @@ START_TEST(memory_of_another_process_is_mapped_and_unmapped)
 
 	ck_assert_int_eq(buffers_platform_maps_open_in(number, &maps, &usable), 0);
 	ck_assert_uint_eq(usable.end, limit_of_addresses());
-	for (place = GIB; !is_free_in(process, place, place + 2 * BLOCK); place += BLOCK)
+	for (place = GIB; !is_range_free_in(process, place, place + 2 * BLOCK); place += BLOCK)
 		;
 	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ place, place +
 						    2 * BLOCK }, &mapping), ENOENT);

@@ -65,7 +65,7 @@ static bool is_available(uintptr_t start, size_t size)
 	void *memory = VirtualAlloc((void *)start, size, MEM_RESERVE, PAGE_NOACCESS);
 
 	if (memory)
-		give_back(memory);
+		release_memory(memory);
 	return memory == (void *)start && start + size <= limit_of_addresses();
 }
 

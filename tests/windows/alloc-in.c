@@ -258,7 +258,7 @@ START_TEST(gap_of_one_block_is_used_exactly)
 
 	SKIP_WITHOUT_PROGRAM(_i);
 	child = start_child(_i);
-	while (!is_free_in(child.process, address, address + 9 * BLOCK))
+	while (!is_range_free_in(child.process, address, address + 9 * BLOCK))
 		address += BLOCK;
 	for (unsigned i = 0; i < 9; i++)
 		if (i != 4)
@@ -291,7 +291,7 @@ START_TEST(size_and_alignment_are_as_requested)
 		ck_assert_uint_eq(address % alignment, 0);
 		ck_assert_uint_eq(region_in(child.process, address).end, address + size);
 		free_in(child.pid, address, size);
-		ck_assert(is_free_in(child.process, address, address + size));
+		ck_assert(is_range_free_in(child.process, address, address + size));
 	}
 	end_child(&child);
 }
@@ -343,7 +343,7 @@ START_TEST(own_process_works_like_another)
 	memcpy((void *)address, &code, sizeof(code));
 	ck_assert_uint_eq(call_code((void *)address), 42);
 	free_in(GetCurrentProcessId(), address, BLOCK);
-	ck_assert(is_free(address, address + BLOCK));
+	ck_assert(is_range_free(address, address + BLOCK));
 }
 END_TEST
 
@@ -367,7 +367,7 @@ START_TEST(only_a_whole_allocation_is_freed)
 	expect_free_error(child.pid, function, BLOCK, EINVAL);
 	ck_assert_uint_eq(region_in(child.process, address).end, address + 3 * BLOCK);
 	free_in(child.pid, address, 3 * BLOCK);
-	ck_assert(is_free_in(child.process, address, address + 3 * BLOCK));
+	ck_assert(is_range_free_in(child.process, address, address + 3 * BLOCK));
 	expect_free_error(child.pid, address, 3 * BLOCK, EINVAL);
 	end_child(&child);
 }

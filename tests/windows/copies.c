@@ -210,7 +210,7 @@ START_TEST(memory_allocated_by_one_copy_is_freed_by_another)
 		ck_assert_int_eq(one->calls.overwrite(memory, "bytes", 5), 0);
 		ck_assert_int_eq(other->calls.overwrite((char *)memory + BLOCK - 2, "bytes", 5), 0);
 		ck_assert_int_eq(other->calls.free(memory, size), 0);
-		ck_assert(is_free(address, address + 2 * BLOCK));
+		ck_assert(is_range_free(address, address + 2 * BLOCK));
 	}
 }
 END_TEST
@@ -274,18 +274,18 @@ static struct thread threads[THREADS];
 static const char *write_entry(const struct calls *calls, struct thread *thread, unsigned number,
 			       uint64_t *random)
 {
-	struct buffers_request request = { .size = ENTRY_MOST, .flags = thread->flags };
-	unsigned char entry[ENTRY_MOST];
+	struct buffers_request request = { .size = ENTRY_MAX, .flags = thread->flags };
+	unsigned char entry[ENTRY_MAX];
 	size_t size = entry_make(entry, thread->number, number, random);
 	struct buffers_item *item = calls->get(&request);
 
 	if (!item)
 		return "a request failed";
-	if (!claim(item, thread->number))
+	if (!mark_held(item, thread->number))
 		return "two threads got the same item";
 	if (!calls->append(item, entry, size))
 		return "appending to the item failed";
-	if (!disclaim(item, thread->number))
+	if (!mark_released(item, thread->number))
 		return "a held item got another holder";
 	calls->release(item);
 	return NULL;
@@ -349,15 +349,15 @@ START_TEST(copies_that_start_at_once_share_one_locator)
 	const char *fault;
 
 	load_all(copies);
-	fault = write_at_once(copies, NULL, COPIES, 200);
+	fault = write_concurrently(copies, NULL, COPIES, 200);
 	ck_assert_msg(!fault, "%s", fault);
-	ck_assert_uint_ne(named_address(), 0);
+	ck_assert_uint_ne(rendezvous_address(), 0);
 }
 END_TEST
 
 START_TEST(copies_that_are_loaded_for_each_entry_share_one_locator)
 {
-	const char *fault = write_at_once(NULL, files, COPIES, 20);
+	const char *fault = write_concurrently(NULL, files, COPIES, 20);
 
 	ck_assert_msg(!fault, "%s", fault);
 }

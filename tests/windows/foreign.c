@@ -25,13 +25,13 @@ static struct buffers_item *get(unsigned flags)
 }
 
 /* The implementation that makes the first locator. */
-enum { FOREIGN_FIRST, LIBRARY_FIRST, ARRIVALS };
+enum { FOREIGN_FIRST, LIBRARY_FIRST, CREATORS };
 
-static struct foreign_locator *arrive(int arrival)
+static struct foreign_locator *make_first_locator(int creator)
 {
-	if (arrival == LIBRARY_FIRST)
+	if (creator == LIBRARY_FIRST)
 		buffers_release(get(0));
-	return foreign_arrive();
+	return foreign_find_section();
 }
 
 struct view {
@@ -49,7 +49,7 @@ static int compare(const struct buffers_info *info, void *context)
 }
 
 /* Whether both implementations list the same items. */
-static bool is_one_chain(struct foreign_locator *first)
+static bool see_same_items(struct foreign_locator *first)
 {
 	struct view view = { first, 0 };
 
@@ -62,7 +62,7 @@ static bool is_one_chain(struct foreign_locator *first)
 
 START_TEST(each_continues_where_the_other_stopped)
 {
-	struct foreign_locator *first = arrive(_i);
+	struct foreign_locator *first = make_first_locator(_i);
 	struct foreign_item *foreign = foreign_get(first, 64);
 	char *text = foreign_append(foreign, "foreign, ", 9);
 	struct buffers_item *own;
@@ -76,21 +76,21 @@ START_TEST(each_continues_where_the_other_stopped)
 	ck_assert_ptr_eq(foreign, own);
 	ck_assert_ptr_eq(foreign_append(foreign, "foreign again", 14), text + 14);
 	ck_assert_str_eq(text, "foreign, own, foreign again");
-	ck_assert(is_one_chain(first));
-	ck_assert_uint_eq(named_address(), (uintptr_t)first);
+	ck_assert(see_same_items(first));
+	ck_assert_uint_eq(rendezvous_address(), (uintptr_t)first);
 }
 END_TEST
 
 START_TEST(item_held_by_the_other_is_skipped)
 {
-	struct foreign_locator *first = arrive(_i);
+	struct foreign_locator *first = make_first_locator(_i);
 	struct foreign_item *foreign = foreign_get(first, 64);
 	struct buffers_item *own = get(0);
 
 	ck_assert_ptr_ne(own, foreign);
 	ck_assert_ptr_ne(foreign_get(first, 64), own);
 	ck_assert_ptr_ne(get(0), foreign);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 	foreign_release(foreign);
 	ck_assert_ptr_eq(get(0), foreign);
 	buffers_release(own);
@@ -112,7 +112,7 @@ static void fill(struct foreign_locator *first)
 
 START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 {
-	struct foreign_locator *first = arrive(_i), *next;
+	struct foreign_locator *first = make_first_locator(_i), *next;
 	struct buffers_item *own;
 
 	fill(first);
@@ -122,27 +122,27 @@ START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 	ck_assert_uint_eq(next->this_address, (uintptr_t)next);
 	ck_assert((uintptr_t)own > (uintptr_t)next && (uintptr_t)own < (uintptr_t)next + FOREIGN_SIZE);
 	ck_assert_ptr_eq(foreign_get(first, 64), &next->items[0]);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
 START_TEST(library_follows_a_locator_that_foreign_code_links)
 {
-	struct foreign_locator *first = arrive(_i);
+	struct foreign_locator *first = make_first_locator(_i);
 	struct foreign_item *foreign;
 
 	fill(first);
 	foreign = foreign_add(first, foreign_map(BLOCK), BLOCK, false);
 	ck_assert_ptr_nonnull(foreign_next(first));
 	ck_assert_ptr_eq(get(0), foreign);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
 /* More than the 203 buffers that one locator holds, made by both in turn. */
 START_TEST(both_list_the_same_chain_of_many_locators)
 {
-	struct foreign_locator *first = arrive(_i);
+	struct foreign_locator *first = make_first_locator(_i);
 
 	for (unsigned i = 0; i < 3 * FOREIGN_CAPACITY; i++) {
 		if (i % 2)
@@ -151,7 +151,7 @@ START_TEST(both_list_the_same_chain_of_many_locators)
 			foreign_get(first, 16);
 	}
 	ck_assert_ptr_nonnull(foreign_next(foreign_next(first)));
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
@@ -241,19 +241,19 @@ END_TEST
 
 START_TEST(rest_listed_by_foreign_code_is_used_first)
 {
-	struct foreign_locator *first = foreign_arrive();
+	struct foreign_locator *first = foreign_find_section();
 	struct buffers_item *own = get(0);
 
 	ck_assert_uint_ge((uintptr_t)buffers_base(own), (uintptr_t)first + FOREIGN_SIZE);
 	ck_assert_uint_lt((uintptr_t)buffers_base(own), (uintptr_t)first + BLOCK);
 	buffers_release(own);
-	ck_assert(is_one_chain(first));
+	ck_assert(see_same_items(first));
 }
 END_TEST
 
 START_TEST(other_kinds_have_sections_of_their_own)
 {
-	struct foreign_locator *first = foreign_arrive();
+	struct foreign_locator *first = foreign_find_section();
 	char name[128];
 
 	buffers_release(get(BUFFERS_RW));
@@ -309,7 +309,7 @@ START_TEST(library_waits_for_an_address_that_is_written_late)
 	printf("written after %lu ms\n", slow.written - start);
 	SKIP_IF(slow.written - start > LONG_MS, "the machine stalled: the creator was too slow");
 	ck_assert_ptr_eq(own, &slow.locator->items[0]);
-	ck_assert(is_one_chain(slow.locator));
+	ck_assert(see_same_items(slow.locator));
 }
 END_TEST
 
@@ -321,7 +321,7 @@ START_TEST(library_stops_waiting_for_an_address_that_is_never_written)
 	buffers_release(get(0));
 	printf("waited %lu ms\n", GetTickCount() - start);
 	buffers_release(get(0));
-	ck_assert_uint_eq(named_address(), 0);
+	ck_assert_uint_eq(rendezvous_address(), 0);
 }
 END_TEST
 
@@ -631,7 +631,7 @@ START_TEST(section_of_another_pid_is_ignored)
 	section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, BLOCK, name);
 	write_locator(MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, 0));
 	buffers_release(get(0));
-	ck_assert_uint_ne(named_address(), 0);
+	ck_assert_uint_ne(rendezvous_address(), 0);
 	ck_assert(!has_second_name(""));
 }
 END_TEST
@@ -644,12 +644,12 @@ int main(void)
 	TCase *slow = tcase_create("slow");
 	TCase *invalid = tcase_create("invalid");
 
-	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, ARRIVALS);
-	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, ARRIVALS);
+	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, CREATORS);
+	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, CREATORS);
 	tcase_add_loop_test(turns, foreign_code_follows_a_locator_that_the_library_links, 0,
-			    ARRIVALS);
-	tcase_add_loop_test(turns, library_follows_a_locator_that_foreign_code_links, 0, ARRIVALS);
-	tcase_add_loop_test(turns, both_list_the_same_chain_of_many_locators, 0, ARRIVALS);
+			    CREATORS);
+	tcase_add_loop_test(turns, library_follows_a_locator_that_foreign_code_links, 0, CREATORS);
+	tcase_add_loop_test(turns, both_list_the_same_chain_of_many_locators, 0, CREATORS);
 	tcase_add_loop_test(mapping, first_locator_is_a_view_of_the_named_section, 0, KINDS);
 	tcase_add_loop_test(mapping, rest_of_the_first_section_is_listed_as_buffers_of_16_kib, 0,
 			    KINDS);

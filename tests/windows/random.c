@@ -66,7 +66,7 @@ static void free_held(unsigned i)
 
 	check_bytes(&one);
 	if (one.is_obstacle)
-		give_back((void *)one.start);
+		release_memory((void *)one.start);
 	else
 		ck_assert_int_eq(buffers_free((void *)one.start, one.size), 0);
 	set_used(one.start, one.size, false);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* arena-records.c: what many processes append to an arena, and what is there in the end */
+/* arena-records.c: records that many processes append to an arena, and checks of them */
 
 #include "config.h"
 #include "support/arena-records.h"
@@ -16,19 +16,19 @@
 
 struct header {
 	uint32_t sequence, writer, size;
-	uint32_t sum;		/* of the others, and the seed of the bytes that follow */
+	uint32_t sum;		/* hash of the other fields; seed of the bytes that follow */
 };
-_Static_assert(sizeof(struct header) == RECORD_MIN, "the least record is its header");
+_Static_assert(sizeof(struct header) == RECORD_MIN, "the smallest record is a header");
 
-/* More entries, for room that is left when the log is full of records. */
+/* Additional entries.  They record reserved room after the log is full of records. */
 enum { SPARE = 100000 };
 
-struct record_log *record_log_new(size_t most, bool is_shared)
+struct record_log *record_log_new(size_t capacity, bool is_shared)
 {
-	size_t size = sizeof(struct record_log) + (most + SPARE) * sizeof(struct record_entry);
+	size_t size = sizeof(struct record_log) + (capacity + SPARE) * sizeof(struct record_entry);
 	struct record_log *log = map_memory(size, is_shared);
 
-	log->capacity = most;
+	log->capacity = capacity;
 	return log;
 }
 
@@ -42,7 +42,7 @@ bool record_log_is_full(const struct record_log *log)
 	return count_begun(log) >= log->capacity;
 }
 
-/* Some that found no place may have counted, too. */
+/* count also includes attempts that found the log full. */
 static size_t count_entries(const struct record_log *log)
 {
 	size_t count = count_begun(log);
@@ -58,9 +58,9 @@ void record_log_clear(struct record_log *log)
 
 size_t random_record_size(uint64_t *random)
 {
-	size_t most = random_below(random, 50) ? 200 : RECORD_MAX - RECORD_MIN;
+	size_t max = random_below(random, 50) ? 200 : RECORD_MAX - RECORD_MIN;
 
-	return RECORD_MIN + random_below(random, most + 1);
+	return RECORD_MIN + random_below(random, max + 1);
 }
 
 static uint32_t sum_of(const struct header *header)
@@ -100,9 +100,9 @@ bool record_has_code(void)
 #endif
 }
 
-/* NULL: the log is full */
-static struct record_entry *begin(struct record_log *log, enum record_kind kind, unsigned writer,
-				  size_t size)
+/* Returns NULL if the log is full. */
+static struct record_entry *begin_entry(struct record_log *log, enum record_kind kind,
+					unsigned writer, size_t size)
 {
 	size_t limit = log->capacity + (kind == RECORD_ROOM ? SPARE : 0);
 	struct record_entry *entry;
@@ -120,7 +120,7 @@ static struct record_entry *begin(struct record_log *log, enum record_kind kind,
 	return entry;
 }
 
-static void *finish(struct record_entry *entry, void *address)
+static void *finish_entry(struct record_entry *entry, void *address)
 {
 	if (address)
 		__atomic_store_n(&entry->address, (uintptr_t)address, __ATOMIC_RELEASE);
@@ -132,38 +132,38 @@ static void *finish(struct record_entry *entry, void *address)
 void *record_append(struct record_log *log, struct buffers_item *item, unsigned writer,
 		    size_t size)
 {
-	struct record_entry *entry = begin(log, RECORD_BYTES, writer, size);
+	struct record_entry *entry = begin_entry(log, RECORD_BYTES, writer, size);
 	unsigned char bytes[RECORD_MAX];
 
 	if (!entry)
 		return NULL;
 	make_bytes(bytes, (uint32_t)(entry - log->entries), entry);
-	return finish(entry, buffers_append(item, bytes, size));
+	return finish_entry(entry, buffers_append(item, bytes, size));
 }
 
 void *record_append_code(struct record_log *log, struct buffers_item *item, unsigned writer)
 {
 	uintptr_t next = (uintptr_t)buffers_next(item);
-	size_t skipped = -next % CODE_ALIGNMENT;
+	size_t padding = -next % CODE_ALIGNMENT;
 	struct record_entry *entry;
 	struct code code;
 
-	if (skipped && !record_reserve(log, item, writer, skipped))
+	if (padding && !record_reserve(log, item, writer, padding))
 		return NULL;
-	entry = begin(log, RECORD_CODE, writer, CODE_MIN_SIZE);
+	entry = begin_entry(log, RECORD_CODE, writer, CODE_MIN_SIZE);
 	if (!entry)
 		return NULL;
 	code = make_code((uint32_t)(entry - log->entries));
-	return finish(entry, record_has_code() ? buffers_append_code(item, code.bytes, CODE_MIN_SIZE) :
-		      NULL);
+	return finish_entry(entry, !record_has_code() ? NULL :
+			    buffers_append_code(item, code.bytes, CODE_MIN_SIZE));
 }
 
 void *record_reserve(struct record_log *log, struct buffers_item *item, unsigned writer,
 		     size_t size)
 {
-	struct record_entry *entry = begin(log, RECORD_ROOM, writer, size);
+	struct record_entry *entry = begin_entry(log, RECORD_ROOM, writer, size);
 
-	return entry ? finish(entry, buffers_reserve(item, size, 1)) : NULL;
+	return entry ? finish_entry(entry, buffers_reserve(item, size, 1)) : NULL;
 }
 
 static uintptr_t address_of(const struct record_entry *entry)
@@ -185,16 +185,19 @@ static bool reserve_all_by(struct record_log *log, struct buffers_arena *arena, 
 	struct buffers_item *item;
 
 	while ((item = buffers_arena_get(arena, size, 1))) {
-		bool is_noted = record_reserve(log, item, UINT32_MAX, buffers_remaining(item));
+		bool is_recorded = record_reserve(log, item, UINT32_MAX, buffers_remaining(item));
 
 		buffers_release(item);
-		if (!is_noted)
+		if (!is_recorded)
 			return false;
 	}
 	return errno == ENOSPC;
 }
 
-/* Not byte by byte at once: a large window would have many items. */
+/*
+ * Starts with large requests: filling a large window with single bytes would need too many
+ * items.
+ */
 bool record_fill_up(struct record_log *log, struct buffers_arena *arena)
 {
 	for (size_t size = (size_t)1 << 30; size; size >>= 10)
@@ -205,11 +208,11 @@ bool record_fill_up(struct record_log *log, struct buffers_arena *arena)
 }
 
 /*
- * Reading it back
+ * Checking the records
  */
 
-static bool is_whole(const struct record_log *log, const struct record_entry *entry,
-		     uintptr_t address)
+static bool is_intact(const struct record_log *log, const struct record_entry *entry,
+		      uintptr_t address)
 {
 	uint32_t sequence = (uint32_t)(entry - log->entries);
 	unsigned char bytes[RECORD_MAX];
@@ -233,15 +236,15 @@ static int by_address(const void *a, const void *b)
 	return (one > two) - (one < two);
 }
 
-/* What was finished by now, ordered by address. */
+/* Lists the finished entries, ordered by address. */
 static const struct record_entry **list_finished(const struct record_log *log, size_t *count)
 {
-	size_t amount = count_entries(log);
-	const struct record_entry **list = malloc((amount + 1) * sizeof(*list));
+	size_t total = count_entries(log);
+	const struct record_entry **list = malloc((total + 1) * sizeof(*list));
 
 	ck_assert_ptr_nonnull(list);
 	*count = 0;
-	for (size_t i = 0; i < amount; i++)
+	for (size_t i = 0; i < total; i++)
 		if (address_of(&log->entries[i]))
 			list[(*count)++] = &log->entries[i];
 	qsort(list, *count, sizeof(*list), by_address);
@@ -249,7 +252,7 @@ static const struct record_entry **list_finished(const struct record_log *log, s
 }
 
 __attribute__((__format__(__printf__, 1, 2)))
-static const char *fault(const char *format, ...)
+static const char *describe_fault(const char *format, ...)
 {
 	static char text[200];
 	va_list arguments;
@@ -270,11 +273,11 @@ static const char *check_list(const struct record_log *log, const struct record_
 		uintptr_t address = address_of(list[i]);
 
 		if (address < end)
-			return fault("record %td of writer %u begins within another",
-				     list[i] - log->entries, list[i]->writer);
-		if (!is_whole(log, list[i], address))
-			return fault("record %td of writer %u is not whole",
-				     list[i] - log->entries, list[i]->writer);
+			return describe_fault("record %td of writer %u overlaps another",
+					      list[i] - log->entries, list[i]->writer);
+		if (!is_intact(log, list[i], address))
+			return describe_fault("record %td of writer %u is not intact",
+					      list[i] - log->entries, list[i]->writer);
 		end = address + list[i]->size;
 	}
 	return NULL;
@@ -284,10 +287,10 @@ const char *record_check(const struct record_log *log)
 {
 	size_t count;
 	const struct record_entry **list = list_finished(log, &count);
-	const char *wrong = check_list(log, list, count);
+	const char *error = check_list(log, list, count);
 
 	free(list);
-	return wrong;
+	return error;
 }
 
 static bool is_unfinished(const struct record_log *log, uint32_t sequence, enum record_kind kind,
@@ -299,10 +302,13 @@ static bool is_unfinished(const struct record_log *log, uint32_t sequence, enum 
 		return false;
 	entry = &log->entries[sequence];
 	return entry->kind == (uint32_t)kind && entry->size && entry->size <= room &&
-	       !entry->address && is_whole(log, entry, address);
+	       !entry->address && is_intact(log, entry, address);
 }
 
-/* The size of the record there, whose writer did not live to note it; 0: there is none. */
+/*
+ * The size of an intact record at this address whose writer was killed before it logged the
+ * address; 0 if there is none.
+ */
 static size_t unfinished_size(const struct record_log *log, uintptr_t address, size_t room)
 {
 	const unsigned char *bytes = (const unsigned char *)address;
@@ -329,8 +335,8 @@ static const char *check_gap(const struct record_log *log, uintptr_t start, uint
 		size_t size = unfinished_size(log, start, end - start);
 
 		if (!size)
-			return fault("%zu bytes at %#zx are lost", (size_t)(end - start),
-				     (size_t)start);
+			return describe_fault("%zu bytes at %#zx belong to no record",
+					      (size_t)(end - start), (size_t)start);
 		start += size;
 		++*unfinished;
 	}
@@ -344,14 +350,14 @@ static const char *check_gaps(const struct record_log *log, const struct record_
 	uintptr_t end = window->min_address;
 
 	for (size_t i = 0; i < count; i++) {
-		const char *wrong = check_gap(log, end, address_of(list[i]), unfinished);
+		const char *error = check_gap(log, end, address_of(list[i]), unfinished);
 
-		if (wrong)
-			return wrong;
+		if (error)
+			return error;
 		end = address_of(list[i]) + list[i]->size;
 	}
 	if (end > window->max_address)
-		return fault("more was handed out than the window has");
+		return describe_fault("a record lies above the window");
 	return check_gap(log, end, window->max_address, unfinished);
 }
 
@@ -360,28 +366,28 @@ const char *record_check_all(const struct record_log *log, const struct buffers_
 {
 	size_t count;
 	const struct record_entry **list = list_finished(log, &count);
-	const char *wrong = check_list(log, list, count);
+	const char *error = check_list(log, list, count);
 
 	*unfinished = 0;
-	if (!wrong && count && address_of(list[0]) < window->min_address)
-		wrong = fault("something was handed out below the window");
-	if (!wrong)
-		wrong = check_gaps(log, list, count, window, unfinished);
+	if (!error && count && address_of(list[0]) < window->min_address)
+		error = describe_fault("a record lies below the window");
+	if (!error)
+		error = check_gaps(log, list, count, window, unfinished);
 	free(list);
-	return wrong;
+	return error;
 }
 
 /*
  * Arenas and children
  */
 
-/* Says once if it is false. */
-static bool is_had(bool (*can)(void), int *answer, const char *why)
+/* Tries once, and prints the reason if the answer is no. */
+static bool try_once(bool (*can)(void), int *answer, const char *reason)
 {
 	if (*answer < 0) {
 		*answer = can();
 		if (!*answer)
-			printf("skipped: %s\n", why);
+			printf("padding: %s\n", reason);
 	}
 	return *answer;
 }
@@ -390,16 +396,16 @@ bool can_share_arenas(void)
 {
 	static int answer = -1;
 
-	return CAN_FORK && is_had(has_robust_locks, &answer, NO_ROBUST_LOCKS);
+	return CAN_FORK && try_once(has_robust_locks, &answer, NO_ROBUST_LOCKS);
 }
 
-/* Memory of BUFFERS_RX that is shared can be written by a second mapping only. */
+/* Shared memory of BUFFERS_RX can be written only through a second mapping. */
 static bool can_write_shared_rx(void)
 {
 	static int answer = -1;
 
-	return is_had(can_map_twice, &answer,
-		      "shared arenas of BUFFERS_RX: no second mapping here");
+	return try_once(can_map_twice, &answer,
+			"shared arenas of BUFFERS_RX: memory cannot be mapped a second time");
 }
 
 int arena_kinds(void)
@@ -424,12 +430,12 @@ unsigned arena_flags(int number)
 struct buffers_request exact_window(size_t size)
 {
 	size_t pages = (size + granularity() - 1) & ~(granularity() - 1);
-	void *place = reserve(secluded_address(), pages);
+	void *start = reserve(secluded_address(), pages);
 
-	unreserve(place, pages);
+	unreserve(start, pages);
 	return (struct buffers_request){
-		.min_address = (uintptr_t)place,
-		.max_address = (uintptr_t)place + pages,
+		.min_address = (uintptr_t)start,
+		.max_address = (uintptr_t)start + pages,
 		.size = size,
 	};
 }
@@ -450,7 +456,7 @@ pid_t fork_body(int (*body)(void *context), void *context)
 	if (child == 0) {
 		line = body(context);
 		if (line)
-			fprintf(stderr, "child's step in line %d failed\n", line);
+			fprintf(stderr, "child: step in line %d failed\n", line);
 		exit(line != 0);
 	}
 	return child;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * code.h: functions that return a number, and how to call them
+ * code.h: functions that return a number, as machine code
  *
- * One instruction has the number.  It is all or a part of the four bytes that lie
- * CODE_WORD bytes from the start; so who changes these changes the number, and an
- * aligned word changes as a whole.  A function begins at a multiple of CODE_ALIGNMENT,
- * and only its first CODE_MIN_SIZE bytes are executed.
- * HAVE_CODE: they are known for this processor; CODE_ASM is assembly of code_of(42), and
- * CODE_LABEL(name) what stands before it.
- * CODE_IS_COHERENT: who executes them while they change needs to do nothing about it.
+ * One instruction contains the number, in the four bytes at offset CODE_WORD.  Storing new bytes
+ * there changes the number; an aligned store changes it atomically.  A function must start at a
+ * multiple of CODE_ALIGNMENT, and only its first CODE_MIN_SIZE bytes are executed.
  *
- * For installed.c this is C99 and C++, too.
+ * HAVE_CODE: this header knows machine code for this processor.
+ * CODE_ASM: code_of(42) in assembly language.
+ * CODE_LABEL(name): the directives that must precede CODE_ASM.
+ * CODE_IS_COHERENT: a thread may execute code that another thread changes, without any barrier.
+ *
+ * installed.c includes this header, so it must be valid C99 and C++.
  */
 #ifndef TESTS_CODE_H
 #define TESTS_CODE_H
@@ -77,7 +78,7 @@ enum { CODE_MIN_SIZE = 8, CODE_WORD = 0, CODE_ALIGNMENT = 4, CODE_ONE = 0x1122, 
 
 enum {
 	CODE_SIZE = 8,
-	CODE_NUMBERS = 0x8000,		/* all below it are possible everywhere */
+	CODE_NUMBERS = 0x8000,		/* every processor can return all numbers below this */
 };
 
 struct code {
@@ -91,7 +92,7 @@ static inline uint32_t word_of_code(uint32_t number)
 #elif defined(__ARMEL__)
 	return 0xe3000000 | (number & 0xf000) << 4 | (number & 0xfff);	/* movw r0, number */
 #elif defined(__riscv)
-	return 0x00000537 | number << 12;	/* lui a0, number: to be shifted back */
+	return 0x00000537 | number << 12;	/* lui a0, number: the code shifts it back */
 #elif defined(__powerpc64__)
 	return 0x38600000 | number;		/* li r3, number */
 #elif defined(__s390x__)
@@ -131,7 +132,7 @@ static inline struct code code_of(uint32_t number)
 	return put_number(code, number);
 }
 
-/* The same function, but with other bytes in its second half. */
+/* Code of the same function with other bytes in its second half. */
 static inline struct code other_code_of(uint32_t number)
 {
 	struct code code = { CODE_OTHER };
@@ -139,7 +140,7 @@ static inline struct code other_code_of(uint32_t number)
 	return put_number(code, number);
 }
 
-/* The number in the code, without executing it. */
+/* Decodes the number; does not execute the code. */
 static inline uint32_t read_code(const void *code)
 {
 	uint32_t word;
@@ -148,7 +149,7 @@ static inline uint32_t read_code(const void *code)
 	return number_in_word(word);
 }
 
-/* What the processor cannot execute there is only read. */
+/* Executes the code where that is possible, otherwise decodes the number. */
 static inline uint32_t call_code(const void *code)
 {
 #ifdef HAVE_CODE

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* copies-linux.c: how copies of the library are loaded */
+/* copies-linux.c: load and unload copies of the library */
 
 #include "config.h"
 #include "support/copies.h"
@@ -14,11 +14,11 @@ void *find_in_copy(const struct copy *copy, const char *name)
 	return dlsym(copy->handle, name);
 }
 
-bool load_copy(struct copy *copy, const char *file, bool apart)
+bool load_copy(struct copy *copy, const char *file, bool is_isolated)
 {
 	int flags = RTLD_NOW | RTLD_LOCAL;
 
-	copy->handle = apart ? dlmopen(LM_ID_NEWLM, file, flags) : dlopen(file, flags);
+	copy->handle = is_isolated ? dlmopen(LM_ID_NEWLM, file, flags) : dlopen(file, flags);
 	if (copy->handle && look_up_calls(copy))
 		return true;
 	printf("%s\n", dlerror());

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* copies-windows.c: how copies of the library are loaded */
+/* copies-windows.c: load and unload copies of the library */
 
 #include "config.h"
 #include "support/copies.h"
@@ -11,12 +11,12 @@ void *find_in_copy(const struct copy *copy, const char *name)
 	return (void *)(uintptr_t)GetProcAddress(copy->handle, name);
 }
 
-/* Under Wine a path with slashes is not taken for the file that it names. */
-bool load_copy(struct copy *copy, const char *file, bool apart)
+/* Wine does not recognize a loaded file by a path with slashes, so use the full path. */
+bool load_copy(struct copy *copy, const char *file, bool is_isolated)
 {
 	char path[MAX_PATH];
 
-	(void)apart;
+	(void)is_isolated;
 	copy->handle = NULL;
 	if (GetFullPathNameA(file, sizeof(path), path, NULL))
 		copy->handle = LoadLibraryA(path);

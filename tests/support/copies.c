@@ -26,7 +26,7 @@ bool look_up_calls(struct copy *copy)
 	       LOOK_UP(copy, alloc) && LOOK_UP(copy, free);
 }
 
-static int note(const struct buffers_info *info, void *context)
+static int add_to_listing(const struct buffers_info *info, void *context)
 {
 	struct listing *listing = context;
 
@@ -41,7 +41,7 @@ struct listing list_buffers(const struct copy *copy)
 {
 	struct listing listing = { .count = 0 };
 
-	ck_assert_int_eq(copy->calls.walk(note, &listing), 0);
+	ck_assert_int_eq(copy->calls.walk(add_to_listing, &listing), 0);
 	return listing;
 }
 
@@ -70,7 +70,7 @@ struct writer {
 	pthread_t thread;
 	pthread_barrier_t *start;
 	const struct copy *copy;
-	const char *file;	/* to be loaded for each entry, or NULL */
+	const char *file;	/* file to load for each entry, or NULL */
 	unsigned number;
 	unsigned rounds;
 	uint64_t random;
@@ -87,11 +87,11 @@ static const char *write_entry(struct writer *writer, const struct calls *calls,
 	if (!item)
 		return "a request failed";
 	if (!mark_held(item, writer->number))
-		return "two hold one item";
+		return "two writers hold one item";
 	if (!calls->append(item, entry, size))
-		return "no room in an item that was given";
+		return "an item has less free space than requested";
 	if (!mark_released(item, writer->number))
-		return "an item was given to another while it was held";
+		return "a held item was given to another writer";
 	calls->release(item);
 	return NULL;
 }
@@ -120,7 +120,7 @@ static void *run_writer(void *context)
 	return NULL;
 }
 
-static const char *read_all(const struct copy *copy, unsigned rounds)
+static const char *read_buffers(const struct copy *copy, unsigned rounds)
 {
 	struct ledger ledger = ledger_new(WRITERS, rounds);
 	struct listing listing = list_buffers(copy);
@@ -131,12 +131,12 @@ static const char *read_all(const struct copy *copy, unsigned rounds)
 			ledger_read(&ledger, listing.buffers[i].base, listing.buffers[i].used);
 	for (unsigned i = 0; i < WRITERS && !fault; i++)
 		if (!ledger_has(&ledger, i, rounds))
-			fault = "a copy does not list what others wrote";
+			fault = "a copy does not list an entry of another writer";
 	free(ledger.seen);
 	return fault;
 }
 
-static const char *join_all(struct writer *writers)
+static const char *join_writers(struct writer *writers)
 {
 	const char *fault = NULL;
 
@@ -169,12 +169,12 @@ const char *write_concurrently(const struct copy *copies, const char *const *fil
 		ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, run_writer,
 						&writers[i]), 0);
 	}
-	fault = join_all(writers);
+	fault = join_writers(writers);
 	pthread_barrier_destroy(&start);
 	for (size_t i = 0; i < count && !fault; i++) {
 		if (files && !load_copy(&loaded, files[i], false))
 			return "a copy cannot be loaded again";
-		fault = read_all(files ? &loaded : &copies[i], rounds);
+		fault = read_buffers(files ? &loaded : &copies[i], rounds);
 	}
 	return fault;
 }

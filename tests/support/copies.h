@@ -30,7 +30,7 @@ struct calls {
 	int (*free)(void *address, size_t allocated);
 };
 
-/* All that a plugin exports: the calls of the copy inside it. */
+/* A plugin has a copy of the library inside.  This table of calls is its only export. */
 extern const struct calls static_copy;
 
 struct copy {
@@ -38,21 +38,24 @@ struct copy {
 	struct calls calls;
 };
 
-/* What the copy has by that name; NULL: nothing.  The calls that are found so, and whether all are. */
+/*
+ * find_in_copy() returns the copy's symbol of that name, or NULL.  look_up_calls() fills in
+ * copy->calls and returns whether it found all of them.
+ */
 void *find_in_copy(const struct copy *copy, const char *name);
 bool look_up_calls(struct copy *copy);
 
 /*
- * False when it cannot be loaded, and says why; `apart`: in a link namespace of its own,
- * which Linux has.
+ * Returns false if the copy cannot be loaded, and prints why.  On Linux, is_isolated loads it into
+ * a new link namespace.
  */
-bool load_copy(struct copy *copy, const char *file, bool apart);
+bool load_copy(struct copy *copy, const char *file, bool is_isolated);
 
-/* Closes it; and returns whether it is unloaded. */
+/* drop_copy() closes the copy.  close_copy() also returns whether the file is now unloaded. */
 void drop_copy(struct copy *copy);
 bool close_copy(struct copy *copy, const char *file);
 
-/* The buffers that a copy lists, in its order. */
+/* The buffers that a copy lists, in the same order. */
 struct listing {
 	size_t count;
 	struct buffers_info buffers[1000];
@@ -60,16 +63,16 @@ struct listing {
 struct listing list_buffers(const struct copy *copy);
 bool is_same_listing(const struct listing *one, const struct listing *two);
 
-/* The address that the process's file or section names, 0 when there is none. */
+/* The address in this process's rendezvous file or section; 0 if there is none. */
 uintptr_t rendezvous_address(void);
 
-/* Whether the item stands in the first locator, which the file names. */
+/* Whether the item lies in the locator that the rendezvous file names. */
 bool is_item_of_first_locator(const struct buffers_item *item);
 
 /*
- * Starts eight threads at once, each with one of the copies, or with one of the
- * files, which it loads and closes for each entry.  Each writes `rounds` entries.  Then reads the
- * buffers that each copy lists.  Returns NULL, or what went wrong.
+ * Starts eight threads at once.  Each writes `rounds` entries, either through one of the copies or
+ * through one of the files, which it then loads and closes for each entry.  Afterwards checks the
+ * buffers that each copy lists.  Returns NULL, or a description of the fault.
  */
 enum { WRITERS = 8 };
 const char *write_concurrently(const struct copy *copies, const char *const *files, size_t count,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* foreign-linux.c: how another implementation finds the first locator */
+/* foreign-linux.c: the other implementation's way to the first locator on Linux */
 
 #include "config.h"
 #include "support/foreign.h"
@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static double created;
-static bool is_late;
+static double creation_time;
+static bool has_stalled;
 
 static double now(void)
 {
@@ -27,7 +27,7 @@ static double now(void)
 
 bool foreign_has_stalled(void)
 {
-	return __atomic_load_n(&is_late, __ATOMIC_RELAXED);
+	return __atomic_load_n(&has_stalled, __ATOMIC_RELAXED);
 }
 
 static void make_directory(const char *path)
@@ -43,7 +43,10 @@ static int open_file(int flags)
 	return open(path, O_RDWR | O_CLOEXEC | flags, 0700);
 }
 
-/* The native one does without O_EXCL, so that it destroys what another made meanwhile. */
+/*
+ * The original implementation does not use O_EXCL, so it can destroy a file that another copy
+ * just made.
+ */
 int foreign_create(void)
 {
 	int file;
@@ -53,7 +56,7 @@ int foreign_create(void)
 	file = open_file(O_CREAT | O_EXCL);
 	ck_assert(file >= 0 || errno == EEXIST);
 	if (file >= 0)
-		created = now();
+		creation_time = now();
 	return file;
 }
 
@@ -85,16 +88,16 @@ struct foreign_locator *foreign_publish_file(int file, enum foreign_storage stor
 	locator = storage == IN_FILE ? (void *)address : foreign_map(FOREIGN_SIZE);
 	__atomic_store_n(&locator->this_address, (uintptr_t)locator, __ATOMIC_RELEASE);
 	__atomic_store_n(address, (uintptr_t)locator, __ATOMIC_RELEASE);
-	__atomic_store_n(&is_late, now() - created > 0.9, __ATOMIC_RELAXED);
+	__atomic_store_n(&has_stalled, now() - creation_time > 0.9, __ATOMIC_RELAXED);
 	return locator;
 }
 
-static struct foreign_locator *attach(int file)
+static struct foreign_locator *wait_for_address(int file)
 {
 	struct stat status = { .st_size = 0 };
 	uintptr_t *address, locator;
 
-	while (status.st_size == 0) {	/* a page beyond its end cannot be touched */
+	while (status.st_size == 0) {	/* pages beyond the file's end cannot be accessed */
 		ck_assert_int_eq(fstat(file, &status), 0);
 		sched_yield();
 	}
@@ -111,11 +114,11 @@ struct foreign_locator *foreign_find(enum foreign_storage storage)
 	int file = open_file(0);
 
 	if (file >= 0)
-		return attach(file);
+		return wait_for_address(file);
 	file = foreign_create();
 	if (file >= 0)
 		return foreign_publish_file(file, storage);
 	file = open_file(0);
 	ck_assert_int_ge(file, 0);
-	return attach(file);
+	return wait_for_address(file);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * foreign-sections.h: how another implementation finds the first locator on Windows
+ * foreign-sections.h: the other implementation's way to the first locator on Windows
  *
- * It is the start of a section with a name, 64 KiB that can be executed.  What is behind the
- * locator is listed as buffers of at most 16 KiB, and the address is written last.
+ * The locator is at the start of a named, executable section of 64 KiB.  The rest of the section
+ * is listed as buffers of at most 16 KiB.  The creator stores the address last.
  */
 #ifndef TESTS_FOREIGN_SECTIONS_H
 #define TESTS_FOREIGN_SECTIONS_H
@@ -11,14 +11,17 @@
 #include "support/foreign.h"
 #include "support/regions.h"
 
-/* The section as its creator first makes it, zeroed; NULL when there is one already. */
+/* Creates the section, zeroed.  Returns NULL if it exists already. */
 HANDLE foreign_create_section(void);
 
-/* A view of it, with the buffers but without its address; and then that, too. */
+/*
+ * foreign_prepare() maps the section and lists the buffers.  foreign_publish() stores the
+ * address.
+ */
 struct foreign_locator *foreign_prepare(HANDLE section);
 void foreign_publish(struct foreign_locator *locator);
 
-/* All three; or the locator that the section leads to, for which it waits. */
+/* Creates, prepares and publishes the section; if it exists already, waits for its address. */
 struct foreign_locator *foreign_find_section(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* foreign-windows.c: how another implementation finds the first locator on Windows */
+/* foreign-windows.c: the other implementation's way to the first locator on Windows */
 
 #include "config.h"
 #include "support/foreign-sections.h"
@@ -62,7 +62,7 @@ void foreign_publish(struct foreign_locator *locator)
 	__atomic_store_n(&locator->this_address, (uintptr_t)locator, __ATOMIC_RELEASE);
 }
 
-static struct foreign_locator *follow(void)
+static struct foreign_locator *wait_for_address(void)
 {
 	char name[128];
 	HANDLE section;
@@ -86,7 +86,7 @@ struct foreign_locator *foreign_find_section(void)
 	struct foreign_locator *locator;
 
 	if (!section)
-		return follow();
+		return wait_for_address();
 	locator = foreign_prepare(section);
 	foreign_publish(locator);
 	return locator;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* foreign.c: another implementation of the same layout, written by hand */
+/* foreign.c: another implementation of the same memory layout */
 
 #include "config.h"
 #include "support/foreign.h"
@@ -13,13 +13,13 @@ enum { BUFFER_SIZE = 64 << 10 };
  * Locators
  */
 
-static void lock(uint32_t *word)
+static void lock_word(uint32_t *word)
 {
 	while (__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE) != 0)
 		sched_yield();
 }
 
-static void unlock(uint32_t *word)
+static void unlock_word(uint32_t *word)
 {
 	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
 }
@@ -46,8 +46,9 @@ struct foreign_item *foreign_item_at(struct foreign_locator *first, size_t n)
 	return NULL;
 }
 
-/* The caller holds the lock. */
-static struct foreign_item *add_to(struct foreign_locator *locator, struct foreign_item added)
+/* The caller must hold the lock. */
+static struct foreign_item *add_to_locator(struct foreign_locator *locator,
+					   struct foreign_item added)
 {
 	unsigned count = count_of(locator);
 
@@ -75,9 +76,9 @@ struct foreign_item *foreign_add(struct foreign_locator *first, void *base, uint
 	struct foreign_item *item = NULL;
 
 	for (struct foreign_locator *l = first; !item; l = foreign_next(l)) {
-		lock(&l->is_locked);
-		item = add_to(l, added);
-		unlock(&l->is_locked);
+		lock_word(&l->is_locked);
+		item = add_to_locator(l, added);
+		unlock_word(&l->is_locked);
 	}
 	return item;
 }
@@ -91,13 +92,13 @@ static bool has_room(const struct foreign_item *item, size_t size)
 	return item->size - __atomic_load_n(&item->position, __ATOMIC_ACQUIRE) >= size;
 }
 
-static bool take(struct foreign_item *item, size_t size)
+static bool take_item(struct foreign_item *item, size_t size)
 {
 	if (!has_room(item, size) || __atomic_exchange_n(&item->is_taken, 1, __ATOMIC_ACQUIRE))
 		return false;
 	if (has_room(item, size))
 		return true;
-	unlock(&item->is_taken);
+	unlock_word(&item->is_taken);
 	return false;
 }
 
@@ -107,7 +108,7 @@ struct foreign_item *foreign_get(struct foreign_locator *first, size_t size)
 		unsigned count = count_of(l);
 
 		for (unsigned i = 0; i < count; i++)
-			if (take(&l->items[i], size))
+			if (take_item(&l->items[i], size))
 				return &l->items[i];
 	}
 	return foreign_add(first, foreign_map(BUFFER_SIZE), BUFFER_SIZE, true);
@@ -125,5 +126,5 @@ void *foreign_append(struct foreign_item *item, const void *data, size_t size)
 
 void foreign_release(struct foreign_item *item)
 {
-	unlock(&item->is_taken);
+	unlock_word(&item->is_taken);
 }

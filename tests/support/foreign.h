@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * foreign.h: another implementation of the same layout, written by hand
+ * foreign.h: another implementation of the same memory layout
  *
- * It does what others do: it finds the locator through the file that names it,
- * or makes both, and then takes, fills and adds items beside the library.
+ * It works as other implementations do.  It follows the rendezvous file to the first locator, or
+ * creates both; then it takes, fills and adds items while the library does the same.
  */
 #ifndef TESTS_FOREIGN_H
 #define TESTS_FOREIGN_H
@@ -34,43 +34,43 @@ struct foreign_locator {
 	struct foreign_item items[FOREIGN_CAPACITY];
 };
 
-/* Where a creator keeps the locator: in memory of its own, or in the file itself. */
+/* A creator keeps the locator in private memory or in the rendezvous file itself. */
 enum foreign_storage { IN_MEMORY, IN_FILE, STORAGES };
 
-/* The file as its creator first makes it, empty; -1 when there is one already. */
+/* Creates the rendezvous file, which is empty at first.  Returns -1 if it exists already. */
 int foreign_create(void);
 
-/* Then it gets its size, and last the address. */
+/* Sets the size of the file, then stores the locator's address in it. */
 struct foreign_locator *foreign_publish_file(int file, enum foreign_storage storage);
 
 /*
- * The process's first locator: the one that the file names, for whose address
- * it waits; or one that it makes.
+ * The first locator of this process.  If the rendezvous file exists, waits for the address in it;
+ * otherwise creates both.
  */
 struct foreign_locator *foreign_find(enum foreign_storage storage);
 
 /*
- * Whether an address was written so long after its file was made that others
- * need not have waited: this machine stood still.
+ * Whether the creator took so long to store the address that other copies may have stopped
+ * waiting.  This happens on an overloaded machine.
  */
 bool foreign_has_stalled(void);
 
-/* Takes an item with so much room, adding one where there is none. */
+/* Takes an item with this much free space.  Adds one if there is none. */
 struct foreign_item *foreign_get(struct foreign_locator *first, size_t size);
 
-/* Adds a buffer, linking another locator when all are full. */
+/* Adds a buffer; links another locator if all are full. */
 struct foreign_item *foreign_add(struct foreign_locator *first, void *base, uint32_t size,
 				 bool is_taken);
 
-/* What the holder of an item does. */
+/* The caller must hold the item. */
 void *foreign_append(struct foreign_item *item, const void *data, size_t size);
 void foreign_release(struct foreign_item *item);
 
-/* The n-th item of the chain, or NULL. */
+/* Returns item n of the chain, or NULL. */
 struct foreign_item *foreign_item_at(struct foreign_locator *first, size_t n);
 struct foreign_locator *foreign_next(const struct foreign_locator *locator);
 
-/* Memory for a buffer or a locator. */
+/* Maps memory for a buffer or a locator. */
 void *foreign_map(size_t size);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* planted.h: files that stand where the library looks for that of this process */
+/* forged-files.h: forged rendezvous files of this process */
 #ifndef TESTS_FORGED_FILES_H
 #define TESTS_FORGED_FILES_H
 
@@ -7,28 +7,28 @@
 
 #include <stddef.h>
 
-#define NO_PRIVATE_TMP "the kernel gives this user no /tmp of its own"
+#define NO_PRIVATE_TMP "the kernel does not let this user mount a private /tmp"
 
-/* What the library does about a file that it does not follow. */
+/* The library's reaction to a file that it must not follow. */
 enum outcome {
 	REPLACED,
-	LEFT_ALONE,	/* the next place is used */
+	LEFT_ALONE,	/* the library uses the other directory */
 	EITHER,
 };
 
-/* The forgery that a test makes, if it makes one. */
+/* A test may forge a locator here; otherwise its page is NULL. */
 extern struct forgery forged_locator;
 
-/* Makes both places, each with files that are none of the library's business. */
+/* Makes both directories, each with unrelated files that the library must leave alone. */
 void make_both_dirs(void);
 
 /*
- * Uses the library, with a file planted in the shared place.  Nothing but that
- * may be changed, and the forgery not followed.  For STEP(): 0 or a line.
+ * Uses the library while a forged file lies in the shared directory.  The library must change
+ * nothing else, and must not use the forged locator.  Returns 0, or the line of the failed step.
  */
 int use_with_forged_file(enum outcome outcome);
 
-/* Plants each, an hour old, in a child of its own that meets it; /tmp is a sandbox. */
+/* Each forged file is tested in a child.  It lies in a sandbox of /tmp and is an hour old. */
 struct forged_file {
 	const char *name;
 	void (*make)(const char *path);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* shapes-arm64.h: functions for shapes.c */
+/* hook-targets-arm64.h: functions for hook-targets.c */
 
 #define MACHINE "arm64"
 
 __asm__(".text\n .p2align 3\n literal: .quad 0x100000000003, -4\n"
 	"back: mov x0, #43\n ret");
 
-/* One of each kind that is changed to be moved, most of them in both directions. */
+/* Each kind of instruction that must be changed when it is moved, mostly in both directions. */
 FUNCTION(address, "adr x1, 1f + 1\n add x0, x0, x1\n adr x1, 1f\n sub x0, x0, x1\n ret\n 1:");
 FUNCTION(address_back, "adr x1, literal\n ldr x1, [x1]\n add x0, x0, x1\n ret");
 FUNCTION(page, "adrp x1, number\n ldr x1, [x1, :lo12:number]\n add x0, x0, x1\n ret");
@@ -21,7 +21,7 @@ FUNCTION(load_quad, "ldr q16, literal\n umov x1, v16.d[1]\n add x0, x0, x1\n ret
 FUNCTION(prefetch, "prfm pldl1keep, literal\n add x0, x0, #3\n ret");
 FUNCTION(jump, "b 1f\n .word 0, 0\n 1: add x0, x0, #4\n ret");
 FUNCTION(jump_back, "b increment");
-/* Who has x9 for the return address. */
+/* Returns through x9 instead of x30. */
 FUNCTION(called, "bl increment\n add x0, x0, #1\n br x9");
 FUNCTION(call, "stp x29, x30, [sp, #-16]!\n adr x9, 1f\n b called\n"
 	 "1: ldp x29, x30, [sp], #16\n ret");
@@ -36,7 +36,7 @@ FUNCTION(unless_bit, "tbz w0, #3, 1f\n add x0, x0, #1\n ret\n 1: mov x0, #42\n r
 FUNCTION(unless_bit_back, "tbz x0, #3, back\n add x0, x0, #1\n ret");
 FUNCTION(if_negative, "tbnz x0, #63, 1f\n add x0, x0, #1\n ret\n 1: mov x0, #42\n ret");
 
-/* Landing pads, which stay, and what comes behind. */
+/* Functions with landing pads, which stay in place.  The instructions behind them are moved. */
 FUNCTION(padded, "hint #34\n adr x1, literal\n ldr x1, [x1]\n add x0, x0, x1\n ret");	/* bti c */
 FUNCTION(padded_for_jumps, "hint #36\n ldr x1, literal\n add x0, x0, x1\n ret");	/* bti j */
 FUNCTION(padded_for_both, "hint #38\n cbz x0, 1f\n add x0, x0, #1\n 1: ret");	/* bti jc */
@@ -45,7 +45,7 @@ FUNCTION(signing, "hint #25\n stp x29, x30, [sp, #-16]!\n bl increment\n"	/* pac
 FUNCTION(signing_b, "hint #27\n stp x29, x30, [sp, #-16]!\n bl increment\n"	/* pacibsp */
 	 "ldp x29, x30, [sp], #16\n hint #31\n ret");
 FUNCTION(padded_signing, "hint #34\n hint #25\n mov x1, #1\n add x0, x0, x1\n hint #29\n ret");
-/* Where a landing pad was changed, indirect calls fail, if the kernel looks for them. */
+/* On processors that check landing pads, indirect calls fail if a pad was changed. */
 FUNCTION(pads, "ldr w0, padded\n .irp function, padded_for_jumps, padded_for_both, signing, signing_b\n"
 	 "ldr w1, \\function\n add x0, x0, x1\n .endr\n ret");
 

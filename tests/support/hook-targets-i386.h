@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* shapes-i386.h: functions for shapes.c */
+/* hook-targets-i386.h: functions for hook-targets.c */
 
 #define MACHINE "i386"
 
@@ -27,7 +27,7 @@ FUNCTION(long_branch, "xor %eax, %eax\n .byte 0x0f, 0x84\n .long 1f - . - 4\n re
 	 "1: mov 4(%esp), %eax\n ret");
 FUNCTION(long_jump, ".byte 0xe9\n .long increment - . - 4");
 FUNCTION(call, "push 4(%esp)\n call increment\n pop %edx\n inc %eax\n ret");
-/* What position-independent code begins with, in two ways. */
+/* Two common openings of position-independent code. */
 FUNCTION(call_next, "call 1f\n 1: pop %edx\n mov number - 1b(%edx), %eax\n add 4(%esp), %eax\n ret");
 FUNCTION(get_pc, "mov (%esp), %edx\n ret");
 FUNCTION(call_thunk, "call get_pc\n 1: mov number - 1b(%edx), %eax\n add 4(%esp), %eax\n ret");
@@ -41,7 +41,7 @@ FUNCTION(probe_number, "mov 4(%esp), %eax\n not %eax\n ret");
 
 #define REPORT_ALL \
 	REPORT(tiny) REPORT(unsized) REPORT(falls_through) REPORT(jumper) REPORT(zero_jump) \
-	REPORT(looper) REPORT(inside) REPORT(entered_inside) REPORT(jump_inside) REPORT(short_branch) \
-	REPORT(short_branches) REPORT(hinted_branch) REPORT(short_jump) REPORT(long_branch) \
-	REPORT(long_jump) REPORT(call) REPORT(call_next) REPORT(call_thunk) \
+	REPORT(looper) REPORT(inside) REPORT(entered_inside) REPORT(jump_inside) \
+	REPORT(short_branch) REPORT(short_branches) REPORT(hinted_branch) REPORT(short_jump) \
+	REPORT(long_branch) REPORT(long_jump) REPORT(call) REPORT(call_next) REPORT(call_thunk) \
 	REPORT(push_call_thunk) REPORT(pass_registers) REPORT(whole)

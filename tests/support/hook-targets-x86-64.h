@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* shapes-x86-64.h: functions for shapes.c */
+/* hook-targets-x86-64.h: functions for hook-targets.c */
 
 #define MACHINE "x86-64"
 
@@ -38,7 +38,7 @@ FUNCTION(probe_number, "lea 1(%rdi), %rax\n neg %rax\n ret");
 
 #define REPORT_ALL \
 	REPORT(tiny) REPORT(unsized) REPORT(falls_through) REPORT(jumper) REPORT(zero_jump) \
-	REPORT(looper) REPORT(inside) REPORT(entered_inside) REPORT(jump_inside) REPORT(short_branch) \
-	REPORT(short_branches) REPORT(hinted_branch) REPORT(short_jump) REPORT(long_branch) \
-	REPORT(long_jump) REPORT(call) REPORT(operand) REPORT(operand_immediate) \
-	REPORT(operand_store) REPORT(operand_vector) REPORT(whole)
+	REPORT(looper) REPORT(inside) REPORT(entered_inside) REPORT(jump_inside) \
+	REPORT(short_branch) REPORT(short_branches) REPORT(hinted_branch) REPORT(short_jump) \
+	REPORT(long_branch) REPORT(long_jump) REPORT(call) REPORT(operand) \
+	REPORT(operand_immediate) REPORT(operand_store) REPORT(operand_vector) REPORT(whole)

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * shapes.c: functions made to be moved and not to be moved by examples/hook/hook, in a program
- * that calls them all
- */
+/* hook-targets.c: a program for examples/hook/hook, and functions that it can and cannot move */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,7 +27,7 @@ long increment(long argument) { return argument + 1; }
 #elif defined(__AARCH64EL__)
 # include "support/hook-targets-arm64.h"
 #else
-# error "there is no shapes-*.h for this processor"
+# error "there is no hook-targets-*.h for this processor"
 #endif
 
 __attribute__((noinline))
@@ -72,7 +69,7 @@ static void probe_all(void)
 	probe("bell \a");
 	probe("delete \177");
 	probe("\xc3\xa9");
-	probe(pages + 4090);		/* runs into what is not mapped */
+	probe(pages + 4090);		/* continues into the unmapped page */
 	strcpy(pages + 4090, "ended");
 	probe(pages + 4090);
 	probe(pages + 4096);
@@ -129,7 +126,7 @@ int main(int argc, char **argv)
 			puts(MACHINE);
 		return 0;
 	}
-	puts(MACHINE);	/* an emulator lets the C library's first request of memory set errno */
+	puts(MACHINE);	/* under an emulator, the C library's first allocation sets errno */
 	errno = 11;
 	REPORT_ALL
 	printf("%ld\n", recursive(3));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* witness.c: what a use of the library leaves behind, and forgeries that it may meet */
+/* inspect.c: examine the files, directories and memory that the library uses; forge locators */
 
 #include "config.h"
 #include "support/sandbox.h"
@@ -18,11 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 65536, MARK = 1234 };
+enum { BUFFER_SIZE = 65536, TEST_ERRNO = 1234 };
 
-static void *complain(const char *what)
+static void *report_failure(const char *failure)
 {
-	fprintf(stderr, "process %d: %s: %s\n", (int)getpid(), what, strerror(errno));
+	fprintf(stderr, "process %d: %s: %s\n", (int)getpid(), failure, strerror(errno));
 	return NULL;
 }
 
@@ -33,20 +33,20 @@ struct buffers_item *use_library(void)
 	struct buffers_item *item;
 	char *copy;
 
-	errno = MARK;
+	errno = TEST_ERRNO;
 	item = buffers_get(&request);
 	if (!item)
-		return complain("buffers_get");
+		return report_failure("buffers_get");
 	copy = buffers_append(item, "sixteen bytes...", 16);
 	if (!copy)
-		return complain("buffers_append");
-	if (errno != MARK)
-		return complain("a call that succeeds changed errno");
+		return report_failure("buffers_append");
+	if (errno != TEST_ERRNO)
+		return report_failure("a call that succeeds changed errno");
 	if (memcmp(copy, "sixteen bytes...", 16) != 0 || buffers_next(item) != copy + 16)
-		return complain("what was appended is not whole");
+		return report_failure("the appended bytes are not intact");
 	buffers_release(item);
 	if (count_descriptors() != descriptors)
-		return complain("descriptors were left open, or closed");
+		return report_failure("the number of open descriptors changed");
 	return item;
 }
 
@@ -55,9 +55,9 @@ uintptr_t locator_of(const struct buffers_item *item)
 	return (uintptr_t)item & ~(uintptr_t)4095;
 }
 
-bool is_published_in(const char *place, const struct buffers_item *item)
+bool is_published_in(const char *dir, const struct buffers_item *item)
 {
-	const char *path = rendezvous_path(place, getpid());
+	const char *path = rendezvous_path(dir, getpid());
 	off_t size = getpagesize() > 4096 ? getpagesize() : 4096;
 	struct stat status;
 
@@ -73,17 +73,17 @@ const char *published_dir(const struct buffers_item *item)
 	bool is_own = is_published_in(own_dir(), item);
 
 	if (is_shared && is_own)
-		return complain("published twice");
+		return report_failure("both directories have a rendezvous file");
 	if (is_shared || is_own)
 		return is_shared ? SHARED_DIR : own_dir();
 	if (lstat(rendezvous_path(SHARED_DIR, getpid()), &status) == 0 ||
 	    lstat(rendezvous_path(own_dir(), getpid()), &status) == 0)
-		return complain("the file of this process is no good");
+		return report_failure("the rendezvous file is invalid");
 	return "";
 }
 
 /*
- * Listings
+ * Directory trees
  */
 
 static uint64_t hash_file(const char *path)
@@ -109,7 +109,7 @@ static bool is_parent_of(const char *directory, const char *path)
 	       !strchr(path + length + 1, '/');
 }
 
-static void list(FILE *out, const char *path, const char *except)
+static void list_path(FILE *out, const char *path, const char *except)
 {
 	struct dirent **entries;
 	struct stat status;
@@ -138,7 +138,7 @@ static void list(FILE *out, const char *path, const char *except)
 
 		snprintf(below, sizeof(below), "%s/%s", path, name);
 		if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
-			list(out, below, except);
+			list_path(out, below, except);
 		free(entries[i]);
 	}
 	if (count >= 0)
@@ -152,7 +152,7 @@ char *list_tree(const char *root, const char *except)
 	FILE *out = open_memstream(&text, &size);
 
 	ck_assert_ptr_nonnull(out);
-	list(out, root, except);
+	list_path(out, root, except);
 	fclose(out);
 	return text;
 }
@@ -189,7 +189,7 @@ void clear_directory(const char *path)
 }
 
 /*
- * Forgeries
+ * Forged locators
  */
 
 void *new_page(void)
@@ -209,27 +209,27 @@ void alter_forgery(struct forgery *forgery, size_t at, const void *bytes, size_t
 void forge_locator(struct forgery *forgery, void *page)
 {
 	uintptr_t address = (uintptr_t)page;
-	uint32_t size = ROOM;
+	uint32_t size = BUFFER_SIZE;
 	unsigned char *bytes = forgery->bytes;
 
 	forgery->page = page;
-	forgery->room = mmap(NULL, ROOM, PROT_READ | PROT_WRITE | PROT_EXEC,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ck_assert_ptr_ne(forgery->room, MAP_FAILED);
+	forgery->buffer = mmap(NULL, BUFFER_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(forgery->buffer, MAP_FAILED);
 	memset(bytes, 0, sizeof(forgery->bytes));
 	memcpy(bytes + AT_THIS, &address, sizeof(address));
 	bytes[AT_COUNT] = 1;
-	memcpy(bytes + AT_ITEMS + ITEM_BASE, &forgery->room, sizeof(forgery->room));
+	memcpy(bytes + AT_ITEMS + ITEM_BASE, &forgery->buffer, sizeof(forgery->buffer));
 	memcpy(bytes + AT_ITEMS + ITEM_SIZE, &size, sizeof(size));
 	memcpy(page, bytes, sizeof(forgery->bytes));
 }
 
 bool is_untouched(const struct forgery *forgery)
 {
-	static const unsigned char zeros[ROOM];
+	static const unsigned char zeros[BUFFER_SIZE];
 
 	return memcmp(forgery->page, forgery->bytes, sizeof(forgery->bytes)) == 0 &&
-	       memcmp(forgery->room, zeros, ROOM) == 0;
+	       memcmp(forgery->buffer, zeros, BUFFER_SIZE) == 0;
 }
 
 void write_rendezvous_file(const char *path, uintptr_t address)
@@ -254,15 +254,15 @@ static bool write_line(const char *path, const char *line)
 	return is_written;
 }
 
-static bool enter_namespace(int kind)
+static bool enter_namespace(int flag)
 {
 	char user[40], group[40];
 
 	if (geteuid() == 0)
-		return unshare(kind) == 0;
+		return unshare(flag) == 0;
 	snprintf(user, sizeof(user), "%u %u 1", geteuid(), geteuid());
 	snprintf(group, sizeof(group), "%u %u 1", getegid(), getegid());
-	return unshare(CLONE_NEWUSER | kind) == 0 && write_line("/proc/self/setgroups", "deny") &&
+	return unshare(CLONE_NEWUSER | flag) == 0 && write_line("/proc/self/setgroups", "deny") &&
 	       write_line("/proc/self/uid_map", user) && write_line("/proc/self/gid_map", group);
 }
 

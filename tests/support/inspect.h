@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* witness.h: what a use of the library leaves behind, and forgeries that it may meet */
+/* inspect.h: examine the files, directories and memory that the library uses; forge locators */
 #ifndef TESTS_INSPECT_H
 #define TESTS_INSPECT_H
 
@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 /*
- * Gets, appends, compares and releases, as one who has no wishes.  Returns the
- * item; NULL, and a word on standard error, when anything was not as it should
- * be, or errno or the open descriptors are not as they were.
+ * Gets an item with a request that has no constraints, appends, compares and releases.  Returns
+ * the item.  Returns NULL and prints a message if a step fails, if a call that succeeds changes
+ * errno, or if the number of open descriptors changes.
  */
 struct buffers_item *use_library(void);
 
@@ -20,37 +20,37 @@ struct buffers_item *use_library(void);
 uintptr_t locator_of(const struct buffers_item *item);
 
 /*
- * The place where this process's file is and names the item's locator: a
- * regular file of 4096 bytes, or a page where that is larger, mode 0600, one link.  "" when no place has a file
- * of this process, NULL when what is there is no good.
+ * The directory of this process's rendezvous file.  The file must name the item's locator, be a
+ * regular file with mode 0600 and one link, and have 4096 bytes or one page if pages are larger.
+ * Returns "" if there is no file, and NULL if it is invalid.
  */
 const char *published_dir(const struct buffers_item *item);
-bool is_published_in(const char *place, const struct buffers_item *item);
+bool is_published_in(const char *dir, const struct buffers_item *item);
 
 /*
- * A directory and all below, one line each: type and mode, owner, inode, size,
- * time of change, content.  `except` (NULL: nothing) is left out, and so is the
- * time and size of the directory that it is in.  To be freed.
+ * Lists a directory tree, one line for each entry: type and mode, owner, inode, size, time of
+ * change, hash of the content.  Leaves out the path `except` (may be NULL), and the size and
+ * time of the directory that contains it.  The caller frees the string.
  */
 char *list_tree(const char *root, const char *except);
 
-/* Whether two such are equal; frees them, and prints them where they are not. */
+/* Compares two such lists and frees them; prints them if they differ. */
 bool are_trees_equal(char *before, char *after);
 
-/* Removes all in a directory, and not the directory. */
+/* Removes everything inside the directory. */
 void clear_directory(const char *path);
 
 /*
- * A locator by the published layout: version 0, one free buffer that suits
- * everybody, writable at the page, 4096 bytes, wherever that is.
+ * A valid locator of version 0 in the published layout.  It lists one free buffer that suits any
+ * request.
  */
 struct forgery {
-	unsigned char *page;	/* NULL: none was made */
-	unsigned char *room;
-	unsigned char bytes[4096];	/* as the page was made */
+	unsigned char *page;	/* 4096 writable bytes anywhere; NULL: not forged */
+	unsigned char *buffer;
+	unsigned char bytes[4096];	/* the original content of the page */
 };
 
-/* Offsets in it, in 64-bit and 32-bit processes. */
+/* Offsets in a locator, for 64-bit and 32-bit processes. */
 enum {
 	AT_THIS = 0,
 	AT_NEXT = sizeof(void *),
@@ -69,24 +69,24 @@ enum {
 
 void forge_locator(struct forgery *forgery, void *page);
 
-/* Changes bytes of the forgery, so that they count as it. */
+/* Changes bytes of the forgery, and of the copy that is_untouched() compares. */
 void alter_forgery(struct forgery *forgery, size_t at, const void *bytes, size_t size);
 
 bool is_untouched(const struct forgery *forgery);
 
-/* A file of 4096 bytes that names the address, as another implementation leaves it. */
+/* Writes a rendezvous file of 4096 bytes, as another implementation does. */
 void write_rendezvous_file(const char *path, uintptr_t address);
 
-/* A page of zeros that can be read and written. */
+/* A zeroed page that can be read and written. */
 void *new_page(void);
 
 /*
- * Rights over mounts, in a mount namespace of its own, that an ordinary user
- * has in a user namespace.  Unlike sandbox_tmp() it keeps them.
+ * Enters a new mount namespace in which this process may mount.  An ordinary user also enters a
+ * user namespace.  Unlike sandbox_tmp(), keeps the capabilities.
  */
 bool enter_mount_namespace(void);
 
-/* The children that are made from now on are a PID namespace. */
+/* Children that are forked later live in a new PID namespace. */
 bool enter_pid_namespace(void);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* beside.c: the library and another implementation in one process */
+/* interop.c: the library and another implementation in one process */
 
 #include "config.h"
 #include "support/interop.h"
@@ -30,7 +30,7 @@ struct view {
 	bool is_equal;
 };
 
-static int compare(const struct buffers_info *info, void *context)
+static int compare_item(const struct buffers_info *info, void *context)
 {
 	struct view *view = context;
 	const struct foreign_item *item = foreign_item_at(view->first, view->count++);
@@ -44,7 +44,7 @@ bool see_same_items(struct foreign_locator *first)
 {
 	struct view view = { first, 0, true };
 
-	return buffers_walk(compare, &view) == 0 && !foreign_item_at(first, view.count);
+	return buffers_walk(compare_item, &view) == 0 && !foreign_item_at(first, view.count);
 }
 
 bool is_named_by_file(const struct foreign_locator *first)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* kinds.c: the kinds of memory, and what the tests of them share */
+/* kinds.c: the kinds of memory, and helpers for the tests of each kind */
 
 #include "config.h"
 #include "support/kinds.h"
@@ -30,11 +30,11 @@ struct buffers_item *get_kind(const struct kind *kind, size_t size)
 	return item;
 }
 
-unsigned char *make_memory(const struct kind *kind, size_t size, bool is_alone)
+unsigned char *make_memory(const struct kind *kind, size_t size, bool is_dedicated)
 {
 	struct buffers_request request = { .size = size, .alignment = 4096, .flags = kind->flags };
 	size_t allocated;
-	unsigned char *memory = is_alone ? buffers_alloc(&request, &allocated) :
+	unsigned char *memory = is_dedicated ? buffers_alloc(&request, &allocated) :
 				buffers_reserve(get_kind(kind, size + 4096), size, 4096);
 
 	ck_assert_ptr_nonnull(memory);

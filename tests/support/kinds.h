@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* kinds.h: the kinds of memory, and what the tests of them share */
+/* kinds.h: the kinds of memory, and helpers for the tests of each kind */
 #ifndef TESTS_KINDS_H
 #define TESTS_KINDS_H
 
@@ -15,17 +15,17 @@
 #define GIB	((size_t)1 << 30)
 #define PAGE	(granularity())
 
-/* What a request may ask for, and what it gets. */
+/* The flags of a request, and the resulting memory. */
 struct kind {
 	unsigned flags;
-	unsigned listed_flags;		/* as buffers_walk() has it */
-	const char *permissions;	/* as /proc/self/maps has them */
-	const char *file_suffix;		/* between stem and number of the file's name */
+	unsigned listed_flags;		/* in buffers_walk() */
+	const char *permissions;	/* in /proc/self/maps */
+	const char *file_suffix;		/* in the rendezvous file name, before the pid */
 };
 enum { KINDS = 3 };
 extern const struct kind kinds[KINDS];
 
-/* Loop tests: each kind that there is, first with /proc and then, where it is, without. */
+/* Loop tests run each kind first with /proc and then, on Linux, with /proc hidden. */
 enum { VIEWS = (1 + CAN_FORK) * KINDS };
 const struct kind *kind_of(int view);
 
@@ -35,21 +35,21 @@ const struct kind *kind_of(int view);
 		SKIP_IF((view) >= KINDS && (is_asan() || is_tsan()),	\
 			"the sanitizer's runtime reads /proc itself");		\
 		SKIP_IF((view) >= KINDS && !hide_proc(),			\
-			"no mount namespace for this user");			\
+			"this user cannot create a mount namespace");			\
 		SKIP_IF((view) == VIEWS - 1 && !can_map_twice(),		\
-			"shared memory looks as private does here");		\
+			"shared memory is not listed as shared here");		\
 	} while (0)
 #else
 #define SKIP_IF_NO_VIEW(view) ((void)(view))
 #endif
 
-/* Asserts that there is one, and that errno stays as it was. */
+/* Gets an item.  Asserts that this succeeds and does not change errno. */
 struct buffers_item *get_kind(const struct kind *kind, size_t size);
 
-/* Whole pages that were reserved, or allocated for one alone. */
-unsigned char *make_memory(const struct kind *kind, size_t size, bool is_alone);
+/* Whole pages.  They are reserved in an item or, if is_dedicated, allocated by buffers_alloc(). */
+unsigned char *make_memory(const struct kind *kind, size_t size, bool is_dedicated);
 
-/* Bytes that differ from their neighbours and from those of other numbers. */
+/* Bytes that differ from their neighbours, and from the bytes of other numbers. */
 void fill_pattern(unsigned char *bytes, size_t size, unsigned number);
 unsigned char *new_pattern(size_t size, unsigned number);
 

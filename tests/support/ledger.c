@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ledger.c: what many writers appended to buffers, and who holds which item */
+/* ledger.c: entries that many writers append to buffers, and the holder of each item */
 
 #include "config.h"
 #include "support/ledger.h"
@@ -9,10 +9,10 @@
 #include <string.h>
 
 struct entry {
-	uint32_t size;		/* of all of it */
+	uint32_t size;		/* including this header */
 	uint32_t writer;
 	uint32_t number;
-	uint32_t sum;		/* of all of it, with 0 here */
+	uint32_t sum;		/* hash of the entry, with 0 in this field */
 };
 
 struct ledger ledger_new(unsigned writers, unsigned numbers)
@@ -70,17 +70,17 @@ const char *ledger_read(struct ledger *ledger, const void *base, size_t used)
 
 	for (; at < end; at += entry.size) {
 		if ((size_t)(end - at) < sizeof(entry))
-			return "less than an entry was appended";
+			return "the buffer ends within an entry";
 		memcpy(&entry, at, sizeof(entry));
 		if (entry.size < sizeof(entry) || entry.size > ENTRY_MAX ||
 		    entry.size > (size_t)(end - at))
-			return "no entry begins where the last one ends";
+			return "no entry begins at the end of the previous one";
 		if (!is_intact(at, entry))
 			return "an entry was overwritten";
 		if (entry.writer >= ledger->writers || entry.number >= ledger->numbers)
-			return "an entry that nobody wrote";
+			return "an entry has an unknown writer or number";
 		if (ledger->seen[entry.writer * ledger->numbers + entry.number]++)
-			return "an entry is there twice";
+			return "an entry occurs twice";
 	}
 	return NULL;
 }

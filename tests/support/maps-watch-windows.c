@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* watch-windows.c: what is mapped, asked for page by page, which needs nothing opened */
+/* maps-watch-windows.c: read the list of mappings by VirtualQuery(), which needs no handle */
 
 #include "config.h"
 #include "support/support.h"

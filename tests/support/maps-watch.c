@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* watch.c: what is mapped, read through descriptors that were opened before */
+/* maps-watch.c: read the list of mappings through descriptors that are opened early */
 
 #include "config.h"
 #include "support/support.h"
@@ -42,36 +42,36 @@ static struct line read_line(const char *text)
 }
 
 /*
- * Calls `visit` with each mapping.  The kernel hands out whole lines, and never a
- * mapping twice, but what is mapped may change between two reads.  False: there were none.
+ * Calls `visit` with each mapping.  Returns false if the list is empty.  The kernel returns
+ * whole lines and no mapping twice, but the mappings may change between two calls of read().
  */
 static bool visit_lines(int maps, void (*visit)(const struct line *line, void *context),
 			void *context)
 {
 	char text[16384 + 1];
-	size_t kept = 0;
+	size_t partial = 0;
 	bool has_lines = false;
 	ssize_t got;
 
 	lseek(maps, 0, SEEK_SET);
-	while ((got = read(maps, text + kept, sizeof(text) - 1 - kept)) > 0) {
+	while ((got = read(maps, text + partial, sizeof(text) - 1 - partial)) > 0) {
 		char *at = text;
 		char *end;
 
-		text[kept + (size_t)got] = '\0';
+		text[partial + (size_t)got] = '\0';
 		for (; (end = strchr(at, '\n')); at = end + 1) {
 			struct line line = read_line(at);
 
 			visit(&line, context);
 			has_lines = true;
 		}
-		kept = strlen(at);
-		memmove(text, at, kept);
+		partial = strlen(at);
+		memmove(text, at, partial);
 	}
 	return has_lines;
 }
 
-/* False where they are not to be seen. */
+/* Returns false if the list cannot be read. */
 static bool visit_maps(const struct watch *watch, int maps,
 		       void (*visit)(const struct line *line, void *context), void *context)
 {
@@ -82,12 +82,12 @@ static bool visit_maps(const struct watch *watch, int maps,
 	maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	if (maps < 0)
 		return false;
-	is_seen = visit_lines(maps, visit, context);	/* an emulator's may be empty */
+	is_seen = visit_lines(maps, visit, context);	/* some emulators give an empty list */
 	close(maps);
 	return is_seen;
 }
 
-static void count_one(const struct line *line, void *count)
+static void count_line(const struct line *line, void *count)
 {
 	(void)line;
 	++*(size_t *)count;
@@ -97,40 +97,40 @@ size_t watch_count(const struct watch *watch)
 {
 	size_t count = 0;
 
-	visit_maps(watch, watch->maps, count_one, &count);
+	visit_maps(watch, watch->maps, count_line, &count);
 	return count;
 }
 
-/* Emulators list neighbours as one, with the permissions of the first. */
-static void look_at_one(const struct line *line, void *has_seen_rwx)
+/* Emulators merge neighbours in the list, with the permissions of the first. */
+static void check_for_rwx(const struct line *line, void *has_seen_rwx)
 {
 	if (is_emulated() || line->permissions[1] != 'w' || line->permissions[2] != 'x')
 		return;
 	*(bool *)has_seen_rwx = true;
 }
 
-struct stretch {
+struct range {
 	uintptr_t start, end;
 	const char *permissions;
 	bool has_seen_rwx;
 };
 
-static void pass_one(const struct line *line, void *context)
+static void pass_line(const struct line *line, void *context)
 {
-	struct stretch *left = context;
+	struct range *left = context;
 
-	look_at_one(line, &left->has_seen_rwx);
+	check_for_rwx(line, &left->has_seen_rwx);
 	if (line->start <= left->start && left->start < line->end &&
 	    (is_emulated() || strcmp(line->permissions, left->permissions) == 0))
 		left->start = line->end;
 }
 
-static struct stretch pass_all(const struct watch *watch, const void *start, size_t size,
+static struct range pass_lines(const struct watch *watch, const void *start, size_t size,
 			       const char *permissions)
 {
-	struct stretch left = { (uintptr_t)start, (uintptr_t)start + size, permissions, false };
+	struct range left = { (uintptr_t)start, (uintptr_t)start + size, permissions, false };
 
-	if (!visit_maps(watch, watch->maps, pass_one, &left))
+	if (!visit_maps(watch, watch->maps, pass_line, &left))
 		left.start = left.end;
 	return left;
 }
@@ -138,7 +138,7 @@ static struct stretch pass_all(const struct watch *watch, const void *start, siz
 bool watch_is_mapped_as(const struct watch *watch, const void *start, size_t size,
 			const char *permissions)
 {
-	struct stretch left = pass_all(watch, start, size, permissions);
+	struct range left = pass_lines(watch, start, size, permissions);
 
 	return left.start >= left.end;
 }
@@ -146,7 +146,7 @@ bool watch_is_mapped_as(const struct watch *watch, const void *start, size_t siz
 bool watch_is_mapped_without_rwx(const struct watch *watch, const void *start, size_t size,
 				 const char *permissions)
 {
-	struct stretch left = pass_all(watch, start, size, permissions);
+	struct range left = pass_lines(watch, start, size, permissions);
 
 	return left.start >= left.end && !left.has_seen_rwx;
 }
@@ -155,17 +155,17 @@ bool watch_has_rwx(const struct watch *watch)
 {
 	bool has_seen_rwx = false;
 
-	visit_maps(watch, watch->maps, look_at_one, &has_seen_rwx);
+	visit_maps(watch, watch->maps, check_for_rwx, &has_seen_rwx);
 	return has_seen_rwx;
 }
 
-static void *look_on(void *context)
+static void *run_watcher(void *context)
 {
 	struct watch *watch = context;
 
 	do {
-		visit_maps(watch, watch->thread_maps, look_at_one, &watch->has_seen_rwx);
-		if (is_slow())	/* leaves the processor to those who are looked at */
+		visit_maps(watch, watch->thread_maps, check_for_rwx, &watch->has_seen_rwx);
+		if (is_slow())	/* let the watched threads run */
 			usleep(1000);
 	} while (!__atomic_load_n(&watch->stop, __ATOMIC_RELAXED) && !watch->has_seen_rwx);
 	return NULL;
@@ -173,7 +173,7 @@ static void *look_on(void *context)
 
 bool watch_start(struct watch *watch)
 {
-	return pthread_create(&watch->thread, NULL, look_on, watch) == 0;
+	return pthread_create(&watch->thread, NULL, run_watcher, watch) == 0;
 }
 
 bool watch_stop(struct watch *watch)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * watch.h: what is mapped, read through descriptors that were opened before
+ * maps-watch.h: read the list of mappings through descriptors that are opened early
  *
- * So it goes on where /proc was hidden since, or no descriptor is left.  Emulators make
- * a copy when the list is opened; under them it is opened again, and where that cannot
- * be, all is taken to be as it should.
+ * These keep working after /proc is hidden or the process has run out of descriptors.  Emulators
+ * copy the list when it is opened, so under them it is opened anew each time; if that fails, the
+ * checks pass.
  *
- * On Windows the first four functions are there, and nothing is opened.
+ * Windows has only the first four functions.  They open nothing.
  */
 #ifndef TESTS_MAPS_WATCH_H
 #define TESTS_MAPS_WATCH_H
@@ -17,35 +17,38 @@
 #include <stdint.h>
 
 struct watch {
-	int maps;		/* for the caller */
-	int thread_maps;	/* for the thread that reads without end */
-	bool is_copy;		/* an emulator's, of what was mapped then */
+	int maps;		/* for calls */
+	int thread_maps;	/* for the watching thread */
+	bool is_copy;		/* the emulator lists the mappings at the time of open() */
 	pthread_t thread;
 	bool stop;
 	bool has_seen_rwx;
 };
 
-/* False when there is no /proc/self/maps. */
+/* Returns false if /proc/self/maps cannot be opened. */
 bool watch_open(struct watch *watch);
 void watch_close(struct watch *watch);
 
-/* How many mappings there are. */
+/* The number of mappings. */
 size_t watch_count(const struct watch *watch);
 
 /* Whether all of [start, end) is mapped with these permissions. */
 bool watch_is_mapped_as(const struct watch *watch, const void *start, size_t size,
 			const char *permissions);
 
-/* Whether anything is mapped writable and executable. */
+/* Whether any mapping is both writable and executable. */
 bool watch_has_rwx(const struct watch *watch);
 
-/* Both in one reading: whether that is mapped so, and nothing else is so. */
+/*
+ * Like watch_is_mapped_as(); also requires, in the same reading, that no mapping is both writable
+ * and executable.
+ */
 bool watch_is_mapped_without_rwx(const struct watch *watch, const void *start, size_t size,
 				 const char *permissions);
 
 /*
- * Starts a thread that looks for such from now on.  watch_stop() returns whether it
- * has seen any.
+ * watch_start() starts a thread that looks for mappings that are both writable and executable.
+ * watch_stop() stops it and returns whether it found any.
  */
 bool watch_start(struct watch *watch);
 bool watch_stop(struct watch *watch);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* record.c: who was given which bytes, kept apart from the library */
+/* ownership.c: a record of the bytes that the library handed out */
 
 #include "config.h"
 #include "support/ownership.h"
@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void ownership_fill(struct ownership *record, void *start, size_t size, unsigned char fill)
+void ownership_fill(struct ownership *ownership, void *start, size_t size, unsigned char fill)
 {
-	*record = (struct ownership){ start, size, fill };
+	*ownership = (struct ownership){ start, size, fill };
 	memset(start, fill, size);
 }
 
@@ -22,24 +22,24 @@ static int by_start(const void *a, const void *b)
 	return (one->start > two->start) - (one->start < two->start);
 }
 
-static bool is_intact(const struct ownership *record)
+static bool is_intact(const struct ownership *ownership)
 {
-	for (size_t i = 0; i < record->size; i++)
-		if (record->start[i] != record->fill)
+	for (size_t i = 0; i < ownership->size; i++)
+		if (ownership->start[i] != ownership->fill)
 			return false;
 	return true;
 }
 
-void check_ownership(struct ownership *records, size_t count)
+void check_ownership(struct ownership *ranges, size_t count)
 {
-	qsort(records, count, sizeof(*records), by_start);
+	qsort(ranges, count, sizeof(*ranges), by_start);
 	for (size_t i = 0; i < count; i++) {
 		if (i)
-			ck_assert_msg(records[i].start >=
-				      records[i - 1].start + records[i - 1].size,
-				      "bytes at %p were handed out twice",
-				      (void *)records[i].start);
-		ck_assert_msg(is_intact(&records[i]), "bytes at %p were overwritten",
-			      (void *)records[i].start);
+			ck_assert_msg(ranges[i].start >=
+				      ranges[i - 1].start + ranges[i - 1].size,
+				      "bytes at %p belong to two ranges",
+				      (void *)ranges[i].start);
+		ck_assert_msg(is_intact(&ranges[i]), "bytes at %p were overwritten",
+			      (void *)ranges[i].start);
 	}
 }

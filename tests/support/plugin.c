@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* plugin.c: an object for dlopen(), with a function to be near to */
+/* plugin.c: a shared object with one function, which serves as a target address */
 
 int plugin_function(int x);
 

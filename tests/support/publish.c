@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* publish.c: processes that use the library, so that it leaves a file in a sandbox */
+/* publish.c: processes that use the library and leave a rendezvous file in a sandbox */
 
 #include "config.h"
 #include "support/publish.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* program.c: test programs that execute themselves */
+/* reexec.c: test programs that execute themselves */
 
 #include "config.h"
 #include "support/reexec.h"
@@ -24,8 +24,8 @@ static int find_library(struct dl_phdr_info *object, size_t size, void *director
 	return 1;
 }
 
-/* By a descriptor, for what is mounted on the directory's path does not matter there. */
-static void keep_library(void)
+/* Refers to the directory by a descriptor, because a sandbox may mount another one on its path. */
+static void keep_library_reachable(void)
 {
 	const char *old = getenv("LD_LIBRARY_PATH");
 	char directory[PATH_MAX];
@@ -46,7 +46,7 @@ bool run_own_role(const struct role *roles, int argc, char **argv, int *status)
 	int line = -1;
 
 	if (argc != 3) {
-		keep_library();
+		keep_library_reachable();
 		return false;
 	}
 	for (; roles->name && line == -1; roles++)

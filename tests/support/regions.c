@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* regions.c: memory and handles, as Windows tells of them and not as the library does */
+/* regions.c: memory and handles, as Windows reports them */
 
 #include "config.h"
 #include "support/regions.h"
@@ -17,8 +17,11 @@ static uintptr_t round_down(uintptr_t address, size_t alignment)
 	return address & ~(uintptr_t)(alignment - 1);
 }
 
-/* In 32 bits, Wine does not know of much: what it calls reserved, and protected, may be free. */
-static bool is_unknown(const MEMORY_BASIC_INFORMATION *info)
+/*
+ * In 32-bit programs, Wine does not know all mappings of the host.  It reports unknown ranges
+ * as reserved with PAGE_NOACCESS; they may be free.
+ */
+static bool is_unknown_to_wine(const MEMORY_BASIC_INFORMATION *info)
 {
 	return info->State == MEM_RESERVE && info->Protect == PAGE_NOACCESS;
 }
@@ -29,7 +32,7 @@ struct region region_in(HANDLE process, uintptr_t address)
 
 	if (!VirtualQueryEx(process, (void *)address, &info, sizeof(info)))
 		return (struct region){ 0 };
-	if (is_unknown(&info))
+	if (is_unknown_to_wine(&info))
 		info.State = MEM_FREE;
 	return (struct region){
 		.start = (uintptr_t)info.BaseAddress,
@@ -115,7 +118,10 @@ bool is_same_region(struct region one, struct region two)
 	       one.type == two.type && one.protection == two.protection;
 }
 
-/* The next stretch that is free from `at` on, of whole blocks; false: none begins below the end. */
+/*
+ * Finds the next free range of whole blocks at or above `at`.  Returns false if none begins
+ * below `end`.
+ */
 static bool next_gap(uintptr_t at, uintptr_t end, uintptr_t *from, uintptr_t *to)
 {
 	struct region region;
@@ -140,8 +146,8 @@ static bool next_gap(uintptr_t at, uintptr_t end, uintptr_t *from, uintptr_t *to
 	return false;
 }
 
-static uintptr_t find_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment,
-			    bool is_highest)
+static uintptr_t find_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment,
+				bool is_highest)
 {
 	uintptr_t found = 0;
 	uintptr_t from, to;
@@ -167,27 +173,27 @@ static uintptr_t find_place(uintptr_t start, uintptr_t end, size_t size, size_t 
 
 uintptr_t lowest_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
 {
-	return find_place(start, end, size, alignment, false);
+	return find_candidate(start, end, size, alignment, false);
 }
 
 uintptr_t highest_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
 {
-	return find_place(start, end, size, alignment, true);
+	return find_candidate(start, end, size, alignment, true);
 }
 
-/* The system takes the lowest, or the highest; the middle of a large one stays. */
+/* The system allocates at the ends of gaps, so the middle of a large gap stays free. */
 uintptr_t unused_address(size_t size)
 {
 	size_t around = size + 64 * MIB;
-	uintptr_t place = lowest_candidate(16 * MIB, limit_of_addresses(), 2 * around, BLOCK);
+	uintptr_t gap = lowest_candidate(16 * MIB, limit_of_addresses(), 2 * around, BLOCK);
 
-	ck_assert_uint_ne(place, 0);
-	return round_up(place + around / 2, BLOCK);
+	ck_assert_uint_ne(gap, 0);
+	return round_up(gap + around / 2, BLOCK);
 }
 
-static void *take(uintptr_t address, size_t size, DWORD how, DWORD protection)
+static void *allocate_at(uintptr_t address, size_t size, DWORD type, DWORD protection)
 {
-	void *memory = VirtualAlloc((void *)address, size, how, protection);
+	void *memory = VirtualAlloc((void *)address, size, type, protection);
 
 	ck_assert_ptr_eq(memory, (void *)address);
 	return memory;
@@ -195,12 +201,12 @@ static void *take(uintptr_t address, size_t size, DWORD how, DWORD protection)
 
 void *reserve_at(uintptr_t address, size_t size)
 {
-	return take(address, size, MEM_RESERVE, PAGE_NOACCESS);
+	return allocate_at(address, size, MEM_RESERVE, PAGE_NOACCESS);
 }
 
 void *commit_at(uintptr_t address, size_t size, DWORD protection)
 {
-	return take(address, size, MEM_RESERVE | MEM_COMMIT, protection);
+	return allocate_at(address, size, MEM_RESERVE | MEM_COMMIT, protection);
 }
 
 void release_memory(void *memory)
@@ -208,23 +214,7 @@ void release_memory(void *memory)
 	ck_assert(VirtualFree(memory, 0, MEM_RELEASE));
 }
 
-void take_all(struct taken *taken, uintptr_t start, uintptr_t end)
-{
-	uintptr_t from, to;
-
-	for (uintptr_t at = start; next_gap(at, end, &from, &to); at = to + 1) {
-		ck_assert_uint_lt(taken->count, sizeof(taken->places) / sizeof(taken->places[0]));
-		taken->places[taken->count++] = reserve_at(from, to - from);
-	}
-}
-
-void give_all_back(struct taken *taken)
-{
-	while (taken->count)
-		release_memory(taken->places[--taken->count]);
-}
-
-/* Wine's system counts none. */
+/* Wine's GetProcessHandleCount() returns 0. */
 static unsigned try_handles(void)
 {
 	unsigned count = 0;

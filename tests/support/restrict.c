@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* policy.c: systems that forbid or hide what the library would use */
+/* restrict.c: simulate systems that forbid or hide a facility that the library uses */
 
 #include "config.h"
 #include "support/restrict.h"
@@ -46,7 +46,7 @@ bool refuse_call(int number, int error)
 	return refuse_call_where(number, 0, 0, error);
 }
 
-/* mmap(), mprotect() and pkey_mprotect() have it in the same place. */
+/* The protection is argument 2 of mmap(), mprotect() and pkey_mprotect(). */
 static bool refuse_protection(int number, unsigned protection, int error)
 {
 	return refuse_call_where(number, 2, protection, error);

@@ -1,35 +1,35 @@
 /* SPDX-License-Identifier: MIT */
-/* policy.h: systems that forbid or hide what the library would use */
+/* restrict.h: simulate systems that forbid or hide a facility that the library uses */
 #ifndef TESTS_RESTRICT_H
 #define TESTS_RESTRICT_H
 
 #include <stdbool.h>
 
-#define NO_FILTER "no filter of system calls here"
+#define NO_FILTER "filters of system calls are not supported here"
 
 /*
- * From now on, this thread and those that it starts, and all children, are
- * answered a system call with an error; where `argument` has all `bits`.  False
- * where the kernel has no such filters.
+ * From now on the system call fails with `error` in this thread, and in threads and children
+ * that it starts.  refuse_call_where() restricts this to calls whose argument has all `bits`
+ * set.  Both return false if the kernel has no such filters.
  */
 bool refuse_call(int number, int error);
 bool refuse_call_where(int number, unsigned argument, unsigned bits, int error);
 
-/* All memory that would be mapped. */
+/* Every mmap() fails. */
 bool refuse_memory(int error);
 
-/* Memory that is writable and executable at once. */
+/* No memory can be writable and executable at once. */
 bool refuse_rwx(int error);
 
-/* And memory that becomes executable, as systemd's MemoryDenyWriteExecute= has it. */
+/* In addition, no memory can become executable, as with systemd's MemoryDenyWriteExecute=. */
 bool refuse_new_exec(int error);
 
-/* The same by the kernel itself, PR_SET_MDWE: false before Linux 6.3. */
+/* The same restriction by PR_SET_MDWE.  Returns false before Linux 6.3. */
 bool refuse_exec_gain(void);
 
 /*
- * This process and its children see an empty /proc.  False, and it says why, where
- * the kernel does not let this user do so.
+ * This process and its children see an empty /proc.  Returns false and prints why if the kernel
+ * does not let this user do so.
  */
 bool hide_proc(void);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sandbox.c: a /tmp of a test's own, and what the library leaves there */
+/* sandbox.c: a private /tmp for a test, and the rendezvous files in it */
 
 #include "config.h"
 #include "support/sandbox.h"
@@ -68,20 +68,20 @@ bool sandbox_tmp(const char *options)
 	       mount_tmpfs("/tmp", options) && drop_capabilities();
 }
 
-const char *rendezvous_path_of(const char *place, const char *kind, pid_t process)
+const char *rendezvous_path_of(const char *dir, const char *kind, pid_t pid)
 {
 	static char paths[4][160];
 	static unsigned next;
 	char *path = paths[next++ % 4];
 
-	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %d", place ? place : SHARED_DIR,
-		 RENDEZVOUS_STEM, kind, (int)process);
+	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %d", dir ? dir : SHARED_DIR,
+		 RENDEZVOUS_STEM, kind, (int)pid);
 	return path;
 }
 
-const char *rendezvous_path(const char *place, pid_t process)
+const char *rendezvous_path(const char *dir, pid_t pid)
 {
-	return rendezvous_path_of(place, "", process);
+	return rendezvous_path_of(dir, "", pid);
 }
 
 const char *own_dir(void)
@@ -92,14 +92,14 @@ const char *own_dir(void)
 	return path;
 }
 
-void make_dir(const char *place)
+void make_dir(const char *dir)
 {
 	char parent[80];
 
-	snprintf(parent, sizeof(parent), "%s", place);
+	snprintf(parent, sizeof(parent), "%s", dir);
 	*strrchr(parent, '/') = '\0';
 	ck_assert(mkdir(parent, 0700) == 0 || errno == EEXIST);
-	ck_assert(mkdir(place, 0700) == 0 || errno == EEXIST);
+	ck_assert(mkdir(dir, 0700) == 0 || errno == EEXIST);
 }
 
 void write_file(const char *path, const void *bytes, size_t size)
@@ -147,9 +147,9 @@ bool is_named_in(const char *path, const void *item)
 	return false;
 }
 
-unsigned count_files(const char *place)
+unsigned count_files(const char *dir)
 {
-	DIR *directory = opendir(place);
+	DIR *directory = opendir(dir);
 	unsigned count = 0;
 	struct dirent *entry;
 

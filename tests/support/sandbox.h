@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sandbox.h: a /tmp of a test's own, and what the library leaves there */
+/* sandbox.h: a private /tmp for a test, and the rendezvous files in it */
 #ifndef TESTS_SANDBOX_H
 #define TESTS_SANDBOX_H
 
@@ -12,49 +12,48 @@
 #define RENDEZVOUS_NAME	RENDEZVOUS_STEM ", PID "
 
 /*
- * Gives this process, and the children it makes later, an empty tmpfs on /tmp
- * that nobody else sees, mounted with these options (NULL: mode=1777).
- * False where the kernel does not let this user do so.
+ * Mounts an empty tmpfs on /tmp that only this process and its later children see.  `options`
+ * are its mount options (NULL: mode=1777).  Returns false if the kernel does not let this user
+ * do so.
  *
- * An ordinary user gets a user namespace with only itself in it, and no
- * capabilities are left when this returns.
+ * An ordinary user also enters a user namespace and has no capabilities afterwards.
  */
 bool sandbox_tmp(const char *options);
 
-/*
- * The same by a plain mount(2), for one who is privileged in its own mount
- * namespace already, on any directory.
- */
+/* Mounts a tmpfs on any directory.  The caller needs the right to mount in its namespace. */
 bool mount_tmpfs(const char *directory, const char *options);
 
-/* "PLACE/Reloaded..., PID n"; `place` NULL means the shared one.  Static memory of 4 strings. */
-const char *rendezvous_path(const char *place, pid_t process);
+/*
+ * "DIR/Reloaded..., PID n"; a `dir` of NULL means SHARED_DIR.  The next four calls reuse the
+ * string.
+ */
+const char *rendezvous_path(const char *dir, pid_t pid);
 
-/* The same of another kind of memory: ".RW" or ".RX". */
-const char *rendezvous_path_of(const char *place, const char *kind, pid_t process);
+/* The same for another kind of memory: ".RW" or ".RX". */
+const char *rendezvous_path_of(const char *dir, const char *kind, pid_t pid);
 
 /* "/tmp/.reloaded-<effective uid>/memory.buffers" */
 const char *own_dir(void);
 
-/* Makes the directories of a place as the library would. */
-void make_dir(const char *place);
+/* Makes the directory and its parent as the library does. */
+void make_dir(const char *dir);
 
-/* Writes a file whole, made anew with mode 0600. */
+/* Creates or truncates a file with mode 0600 and writes it. */
 void write_file(const char *path, const void *bytes, size_t size);
 
 /*
- * Makes a file, or a symbolic link itself, an hour old: the young may be spared
- * for being somebody's draft.
+ * Sets the times of a file, or of a symbolic link itself, to an hour ago.  The library spares
+ * recent files, because they may be another process's draft.
  */
 void make_old(const char *path);
 
-/* The first word of a file, 0 when there is none or it is short. */
+/* The first word of a file; 0 if the file is missing or shorter. */
 unsigned long long read_address(const char *path);
 
-/* Whether the file holds the address of the locator that lists the process's first items. */
+/* Whether the file names the first locator of a chain that contains the item's locator. */
 bool is_named_in(const char *path, const void *item);
 
-/* The files in a place, 0 where there is none. */
-unsigned count_files(const char *place);
+/* The number of entries in a directory; 0 if it is missing. */
+unsigned count_files(const char *dir);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* static-copy.c: a plugin with a copy of the library inside, which it does not export */
+/* static-copy.c: a plugin with a copy of the library inside; exports only a table of its calls */
 
 #include "support/copies.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* support-linux.c: processes and memory as Linux has them, and what it may lack */
+/* support-linux.c: processes and memory on Linux, and facilities that may be missing */
 
 #include "config.h"
 #include "support/support.h"
@@ -21,14 +21,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int run(Suite *suite, enum fork_status status)
+static int run_with_status(Suite *suite, enum fork_status status)
 {
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
-	is_emulated();	/* tests may hide what tells */
+	is_emulated();	/* find out before a test hides /proc */
 	srunner_set_fork_status(runner, status);
-	if (status == CK_NOFORK)	/* then Check knows no time limit */
+	if (status == CK_NOFORK)	/* without fork, Check has no timeout */
 		alarm(300);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
@@ -38,12 +38,12 @@ static int run(Suite *suite, enum fork_status status)
 
 int run_suite(Suite *suite)
 {
-	return run(suite, CK_FORK_GETENV);
+	return run_with_status(suite, CK_FORK_GETENV);
 }
 
 int run_suite_of_functions(Suite *suite)
 {
-	return run(suite, is_slow() ? CK_NOFORK : CK_FORK_GETENV);
+	return run_with_status(suite, is_slow() ? CK_NOFORK : CK_FORK_GETENV);
 }
 
 struct child start_child(int (*body)(void *context), void *context)
@@ -57,7 +57,7 @@ struct child start_child(int (*body)(void *context), void *context)
 	ck_assert_int_ge(child.pid, 0);
 	if (child.pid == 0) {
 		*child.line = body(context);
-		exit(*child.line != 0);	/* and not _exit(), which writes no coverage */
+		exit(*child.line != 0);	/* unlike _exit(), writes coverage counts */
 	}
 	return child;
 }
@@ -82,14 +82,15 @@ void finish_child(struct child child)
 	line = *child.line;
 	munmap(child.line, sizeof(int));
 	ck_assert_msg(!WIFSIGNALED(status), "child killed by signal %d", WTERMSIG(status));
-	ck_assert_msg(line != -1, "child exited with %d before its end", WEXITSTATUS(status));
-	ck_assert_msg(line == 0, "child's step in line %d failed", line);
+	ck_assert_msg(line != -1, "child exited with %d before its body returned",
+		      WEXITSTATUS(status));
+	ck_assert_msg(line == 0, "child: step in line %d failed", line);
 	ck_assert_int_eq(WEXITSTATUS(status), 0);
 }
 
 pid_t fork_without_handlers(void)
 {
-#ifdef __s390x__	/* the stack comes first there */
+#ifdef __s390x__	/* the stack is the first argument there */
 	return (pid_t)syscall(SYS_clone, 0L, (long)SIGCHLD, 0L, 0L, 0L);
 #else
 	return (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
@@ -116,7 +117,7 @@ void run_in_new_process(int (*body)(void *context), void *context, size_t size)
 static sigjmp_buf escape;
 static void *volatile fault_address;
 
-static void note_fault(int number, siginfo_t *info, void *context)
+static void handle_fault(int number, siginfo_t *info, void *context)
 {
 	(void)number;
 	(void)context;
@@ -131,7 +132,7 @@ bool does_fault(void (*body)(void *context), void *context, void **address)
 	struct sigaction before[2];
 	volatile bool has_faulted = true;
 
-	action.sa_sigaction = note_fault;
+	action.sa_sigaction = handle_fault;
 	sigemptyset(&action.sa_mask);
 	for (unsigned i = 0; i < 2; i++)
 		ck_assert_int_eq(sigaction(numbers[i], &action, &before[i]), 0);
@@ -145,29 +146,29 @@ bool does_fault(void (*body)(void *context), void *context, void **address)
 	return has_faulted;
 }
 
-/* Emulators answer for the first, and few know the second. */
-static bool are_programs_two(void)
+/* Emulators answer readlink() of the first path themselves; few know the second one. */
+static bool are_exe_links_different(void)
 {
-	char of_process[4096] = "";
-	char of_thread[4096] = "";
+	char process_exe[4096] = "";
+	char thread_exe[4096] = "";
 
-	if (readlink("/proc/self/exe", of_process, sizeof(of_process) - 1) < 0 ||
-	    readlink("/proc/thread-self/exe", of_thread, sizeof(of_thread) - 1) < 0)
+	if (readlink("/proc/self/exe", process_exe, sizeof(process_exe) - 1) < 0 ||
+	    readlink("/proc/thread-self/exe", thread_exe, sizeof(thread_exe) - 1) < 0)
 		return false;
-	return strcmp(of_process, of_thread) != 0;
+	return strcmp(process_exe, thread_exe) != 0;
 }
 
 bool is_emulated(void)
 {
 	enum { UNKNOWN, NO, YES };
-	static int answer;	/* also where /proc is hidden later */
+	static int answer;	/* cached, because a test may hide /proc later */
 
 	if (__atomic_load_n(&answer, __ATOMIC_RELAXED) == UNKNOWN)
-		__atomic_store_n(&answer, are_programs_two() ? YES : NO, __ATOMIC_RELAXED);
+		__atomic_store_n(&answer, are_exe_links_different() ? YES : NO, __ATOMIC_RELAXED);
 	return __atomic_load_n(&answer, __ATOMIC_RELAXED) == YES;
 }
 
-/* Whether the body, in a child, returns true. */
+/* Whether the body returns true in a child. */
 static bool child_can(bool (*body)(void))
 {
 	pid_t child = fork();
@@ -203,7 +204,7 @@ bool can_filter(void)
 	return child_can(is_filtered);
 }
 
-static void *map_some(int sharing)
+static void *map_page(int sharing)
 {
 	return mmap(NULL, granularity(), PROT_READ | PROT_WRITE,
 		    sharing | MAP_ANONYMOUS, -1, 0);
@@ -213,7 +214,7 @@ static bool is_memory_limited(void)
 {
 	struct rlimit none = { 0, 0 };
 
-	return setrlimit(RLIMIT_AS, &none) == 0 && map_some(MAP_PRIVATE) == MAP_FAILED;
+	return setrlimit(RLIMIT_AS, &none) == 0 && map_page(MAP_PRIVATE) == MAP_FAILED;
 }
 
 bool can_limit_memory(void)
@@ -221,29 +222,29 @@ bool can_limit_memory(void)
 	return child_can(is_memory_limited);
 }
 
-static char *kept;	/* of the parent */
+static char *wiped_byte;	/* private memory of the parent */
 
 static bool is_wiped(void)
 {
-	return *kept == 0;
+	return *wiped_byte == 0;
 }
 
 bool can_wipe_on_fork(void)
 {
 	bool can;
 
-	kept = map_some(MAP_PRIVATE);
-	*kept = 1;
-	can = madvise(kept, granularity(), MADV_WIPEONFORK) == 0 && child_can(is_wiped);
-	munmap(kept, granularity());
+	wiped_byte = map_page(MAP_PRIVATE);
+	*wiped_byte = 1;
+	can = madvise(wiped_byte, granularity(), MADV_WIPEONFORK) == 0 && child_can(is_wiped);
+	munmap(wiped_byte, granularity());
 	return can;
 }
 
-static pthread_mutex_t *deadly;	/* shared with children */
+static pthread_mutex_t *abandoned_lock;	/* its owner is a child that died */
 
 static bool is_lock_taken(void)
 {
-	return pthread_mutex_lock(deadly) == 0;
+	return pthread_mutex_lock(abandoned_lock) == 0;
 }
 
 bool has_robust_locks(void)
@@ -251,22 +252,22 @@ bool has_robust_locks(void)
 	pthread_mutexattr_t attributes;
 	bool can;
 
-	deadly = map_some(MAP_SHARED);
+	abandoned_lock = map_page(MAP_SHARED);
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	can = pthread_mutex_init(deadly, &attributes) == 0 && child_can(is_lock_taken) &&
-	      pthread_mutex_trylock(deadly) == EOWNERDEAD;
+	can = pthread_mutex_init(abandoned_lock, &attributes) == 0 && child_can(is_lock_taken) &&
+	      pthread_mutex_trylock(abandoned_lock) == EOWNERDEAD;
 	if (can)
-		pthread_mutex_unlock(deadly);
-	munmap(deadly, granularity());
+		pthread_mutex_unlock(abandoned_lock);
+	munmap(abandoned_lock, granularity());
 	return can;
 }
 
 bool can_map_twice(void)
 {
 	size_t page = granularity();
-	void *first = map_some(MAP_SHARED);
+	void *first = map_page(MAP_SHARED);
 	void *second = mremap(first, 0, page, MREMAP_MAYMOVE);
 	bool can = second != MAP_FAILED;
 
@@ -276,17 +277,17 @@ bool can_map_twice(void)
 	return can;
 }
 
-/* An emulator may hold all addresses that it gives to programs. */
+/* Some emulators reserve all addresses for the program, so msync() finds every page mapped. */
 bool can_probe(void)
 {
 	size_t page = granularity();
-	void *address = map_some(MAP_PRIVATE);
+	void *address = map_page(MAP_PRIVATE);
 
 	munmap(address, page);
 	return msync(address, page, MS_ASYNC) != 0;
 }
 
-/* Where an emulator's pages are larger than the kernel's, it maps what the file has. */
+/* An emulator whose pages are larger than the kernel's maps only the existing part of the file. */
 bool can_map_beyond_end(void)
 {
 	FILE *file = tmpfile();
@@ -321,7 +322,7 @@ bool is_map_list_exact(void)
 	return true;
 }
 
-/* The kernel keeps some to itself. */
+/* The end is not exact: the kernel reserves the upper addresses. */
 uintptr_t end_of_addresses(void)
 {
 	return UINTPTR_MAX;
@@ -350,7 +351,10 @@ void free_pages(void *pages)
 	free(pages);
 }
 
-/* Not MAP_NORESERVE: that is what an emulator fills gaps with, and then lists as one with them. */
+/*
+ * Without MAP_NORESERVE: emulators fill gaps with such mappings and would merge them in the
+ * list.
+ */
 void *reserve(uintptr_t wish, size_t size)
 {
 	void *start = mmap((void *)wish, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -371,16 +375,17 @@ void unmap_part(void *start, size_t size)
 
 bool is_free_candidate(uintptr_t start, size_t size)
 {
-	void *place = (void *)start;
-	void *mapped = mmap(place, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-			    MAP_FIXED_NOREPLACE, -1, 0);
+	void *candidate = (void *)start;
+	void *mapped = mmap(candidate, size, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+			    -1, 0);
 
 	if (mapped != MAP_FAILED)
 		munmap(mapped, size);
-	return mapped == place;
+	return mapped == candidate;
 }
 
-/* Far below where the kernel puts what has no address. */
+/* Far below the addresses that the kernel chooses by itself. */
 uintptr_t secluded_address(void)
 {
 	void *usual = reserve(0, granularity());
@@ -402,7 +407,7 @@ void protect(void *start, size_t size, const char *permissions)
 	ck_assert_int_eq(mprotect(start, size, protection), 0);
 }
 
-/* Of statm only this is exact at once: see resident_bytes(). */
+/* The first number of statm is exact at any time; the others are not: see resident_bytes(). */
 size_t mapped_bytes(void)
 {
 	FILE *file = fopen("/proc/self/statm", "re");
@@ -414,7 +419,7 @@ size_t mapped_bytes(void)
 	return pages * granularity();
 }
 
-/* The sum of what the lines say that begin with "Rss:"; 0: there is no such file. */
+/* Adds up the lines that begin with "Rss:".  Returns 0 if the file does not exist. */
 static size_t add_resident(const char *path)
 {
 	FILE *file = fopen(path, "re");
@@ -432,8 +437,8 @@ static size_t add_resident(const char *path)
 }
 
 /*
- * The kernel counts resident pages per thread (before Linux 6.2) or per processor, and adds
- * that up late: statm and status can miss many pages.  These files are made from the page
+ * The kernel counts resident pages per thread (before Linux 6.2) or per processor and adds the
+ * counts up late, so statm and status can miss many pages.  These files are made from the page
  * tables.  The second one is for kernels and emulators that lack the first.
  */
 size_t resident_bytes(void)
@@ -443,13 +448,13 @@ size_t resident_bytes(void)
 	return bytes ? bytes : add_resident("/proc/self/smaps");
 }
 
-/* The kernel would take more at a time. */
+/* Otherwise the kernel may allocate a huge page at the first access. */
 void use_small_pages(void)
 {
 	prctl(PR_SET_THP_DISABLE, 1L, 0L, 0L, 0L);
 }
 
-/* It is the kernel's. */
+/* The kernel's page tables do not count as memory of the process. */
 size_t page_list_bytes(size_t size)
 {
 	(void)size;
@@ -505,30 +510,30 @@ static bool read_mapping(FILE *file, struct mapping *mapping)
 	return true;
 }
 
-size_t read_maps(struct mapping *maps, size_t most)
+size_t read_maps(struct mapping *maps, size_t max)
 {
 	FILE *file = open_maps();
 	struct mapping mapping;
 	size_t count = 0;
 
 	while (read_mapping(file, &mapping)) {
-		ck_assert_uint_lt(count, most);
+		ck_assert_uint_lt(count, max);
 		maps[count++] = mapping;
 	}
 	fclose(file);
 	return count;
 }
 
-/* Without a list in memory, which would be counted, or not where it joins a neighbour. */
+/* Does not store the list: the memory for it would count, unless it joined a neighbour. */
 size_t count_mappings(uintptr_t start, uintptr_t end)
 {
 	FILE *file = open_maps();
 	struct mapping mapping;
-	size_t meeting = 0;
+	size_t overlapping = 0;
 
 	while (read_mapping(file, &mapping))
-		meeting += mapping.start < end && start < mapping.end;
+		overlapping += mapping.start < end && start < mapping.end;
 	fclose(file);
-	return meeting;
+	return overlapping;
 }
 

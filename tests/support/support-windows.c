@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* support-windows.c: processes and memory as Windows has them */
+/* support-windows.c: processes and memory on Windows */
 
 #include "config.h"
 #include "support/support.h"
@@ -15,25 +15,26 @@
 #include <psapi.h>
 
 /*
- * The program executes itself for each test, or once for all of functions, and for each body
- * that runs apart.  What such a process is to do is in its environment: one of these.
+ * The program executes itself for each test, once for a whole suite of functions, and for each
+ * body of run_in_new_process().  One of these environment variables tells the new process its
+ * job.
  */
-#define THE_TEST "BUFFERS_TEST_NUMBER"	/* of all, in the order in which they are added */
-#define THE_BODY "BUFFERS_TEST_BODY"	/* its place in the program, and the handle of its memory */
+#define TEST_VARIABLE "BUFFERS_TEST_NUMBER"	/* index of the test */
+#define BODY_VARIABLE "BUFFERS_TEST_BODY"	/* offset of the body, handle of its memory */
 
-/* How a process ends that was made for a test: not as one does by itself. */
-enum { PASSED = 100, FAILED, NOT_CHOSEN, NOT_BEGUN };
+/* Exit statuses of test processes; no crash or normal exit has them. */
+enum { PASSED = 100, FAILED, NOT_CHOSEN, NOT_STARTED };
 
-/* abort() would say nothing, and a program must not end without a result. */
-static _Noreturn void give_up(const char *call)
+/* Unlike abort(), prints a result: a program must not end without one. */
+static _Noreturn void exit_with_error(const char *call)
 {
 	printf("%s: error %lu\n", call, GetLastError());
-	if (!getenv(THE_TEST) && !getenv(THE_BODY))
+	if (!getenv(TEST_VARIABLE) && !getenv(BODY_VARIABLE))
 		printf("0%%: Checks: 1, Failures: 0, Errors: 1\n");
 	exit(EXIT_FAILURE);
 }
 
-/* Who is in it ends with the last handle of it, and so with us. */
+/* A job that terminates its processes when this process ends, as that closes the last handle. */
 static HANDLE new_job(void)
 {
 	JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {
@@ -45,11 +46,11 @@ static HANDLE new_job(void)
 	return job;
 }
 
-/* Errors that another attempt may not meet. */
+/* Errors that may not occur again at another attempt. */
 static bool is_temporary(DWORD error)
 {
 	switch (error) {
-	case ERROR_INTERNAL_ERROR:	/* Wine: the process ended before it began */
+	case ERROR_INTERNAL_ERROR:	/* Wine: the process died while it was created */
 	case ERROR_NOT_ENOUGH_MEMORY:
 	case ERROR_NO_SYSTEM_RESOURCES:
 	case ERROR_COMMITMENT_LIMIT:
@@ -62,41 +63,42 @@ static bool is_temporary(DWORD error)
 }
 
 /*
- * Nothing of the program was executed where this fails, so it can be tried again.  Wine of 64
- * bits needs a page at 0x7ffe0000 in each process.  Linux puts the heap there in about one of
- * 8000 processes, unless it is told to put nothing at random (setarch -R).
+ * If CreateProcess() fails, the program has executed nothing, so another attempt is safe.  64-bit
+ * Wine needs a page at 0x7ffe0000 in each process.  Linux maps the heap there in about one of
+ * 8000 processes, unless address space randomization is off (setarch -R).
  */
 bool create_process(const char *program, SECURITY_ATTRIBUTES *attributes, bool inherits,
 		    unsigned long flags, STARTUPINFOA *start, PROCESS_INFORMATION *process)
 {
 	DWORD limit = 10000;
-	DWORD begin = GetTickCount();
+	DWORD first = GetTickCount();
 	DWORD error = 0;
 	bool is_created;
 
 	while (!(is_created = CreateProcessA(program, NULL, attributes, NULL, inherits, flags, NULL,
 					     NULL, start, process))) {
 		error = GetLastError();
-		if (!is_temporary(error) || GetTickCount() - begin >= limit)
+		if (!is_temporary(error) || GetTickCount() - first >= limit)
 			break;
 		Sleep(10);
 	}
 	if (error)
-		printf("CreateProcess: error %lu, for %lu ms\n", error, GetTickCount() - begin);
+		printf("CreateProcess: error %lu, for %lu ms\n", error,
+		       GetTickCount() - first);
 	SetLastError(error);
 	return is_created;
 }
 
-/* Its status; STILL_ACTIVE: it could not be ended. */
-static DWORD wait_for(HANDLE process, HANDLE job)
+/* Returns the exit status, or STILL_ACTIVE if the process could not be terminated. */
+static DWORD wait_for_process(HANDLE process, HANDLE job)
 {
 	DWORD seconds = getenv("BUFFERS_TEST_FULL") ? 1200 : 120;
 	DWORD status = STILL_ACTIVE;
 
 	if (WaitForSingleObject(process, seconds * 1000) != WAIT_OBJECT_0) {
-		printf("no end after %lu s\n", seconds);
+		printf("timeout after %lu s\n", seconds);
 		TerminateJobObject(job, 1);
-		TerminateProcess(process, 1);	/* if there is no job */
+		TerminateProcess(process, 1);	/* in case the job failed */
 		WaitForSingleObject(process, 10000);
 	}
 	GetExitCodeProcess(process, &status);
@@ -119,11 +121,11 @@ static DWORD execute_self(const char *name, const char *value)
 	SetEnvironmentVariableA(name, NULL);
 	if (!is_created) {
 		CloseHandle(job);
-		return NOT_BEGUN;
+		return NOT_STARTED;
 	}
 	AssignProcessToJobObject(job, process.hProcess);
 	ResumeThread(process.hThread);
-	status = wait_for(process.hProcess, job);
+	status = wait_for_process(process.hProcess, job);
 	CloseHandle(process.hThread);
 	CloseHandle(process.hProcess);
 	CloseHandle(job);
@@ -149,7 +151,7 @@ void add_tests(TCase *tcase, const TTest *test, int death, int status, int start
 	for (int i = start; i < end; i++) {
 		tests = realloc(tests, (count + 1) * sizeof(*tests));
 		if (!tests)
-			give_up("realloc");
+			exit_with_error("realloc");
 		tests[count++] = (struct test){ tcase, test, i };
 	}
 }
@@ -182,26 +184,27 @@ static int run_all(void)
 	unsigned checks = 0, failures = 0, errors = 0;
 	DWORD status = PASSED;
 
-	for (unsigned i = 0; i < count && status != NOT_BEGUN; i++) {
+	for (unsigned i = 0; i < count && status != NOT_STARTED; i++) {
 		const struct test *test = &tests[i];
 		char number[12];
 
 		snprintf(number, sizeof(number), "%u", i);
-		status = execute_self(THE_TEST, number);
+		status = execute_self(TEST_VARIABLE, number);
 		checks += status != NOT_CHOSEN;
 		failures += status == FAILED;
 		if (status == PASSED || status == FAILED || status == NOT_CHOSEN)
 			continue;
 		errors++;
-		printf("%s:%d:E:%s:%d: ended with %#lx\n", test->test->file, test->test->line,
+		printf("%s:%d:E:%s:%d: exited with %#lx\n", test->test->file, test->test->line,
 		       test->test->name, test->i, status);
 	}
 	printf("%u%%: Checks: %u, Failures: %u, Errors: %u\n",
-	       checks ? 100 * (checks - failures - errors) / checks : 100, checks, failures, errors);
+	       checks ? 100 * (checks - failures - errors) / checks : 100,
+	       checks, failures, errors);
 	return failures || errors ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* In this process, and says how many there were. */
+/* Runs all tests in this process and prints their count. */
 static int run_functions(Suite *suite)
 {
 	SRunner *runner = srunner_create(suite);
@@ -215,24 +218,24 @@ static int run_functions(Suite *suite)
 
 static int run_all_functions(void)
 {
-	DWORD status = execute_self(THE_TEST, "0");
+	DWORD status = execute_self(TEST_VARIABLE, "0");
 
 	if (status == PASSED || status == FAILED)
 		return status == PASSED ? EXIT_SUCCESS : EXIT_FAILURE;
-	printf("%s:1:E: ended with %#lx\n0%%: Checks: %u, Failures: 0, Errors: 1\n",
+	printf("%s:1:E: exited with %#lx\n0%%: Checks: %u, Failures: 0, Errors: 1\n",
 	       tests->test->file, status, count);
 	return EXIT_FAILURE;
 }
 
-static void run_body(const char *what);
+static void run_body(const char *arguments);
 
-static void begin(void)
+static void start_program(void)
 {
-	const char *body = getenv(THE_BODY);
+	const char *body = getenv(BODY_VARIABLE);
 
 	_setmode(_fileno(stdout), _O_BINARY);
 	setvbuf(stdout, NULL, _IONBF, 0);
-	/* who crashes ends, and nobody is asked about it */
+	/* A crash must end the process without a dialog. */
 	SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
 	if (body)
 		run_body(body);
@@ -240,9 +243,9 @@ static void begin(void)
 
 int run_suite(Suite *suite)
 {
-	const char *number = getenv(THE_TEST);
+	const char *number = getenv(TEST_VARIABLE);
 
-	begin();
+	start_program();
 	if (number)
 		return run_one(suite, &tests[strtoul(number, NULL, 10)]);
 	return run_all();
@@ -250,15 +253,15 @@ int run_suite(Suite *suite)
 
 int run_suite_of_functions(Suite *suite)
 {
-	begin();
-	return getenv(THE_TEST) ? run_functions(suite) : run_all_functions();
+	start_program();
+	return getenv(TEST_VARIABLE) ? run_functions(suite) : run_all_functions();
 }
 
 /*
- * Processes apart
+ * Tests in a new process
  */
 
-struct apart {
+struct shared_memory {
 	int line;
 	char context[];
 };
@@ -268,54 +271,54 @@ static uintptr_t program_start(void)
 	return (uintptr_t)GetModuleHandleA(NULL);
 }
 
-static struct apart *view_of(HANDLE memory)
+static struct shared_memory *view_of(HANDLE memory)
 {
-	struct apart *apart = MapViewOfFile(memory, FILE_MAP_WRITE, 0, 0, 0);
+	struct shared_memory *shared = MapViewOfFile(memory, FILE_MAP_WRITE, 0, 0, 0);
 
-	if (!apart)
-		give_up("MapViewOfFile");
-	return apart;
+	if (!shared)
+		exit_with_error("MapViewOfFile");
+	return shared;
 }
 
-/* The program may lie elsewhere now. */
-static void run_body(const char *what)
+/* The program may be loaded at another address now. */
+static void run_body(const char *arguments)
 {
 	int (*body)(void *context);
-	uintptr_t place;
+	uintptr_t address;
 	char *rest;
-	struct apart *apart;
+	struct shared_memory *shared;
 
-	place = program_start() + (uintptr_t)strtoull(what, &rest, 16);
-	apart = view_of((HANDLE)(uintptr_t)strtoull(rest, NULL, 16));
-	memcpy(&body, &place, sizeof(body));
-	apart->line = body(apart->context);
-	exit(apart->line ? FAILED : PASSED);
+	address = program_start() + (uintptr_t)strtoull(arguments, &rest, 16);
+	shared = view_of((HANDLE)(uintptr_t)strtoull(rest, NULL, 16));
+	memcpy(&body, &address, sizeof(body));
+	shared->line = body(shared->context);
+	exit(shared->line ? FAILED : PASSED);
 }
 
 void run_in_new_process(int (*body)(void *context), void *context, size_t size)
 {
 	SECURITY_ATTRIBUTES inherited = { sizeof(inherited), NULL, TRUE };
 	HANDLE memory = CreateFileMappingA(INVALID_HANDLE_VALUE, &inherited, PAGE_READWRITE, 0,
-					   (DWORD)(sizeof(struct apart) + size), NULL);
-	struct apart *apart = view_of(memory);
-	char what[40];
+					   (DWORD)(sizeof(struct shared_memory) + size), NULL);
+	struct shared_memory *shared = view_of(memory);
+	char arguments[40];
 	DWORD status;
 	int line;
 
-	snprintf(what, sizeof(what), "%" PRIxPTR " %" PRIxPTR,
+	snprintf(arguments, sizeof(arguments), "%" PRIxPTR " %" PRIxPTR,
 		 (uintptr_t)body - program_start(), (uintptr_t)memory);
-	apart->line = -1;
+	shared->line = -1;
 	if (size)
-		memcpy(apart->context, context, size);
-	status = execute_self(THE_BODY, what);
+		memcpy(shared->context, context, size);
+	status = execute_self(BODY_VARIABLE, arguments);
 	if (size)
-		memcpy(context, apart->context, size);
-	line = apart->line;
-	UnmapViewOfFile(apart);
+		memcpy(context, shared->context, size);
+	line = shared->line;
+	UnmapViewOfFile(shared);
 	CloseHandle(memory);
-	ck_assert_msg(status != NOT_BEGUN, "process apart was not begun");
-	ck_assert_msg(line != -1, "process apart ended with %#lx before its end", status);
-	ck_assert_msg(line == 0, "step in line %d failed, apart", line);
+	ck_assert_msg(status != NOT_STARTED, "the new process was not started");
+	ck_assert_msg(line != -1, "new process exited with %#lx before its body returned", status);
+	ck_assert_msg(line == 0, "new process: step in line %d failed", line);
 	ck_assert_uint_eq(status, PASSED);
 }
 
@@ -326,13 +329,13 @@ void run_in_new_process(int (*body)(void *context), void *context, size_t size)
 static void *escape[5];
 static void *volatile fault_address;
 
-static void leave(void)
+static void leave_faulting_body(void)
 {
 	__builtin_longjmp(escape, 1);
 }
 
-/* Goes on in leave(), on the same stack, once the system is done with the exception. */
-static LONG CALLBACK note_fault(EXCEPTION_POINTERS *exception)
+/* The system continues the thread in leave_faulting_body(), on the same stack. */
+static LONG CALLBACK handle_fault(EXCEPTION_POINTERS *exception)
 {
 	CONTEXT *context = exception->ContextRecord;
 
@@ -341,17 +344,17 @@ static LONG CALLBACK note_fault(EXCEPTION_POINTERS *exception)
 	fault_address = (void *)exception->ExceptionRecord->ExceptionInformation[1];
 #ifdef __x86_64__
 	context->Rsp = ((context->Rsp - 256) & ~(DWORD64)15) - 8;
-	context->Rip = (DWORD64)(uintptr_t)leave;
+	context->Rip = (DWORD64)(uintptr_t)leave_faulting_body;
 #else
 	context->Esp = ((context->Esp - 256) & ~(DWORD)15) - 4;
-	context->Eip = (DWORD)(uintptr_t)leave;
+	context->Eip = (DWORD)(uintptr_t)leave_faulting_body;
 #endif
 	return EXCEPTION_CONTINUE_EXECUTION;
 }
 
 bool does_fault(void (*body)(void *context), void *context, void **address)
 {
-	void *handler = AddVectoredExceptionHandler(1, note_fault);
+	void *handler = AddVectoredExceptionHandler(1, handle_fault);
 	volatile bool has_faulted = true;
 
 	if (__builtin_setjmp(escape) == 0) {
@@ -383,12 +386,12 @@ uintptr_t end_of_addresses(void)
 	return (uintptr_t)system.lpMaximumApplicationAddress + 1;
 }
 
-/* What nobody uses counts, though it takes nothing. */
+/* Untouched pages take no memory but count against the commit limit. */
 void *map_memory(size_t size, bool is_shared)
 {
 	void *memory = VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
 
-	(void)is_shared;	/* with nobody */
+	(void)is_shared;	/* there are no forked children */
 	ck_assert_ptr_nonnull(memory);
 	return memory;
 }
@@ -431,7 +434,7 @@ static uintptr_t end_of_allocation(const void *base)
 	return (uintptr_t)at;
 }
 
-/* Only the whole can be given back, so what is left is reserved again. */
+/* Windows releases an allocation only as a whole, so reserve the other parts again. */
 void unreserve(void *start_, size_t size)
 {
 	uintptr_t start = (uintptr_t)start_;
@@ -448,7 +451,7 @@ void unreserve(void *start_, size_t size)
 		ck_assert_ptr_nonnull(reserve_exactly(start + size, end - start - size));
 }
 
-/* Of a view of a section nothing can be given back. */
+/* A view of a section cannot be decommitted in part. */
 void unmap_part(void *start, size_t size)
 {
 	if (!VirtualFree(start, size, MEM_DECOMMIT))
@@ -457,14 +460,14 @@ void unmap_part(void *start, size_t size)
 
 bool is_free_candidate(uintptr_t start, size_t size)
 {
-	void *place = reserve_exactly(start, size);
+	void *reserved = reserve_exactly(start, size);
 
-	if (place)
-		VirtualFree(place, 0, MEM_RELEASE);
-	return place == (void *)start;
+	if (reserved)
+		VirtualFree(reserved, 0, MEM_RELEASE);
+	return reserved == (void *)start;
 }
 
-/* Far above where the system puts what has no address. */
+/* Far above the addresses that the system chooses by itself. */
 uintptr_t secluded_address(void)
 {
 	void *usual = reserve(0, granularity());
@@ -500,7 +503,7 @@ void protect(void *start, size_t size, const char *permissions)
 	while (i < PROTECTIONS && strcmp(protections[i].permissions, permissions) != 0)
 		i++;
 	ck_assert_uint_lt(i, PROTECTIONS);
-	/* what is only reserved has no protection */
+	/* Pages that are only reserved have no protection yet, so commit them. */
 	if (!VirtualProtect(start, size, protections[i].protection, &before))
 		ck_assert_ptr_eq(VirtualAlloc(start, size, MEM_COMMIT, protections[i].protection),
 				 start);
@@ -518,7 +521,7 @@ void use_small_pages(void)
 {
 }
 
-/* Wine has a byte for each, wherever it was made. */
+/* Wine keeps one byte for each page in the process. */
 size_t page_list_bytes(size_t size)
 {
 	return size / 4096;
@@ -526,7 +529,7 @@ size_t page_list_bytes(size_t size)
 
 bool can_overcommit(void)
 {
-	return true;		/* what is reserved only, and that is enough */
+	return true;		/* reserving address space takes no memory */
 }
 
 unsigned count_descriptors(void)
@@ -551,7 +554,7 @@ static const char *permissions_of(const MEMORY_BASIC_INFORMATION *info)
 	return "---p";
 }
 
-/* The lowest from there on; false: there is none. */
+/* Finds the lowest region at or above `at`.  Returns false if there is none. */
 static bool find_region(uintptr_t at, struct mapping *mapping)
 {
 	MEMORY_BASIC_INFORMATION info;
@@ -568,7 +571,10 @@ static bool find_region(uintptr_t at, struct mapping *mapping)
 	return false;
 }
 
-/* What is only reserved has no protection, but where Wine says so without knowing. */
+/*
+ * Windows reports protection 0 for reserved pages.  Wine reports PAGE_NOACCESS for ranges that
+ * it does not know.
+ */
 bool is_map_list_exact(void)
 {
 	MEMORY_BASIC_INFORMATION info;
@@ -580,7 +586,7 @@ bool is_map_list_exact(void)
 	return true;
 }
 
-/* The same, with neighbours of the same permissions as one, as Linux has them. */
+/* Like find_region(), but merges neighbours with the same permissions, as Linux does. */
 static bool find_mapping(uintptr_t at, struct mapping *mapping)
 {
 	struct mapping next;
@@ -593,29 +599,29 @@ static bool find_mapping(uintptr_t at, struct mapping *mapping)
 	return true;
 }
 
-size_t read_maps(struct mapping *maps, size_t most)
+size_t read_maps(struct mapping *maps, size_t max)
 {
 	size_t found = 0;
 	uintptr_t at = 0;
 
-	for (; found < most && find_mapping(at, &maps[found]); found++)
+	for (; found < max && find_mapping(at, &maps[found]); found++)
 		at = maps[found].end;
-	ck_assert_uint_lt(found, most);
+	ck_assert_uint_lt(found, max);
 	return found;
 }
 
 size_t count_mappings(uintptr_t start, uintptr_t end)
 {
 	struct mapping mapping;
-	size_t meeting = 0;
+	size_t overlapping = 0;
 
 	for (uintptr_t at = 0; find_mapping(at, &mapping); at = mapping.end)
-		meeting += mapping.start < end && start < mapping.end;
-	return meeting;
+		overlapping += mapping.start < end && start < mapping.end;
+	return overlapping;
 }
 
 /*
- * What there is nothing of
+ * Linux facilities that Windows lacks
  */
 
 bool is_emulated(void)

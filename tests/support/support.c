@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* support.c: what the test programs share, on any system */
+/* support.c: functions for all test programs */
 
 #include "config.h"
 #include "reloaded/buffers.h"
@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-void skip_all(const char *why)
+void skip_all(const char *reason)
 {
-	printf("skipped: %s\n", why);
+	printf("skipped: %s\n", reason);
 	exit(77);
 }
 
@@ -81,7 +81,7 @@ uint64_t seed_random(void)
 	return seed;
 }
 
-/* splitmix64: every seed is as good as any other */
+/* splitmix64, which accepts any seed */
 uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = *state += 0x9e3779b97f4a7c15u;
@@ -96,17 +96,17 @@ size_t random_below(uint64_t *state, size_t bound)
 	return (size_t)(next_random(state) % bound);
 }
 
-enum { MOST_MAPPINGS = 70000 };
+enum { MAX_MAPPINGS = 70000 };
 
 static size_t all_mappings(struct mapping **maps)
 {
-	*maps = calloc(MOST_MAPPINGS, sizeof(**maps));
+	*maps = calloc(MAX_MAPPINGS, sizeof(**maps));
 	ck_assert_ptr_nonnull(*maps);
-	return read_maps(*maps, MOST_MAPPINGS);
+	return read_maps(*maps, MAX_MAPPINGS);
 }
 
-/* Emulators list neighbours as one, with the permissions of the first. */
-static bool are_permissions_told(void)
+/* Emulators merge neighbours in the list, with the permissions of the first. */
+static bool are_permissions_listed(void)
 {
 	return !is_emulated();
 }
@@ -119,7 +119,8 @@ bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions)
 	for (size_t i = 0; i < count && start < end; i++) {
 		if (maps[i].start > start || maps[i].end <= start)
 			continue;
-		if (permissions && are_permissions_told() && strcmp(maps[i].permissions, permissions) != 0)
+		if (permissions && are_permissions_listed() &&
+		    strcmp(maps[i].permissions, permissions) != 0)
 			break;
 		start = maps[i].end;
 	}
@@ -127,14 +128,14 @@ bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions)
 	return start >= end;
 }
 
-static bool has_place(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
+static bool has_candidate(uintptr_t start, uintptr_t end, size_t size, size_t alignment)
 {
-	uintptr_t place;
+	uintptr_t candidate;
 
 	if (alignment < granularity())
 		alignment = granularity();
-	place = (start + alignment - 1) & ~(uintptr_t)(alignment - 1);
-	return start <= place && place < end && end - place >= size;
+	candidate = (start + alignment - 1) & ~(uintptr_t)(alignment - 1);
+	return start <= candidate && candidate < end && end - candidate >= size;
 }
 
 bool is_any_candidate_left(size_t size, size_t alignment)
@@ -145,11 +146,11 @@ bool is_any_candidate_left(size_t size, size_t alignment)
 	size_t count = all_mappings(&maps);
 
 	for (size_t i = 0; i < count && !is_left; i++) {
-		is_left = has_place(start, maps[i].start, size, alignment);
+		is_left = has_candidate(start, maps[i].start, size, alignment);
 		start = maps[i].end;
 	}
 	free(maps);
-	return is_left || has_place(start, end_of_addresses(), size, alignment);
+	return is_left || has_candidate(start, end_of_addresses(), size, alignment);
 }
 
 bool is_rest_of_locator_page(const struct buffers_info *info)
@@ -157,6 +158,6 @@ bool is_rest_of_locator_page(const struct buffers_info *info)
 	uintptr_t base = (uintptr_t)info->base;
 	uintptr_t page = base & ~(uintptr_t)(granularity() - 1);
 
-	/* a locator begins with its own address */
+	/* A locator begins with its own address. */
 	return info->used == 0 && !info->taken && base != page && *(uintptr_t *)page == page;
 }

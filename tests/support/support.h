@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * support.h: what the test programs share
+ * support.h: functions for all test programs
  *
- * Up to where it says so, for all systems: support.c, and what depends on the system in
- * support-linux.c or support-windows.c.
+ * The first part is for all systems: support.c, and support-linux.c or support-windows.c for the
+ * parts that depend on the system.  The end is for Linux only.
  */
 #ifndef TESTS_SUPPORT_H
 #define TESTS_SUPPORT_H
@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Whether fork(2) is there, and the rest of what only Linux has: see the end. */
+/* Whether the system has fork(2) and the rest of the Linux section below. */
 #ifdef _WIN32
 # define CAN_FORK 0
 #else
@@ -22,8 +22,8 @@
 #endif
 
 /*
- * Runs the suite and returns the exit status for main().  Each test has a process of its
- * own, which has not used the library yet; where Check cannot fork, we do that in its place.
+ * Runs the suite and returns the exit status for main().  Each test gets a new process that has not
+ * used the library.  On systems where Check cannot fork, run_suite() starts these processes itself.
  */
 int run_suite(Suite *suite);
 
@@ -31,7 +31,7 @@ int run_suite(Suite *suite);
 # define _tcase_add_test add_tests
 void add_tests(TCase *tcase, const TTest *test, int death, int status, int start, int end);
 
-/* CreateProcess(), tried again for some seconds where that may help; fails as that does. */
+/* Like CreateProcess(); repeats it for some seconds after errors that may be temporary. */
 struct _SECURITY_ATTRIBUTES;
 struct _STARTUPINFOA;
 struct _PROCESS_INFORMATION;
@@ -40,13 +40,13 @@ bool create_process(const char *program, struct _SECURITY_ATTRIBUTES *attributes
 		    struct _PROCESS_INFORMATION *process);
 #endif
 
-/* The same, of tests that leave the process as it was: where it is slow, they share it. */
+/* Runs a suite whose tests leave no state behind.  They share one process where that is faster. */
 int run_suite_of_functions(Suite *suite);
 
-/* Why this program can test nothing here: prints it and exits with 77. */
-_Noreturn void skip_all(const char *why);
+/* Prints why this program cannot test anything here, and exits with 77. */
+_Noreturn void skip_all(const char *reason);
 
-/* Which sanitizer this is built with: its runtime has an idea of memory of its own. */
+/* Sanitizers need other limits, because their runtime maps memory for itself. */
 #if defined(__SANITIZE_ADDRESS__)
 # define TESTS_ASAN 1
 #elif defined(__SANITIZE_THREAD__)
@@ -61,33 +61,33 @@ _Noreturn void skip_all(const char *why);
 bool is_asan(void);
 bool is_tsan(void);
 
-/* Whether lines are counted: then processes write the counts to files as they end. */
+/* Whether this is a coverage build; its processes write counts to files when they exit. */
 bool is_coverage(void);
 
-/* Check has no skipped tests: they pass, and say in the log what they left out. */
-#define SKIP_IF(condition, why)						\
+/* Check has no skipped tests: such a test passes and prints the reason. */
+#define SKIP_IF(condition, reason)						\
 	do {								\
 		if (condition) {					\
-			printf("skipped: %s: %s\n", __func__, why);	\
+			printf("skipped: %s: %s\n", __func__, reason);	\
 			return;						\
 		}							\
 	} while (0)
 
 /*
- * An assertion that holds would write to a file where it is, for the case that the test
- * crashes later.  That took most of the time.
+ * Check writes each assertion's position to a file, in case the test crashes later.  Most of the
+ * running time went into that.
  */
 #ifndef TESTS_MARK
 # define _mark_point(file, line) ((void)0)
 #endif
 
 /*
- * Processes apart
+ * Tests in a new process
  *
- * The body runs in another process, which has not used the library yet.  There it has a
- * copy of the context, `size` bytes, and what it leaves in them is there when this
- * returns.  A pointer in them, or in static memory, may mean nothing.  It checks with
- * STEP(), and says by its result which step failed; run_in_new_process() asserts that none did.
+ * run_in_new_process() runs the body in a process that has not used the library.  The body gets
+ * a copy of the context (`size` bytes), and its changes are copied back.  Pointers in the
+ * context, and to static memory, may be invalid there.  The body checks with STEP() and returns
+ * the line of the failed step; run_in_new_process() asserts that no step failed.
  */
 #define STEP(condition)						\
 	do {							\
@@ -97,31 +97,37 @@ bool is_coverage(void);
 
 void run_in_new_process(int (*body)(void *context), void *context, size_t size);
 
-/* Whether the body faults, and at which address; NULL: the system does not tell. */
+/*
+ * Whether the body faults.  *address is the fault's address, or NULL if the system does not
+ * report it.
+ */
 bool does_fault(void (*body)(void *context), void *context, void **address);
 
 /*
- * How often a test repeats what takes long: `full` times under make check-slow
- * (BUFFERS_TEST_FULL in the environment), else `some`, and a thirtieth where it is slow.
+ * The number of repetitions: `full` under make check-slow (BUFFERS_TEST_FULL in the environment),
+ * else `some`, or a thirtieth of that if is_slow().
  */
 unsigned how_many(unsigned some, unsigned full);
 
 /*
- * Whether an emulator stands between this program and the kernel: it is slow, and the
- * memory that it needs counts as the program's.
+ * Whether the program runs under a user-mode emulator.  Emulation is slow, and the emulator's
+ * memory counts as the program's.
  */
 bool is_emulated(void);
 
-/* Whether all is slow: there, or where BUFFERS_TEST_SLOW in the environment says so. */
+/* Whether tests run slowly: under an emulator, or if BUFFERS_TEST_SLOW is in the environment. */
 bool is_slow(void);
 
 /*
- * For a loop that waits for another process.  Where it is slow it takes a nap, for what an
- * emulated processor does worst is to go from one process to another.
+ * For loops that wait for another process.  Sleeps if is_slow(), because emulated processors switch
+ * between processes slowly.
  */
 void yield_cpu(void);
 
-/* Random numbers: the seed is printed, and taken from BUFFERS_TEST_SEED. */
+/*
+ * Random numbers.  seed_random() prints the seed, and takes it from BUFFERS_TEST_SEED if that
+ * is set.
+ */
 uint64_t seed_random(void);
 uint64_t next_random(uint64_t *state);
 size_t random_below(uint64_t *state, size_t bound);
@@ -129,18 +135,17 @@ size_t random_below(uint64_t *state, size_t bound);
 /*
  * Memory
  *
- * granularity(): of addresses and sizes, of the library's memory as well.
- * map_memory(): zeros, of which those that nobody uses cost nothing; children that are
- * forked later share them or get a copy.
- * new_pages(): as malloc(), from a multiple of 4096 on.
- * reserve(): address space where nothing else comes, and nobody can read or write; where
- * it is wished if that is free, 0: anywhere.
- * unreserve(): gives back a part of it, or all.
- * unmap_part(): the same of memory that is mapped; where that goes as a whole only, nobody
- * can read the part.
- * is_free_candidate(): whether nothing is mapped there, found by trying.
- * secluded_address(): an address that is far from where the system puts what has none.
- * protect(): permissions as a list of mappings has them.
+ * granularity(): unit of addresses and sizes of mappings, also of the library's.
+ * map_memory(): zeroed memory; untouched pages cost nothing.  Children that are forked later share
+ * it if is_shared, else get a copy.
+ * new_pages(): like malloc(), aligned to 4096 bytes.
+ * reserve(): inaccessible address space, at the wished address if that is free and not 0.
+ * unreserve(): releases all or a part of it.
+ * unmap_part(): the same for mapped memory; if the system can only unmap it as a whole, makes the
+ * part inaccessible.
+ * is_free_candidate(): tries whether the range can be mapped.
+ * secluded_address(): an address far from the addresses that the system chooses by itself.
+ * protect(): sets permissions, given as in /proc/self/maps.
  */
 size_t granularity(void);
 void *map_memory(size_t size, bool is_shared);
@@ -154,92 +159,93 @@ uintptr_t secluded_address(void);
 void protect(void *start, size_t size, const char *permissions);
 
 /*
- * Bytes of memory that this process takes, in pages that are no larger than need be, or 0
- * where the system does not tell; and what the system keeps in it of address space of this
- * size.
+ * resident_bytes(): memory that this process uses; 0 if the system does not report it.
+ * use_small_pages(): makes the kernel count single pages instead of huge ones.
+ * page_list_bytes(): memory of the process that the system needs to manage this much address space.
  */
-#define NO_RESIDENT_BYTES "the system does not tell how much memory a process takes"
+#define NO_RESIDENT_BYTES "the system does not report the memory of a process"
 size_t resident_bytes(void);
 void use_small_pages(void);
 size_t page_list_bytes(size_t size);
 
-/* Whether more memory can be had than there is. */
+/* Whether the system promises more memory than it has. */
 bool can_overcommit(void);
 
-/* Descriptors below 512 that are open, or handles. */
+/* The number of open descriptors below 512, or of handles. */
 unsigned count_descriptors(void);
 
-/* A function of the C library, where that has it and not where it is called through. */
+/* A function inside the C library, not an entry of a table through which programs call it. */
 const void *libc_function(void);
 
-/* What is mapped, as /proc/self/maps has it, read in the plainest way. */
+/* A line of /proc/self/maps, or an equivalent. */
 struct mapping {
 	uintptr_t start, end;
 	char permissions[5];
 	char name[64];
 };
-size_t read_maps(struct mapping *maps, size_t most);
+size_t read_maps(struct mapping *maps, size_t max);
 
-/* Whether all that is listed is mapped.  Wine, of 32 bits, lists what it knows nothing of. */
+/*
+ * Whether everything in the list is mapped.  In 32-bit programs, Wine also lists ranges that it
+ * knows nothing about.
+ */
 bool is_map_list_exact(void);
 
-/* Behind the last one that this program can map. */
+/* The end of the addresses that this program can map. */
 uintptr_t end_of_addresses(void);
 
-/* Whether that list leaves a place of this size and alignment. */
-#define NO_CANDIDATE_LEFT "the system leaves no place for the largest"
+/* Whether the list has a gap for a mapping of this size and alignment. */
+#define NO_CANDIDATE_LEFT "no free candidate is left for the largest request"
 bool is_any_candidate_left(size_t size, size_t alignment);
 
-/* Whether all of [start, end) is mapped, with these permissions or any (NULL). */
+/* Whether all of [start, end) is mapped, with these permissions unless NULL. */
 bool is_mapped_as(uintptr_t start, uintptr_t end, const char *permissions);
 
-/* Counts mappings that meet [start, end). */
+/* Counts the mappings that overlap [start, end). */
 size_t count_mappings(uintptr_t start, uintptr_t end);
 
 /*
- * Whether it is what is left of a locator's page, where pages are larger than that, and
- * nobody has used it yet: it is listed with the locator, before anybody asked.
+ * Whether this buffer is the unused rest of a locator's page, on systems with pages of more
+ * than 4096 bytes.  Such a rest is listed together with its locator, before any request.
  */
 struct buffers_info;
 bool is_rest_of_locator_page(const struct buffers_info *info);
 
 /*
- * Whether code is executed that took the place of other code.  Not in a machine of QEMU's,
- * which keeps what it translated beyond the first 4 KiB of a page: not always, so that no
- * attempt tells.
+ * Whether new code that replaces old code at the same address is executed.  QEMU's full-system
+ * emulation sometimes executes stale translations beyond the first 4 KiB of a larger page.  It
+ * does so too rarely for a test by trying.
  */
 bool can_replace_code(void);
 
 /*
- * What emulators and sandboxes lack, found by trying, and Windows has nothing of
+ * Facilities that Windows and some emulators and sandboxes lack, found by trying
  *
- * Whether a robust mutex tells of a process that ended with it, shared memory can be
- * mapped a second time by mremap(2), and msync(2) tells what is not mapped.
+ * has_robust_locks(): a robust mutex reports that its owner died.
+ * can_map_twice(): mremap(2) can map shared memory a second time.
+ * can_probe(): msync(2) reports unmapped addresses.
  */
-#define NO_ROBUST_LOCKS "robust mutexes tell of no dead here, so nothing is shared with children"
+#define NO_ROBUST_LOCKS "robust mutexes do not report dead owners here: children share nothing"
 bool has_robust_locks(void);
 bool can_map_twice(void);
-#define NO_PROBES "msync() does not tell what is mapped here"
+#define NO_PROBES "msync() does not report unmapped addresses here"
 bool can_probe(void);
 
 #if CAN_FORK
-/*
- * What only Linux has
- */
 
 #include <sys/resource.h>
 #include <sys/types.h>
 
 /*
- * Forked children
+ * Linux only: forked children
  *
- * A ck_assert() in a child that nobody waits for passes silently.  So children
- * are made by run_child() alone, check with STEP(), and say by their result
- * which step failed; run_child() asserts that none did.
+ * A ck_assert() that fails in a child does not fail the test unless a parent checks the child.
+ * Tests therefore fork only through run_child().  The body checks with STEP() and returns the line
+ * of the failed step; run_child() asserts that no step failed.
  */
 void run_child(int (*body)(void *context), void *context);
 
-/* The two halves of it, for children that run at the same time. */
+/* The two halves of run_child(), for children that run at the same time. */
 struct child {
 	int pid;
 	int *line;
@@ -247,29 +253,33 @@ struct child {
 struct child start_child(int (*body)(void *context), void *context);
 void finish_child(struct child child);
 
-/* As fork(), but no fork handler runs. */
+/* Like fork(), without fork handlers. */
 pid_t fork_without_handlers(void);
 
-#define FORKS_IN_THREADS "the emulator dies where threads fork"
+#define FORKS_IN_THREADS "the emulator crashes when threads fork"
 
-/* Sets the soft limit, and returns what it was; limits can be raised again. */
+/* Sets the soft limit and returns the old limits, so that the caller can restore them. */
 struct rlimit set_limit(unsigned resource, rlim_t soft);
 
-/* Bytes of its address space that a process uses. */
+/* Bytes of address space that this process has mapped. */
 size_t mapped_bytes(void);
 
 /*
- * Whether a process may lead another by ptrace(2), a filter of system calls can be
- * installed, RLIMIT_AS bounds what is mapped, the kernel empties memory in a forked
- * child, and memory that lies beyond its file's end can be mapped.
+ * Facilities that some kernels, emulators and sandboxes lack, found by trying
+ *
+ * can_trace(): ptrace(2).
+ * can_filter(): filters of system calls.
+ * can_limit_memory(): RLIMIT_AS.
+ * can_wipe_on_fork(): MADV_WIPEONFORK.
+ * can_map_beyond_end(): mappings beyond the end of a file.
  */
 #define NO_MEMORY_LIMIT "RLIMIT_AS is ignored here"
 bool can_trace(void);
 bool can_filter(void);
 bool can_limit_memory(void);
-#define NO_WIPE "the system empties no memory at fork"
+#define NO_WIPE "MADV_WIPEONFORK is not supported here"
 bool can_wipe_on_fork(void);
-#define NO_MAPPING_BEYOND_END "memory beyond its file's end cannot be mapped here"
+#define NO_MAPPING_BEYOND_END "mappings beyond the end of a file are not supported here"
 bool can_map_beyond_end(void);
 #endif
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fake-platform.c: an address space of a few pages, to search in */
+/* fake-platform.c: a simulated address space of a few pages for the allocator */
 
 #include "config.h"
 #include "support/fake-platform.h"
@@ -12,7 +12,7 @@ struct fake fake;
 
 void fake_reset(void)
 {
-	fake = (struct fake){ .kind = BUFFERS_MAPS_QUERY, .random = 1 };
+	fake = (struct fake){ .method = BUFFERS_MAPS_QUERY, .random = 1 };
 }
 
 static bool is_free(size_t page)
@@ -66,7 +66,7 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 	fake.attempts++;
 	if (fake.error)
 		return fake.error;
-	if (fake.longest && size > fake.longest)
+	if (fake.max_size && size > fake.max_size)
 		return ENOMEM;
 	if (fake.races) {
 		fake.races--;
@@ -100,7 +100,7 @@ void buffers_platform_maps_open(struct buffers_maps *maps)
 {
 	fake.opened++;
 	maps->descriptor = -1;
-	*(int *)&maps->method = fake.kind;
+	*(int *)&maps->method = fake.method;
 }
 
 void buffers_platform_maps_close(struct buffers_maps *maps)
@@ -116,17 +116,17 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 	size_t end = span.end / FAKE_PAGE;
 
 	ck_assert_int_ne(maps->method, BUFFERS_MAPS_SCAN);
-	fake.questions++;
-	while (page < end && is_free(page) && !fake.seems_full)
+	fake.queries++;
+	while (page < end && is_free(page) && !fake.looks_full)
 		page++;
 	if (page >= end)
 		return ENOENT;
 	mapping->start = page * FAKE_PAGE;
-	if (maps->method == BUFFERS_MAPS_QUERY)	/* a probe need not look further down */
+	if (maps->method == BUFFERS_MAPS_QUERY)	/* a probe does not report the mapping's start */
 		for (; !is_free(mapping->start / FAKE_PAGE - 1); mapping->start -= FAKE_PAGE)
 			if (mapping->start == 0)
 				break;
-	while (page < FAKE_PAGES && (!is_free(page) || fake.seems_full))
+	while (page < FAKE_PAGES && (!is_free(page) || fake.looks_full))
 		page++;
 	mapping->end = page * FAKE_PAGE;
 	return 0;
@@ -137,14 +137,14 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void *context)
 {
 	ck_assert_int_eq(maps->method, BUFFERS_MAPS_SCAN);
-	fake.questions++;
+	fake.queries++;
 	if (fake.scan_error)
 		return fake.scan_error;
 	for (size_t page = 0; page < FAKE_PAGES; page++)
-		if (fake.mapped[page] || fake.seems_full)	/* one line a page: neighbours are not merged */
+		if (fake.mapped[page] || fake.looks_full)	/* does not merge neighbours */
 			visit((struct buffers_span){ page * FAKE_PAGE,
 						     (page + 1) * FAKE_PAGE }, context);
-	/* as [vsyscall] is listed on x86-64, where nothing can be mapped */
+	/* On x86-64 the kernel lists [vsyscall] at this address, beyond the usable addresses. */
 	visit((struct buffers_span){ UINTPTR_MAX - 0x9fffff, UINTPTR_MAX - 0x9fefff }, context);
 	return 0;
 }
@@ -154,7 +154,7 @@ int buffers_platform_maps_open_in(uint32_t process, struct buffers_maps *maps,
 {
 	static const struct buffers_span all = { 0, UINTPTR_MAX };
 
-	if (process != FAKE_PROCESS)
+	if (process != FAKE_PID)
 		return EINVAL;
 	buffers_platform_maps_open(maps);
 	maps->handle = FAKE_HANDLE;
@@ -167,7 +167,7 @@ int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, 
 			    enum buffers_kind kind)
 {
 	ck_assert_uint_eq(maps->handle, FAKE_HANDLE);
-	fake.elsewhere++;
+	fake.remote_attempts++;
 	return buffers_platform_map(address, size, kind, BUFFERS_MAP_PLAIN);
 }
 

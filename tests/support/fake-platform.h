@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fake-platform.h: an address space of a few pages, to search in */
+/* fake-platform.h: a simulated address space of a few pages for the allocator */
 #ifndef TESTS_FAKE_PLATFORM_H
 #define TESTS_FAKE_PLATFORM_H
 
@@ -9,23 +9,23 @@ enum {
 	FAKE_PAGE = 4096,
 	FAKE_FIRST = 16,	/* first page that may be mapped */
 	FAKE_PAGES = 512,	/* end of the address space */
-	FAKE_PROCESS = 12,	/* another one; it has the space instead of this one */
+	FAKE_PID = 12,	/* id of another process, which then owns the simulated space */
 	FAKE_HANDLE = 34,
 };
 
 extern struct fake {
 	bool mapped[FAKE_PAGES];
-	bool refused[FAKE_PAGES];	/* seems free, cannot be mapped */
-	bool seems_full;		/* to all who look */
-	int kind;			/* of struct buffers_maps */
+	bool refused[FAKE_PAGES];	/* looks free, but mapping it fails */
+	bool looks_full;		/* each lookup reports it as mapped */
+	int method;			/* method of struct buffers_maps */
 	struct buffers_span heap, stack;
-	int error;			/* of every mapping, unless 0 */
-	int scan_error;			/* of every scan, unless 0 */
-	size_t longest;			/* mappings above this say ENOMEM, unless 0 */
-	unsigned races;			/* so many mappings lose their first page to another */
+	int error;			/* every mapping fails with it, unless 0 */
+	int scan_error;			/* every scan fails with it, unless 0 */
+	size_t max_size;			/* larger mappings fail with ENOMEM, unless 0 */
+	unsigned races;			/* mappings that lose their first page to another thread */
 	uint64_t random;
-	unsigned opened, questions, attempts;
-	unsigned elsewhere;		/* of the attempts, in the other process */
+	unsigned opened, queries, attempts;
+	unsigned remote_attempts;		/* attempts to map in the other process */
 } fake;
 
 void fake_reset(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* unit-gap.c: where in a gap something fits */
+/* unit/gap: lowest and highest fits in a gap */
 
 #include "config.h"
 #include "allocator/gap.h"
@@ -45,59 +45,62 @@ static const struct {
 };
 enum { CASES = sizeof(cases) / sizeof(cases[0]) };
 
-START_TEST(lowest_place_is_as_the_table_says)
+START_TEST(lowest_fit_is_as_the_table_says)
 {
-	uintptr_t place = 1;
-	bool fits = buffers_gap_lowest(cases[_i].gap, cases[_i].size, cases[_i].alignment, &place);
+	uintptr_t address = 1;
+	bool fits = buffers_gap_lowest(cases[_i].gap, cases[_i].size, cases[_i].alignment,
+				       &address);
 
 	ck_assert_msg(fits == (cases[_i].lowest != NONE), "%s", cases[_i].fact);
 	if (fits)
-		ck_assert_msg(place == cases[_i].lowest, "%s: %#zx", cases[_i].fact, (size_t)place);
+		ck_assert_msg(address == cases[_i].lowest, "%s: %#zx", cases[_i].fact,
+			      (size_t)address);
 	else
-		ck_assert_msg(place == 1, "%s: changed its result", cases[_i].fact);
+		ck_assert_msg(address == 1, "%s: changed its result", cases[_i].fact);
 }
 END_TEST
 
-START_TEST(highest_place_is_as_the_table_says)
+START_TEST(highest_fit_is_as_the_table_says)
 {
-	uintptr_t place = 1;
+	uintptr_t address = 1;
 	bool fits = buffers_gap_highest(cases[_i].gap, cases[_i].size, cases[_i].alignment,
-					&place);
+					&address);
 
 	ck_assert_msg(fits == (cases[_i].highest != NONE), "%s", cases[_i].fact);
 	if (fits)
-		ck_assert_msg(place == cases[_i].highest, "%s: %#zx", cases[_i].fact, (size_t)place);
+		ck_assert_msg(address == cases[_i].highest, "%s: %#zx", cases[_i].fact,
+			      (size_t)address);
 	else
-		ck_assert_msg(place == 1, "%s: changed its result", cases[_i].fact);
+		ck_assert_msg(address == 1, "%s: changed its result", cases[_i].fact);
 }
 END_TEST
 
-/* Every alignment from 1 to 1 GiB, in gaps that leave just enough or too little. */
+/* Each alignment from 1 to 1 GiB, in gaps with exactly enough space and with one byte less. */
 START_TEST(every_alignment_leaves_just_enough_or_nothing)
 {
 	uintptr_t alignment = (uintptr_t)1 << _i;
 	uintptr_t base = 4 * GIB;
-	uintptr_t place;
+	uintptr_t address;
 
 	struct buffers_span enough = { base + 1, base + alignment + 0x1000 };
 	struct buffers_span short_by_one = { base + 1, base + alignment + 0xfff };
 
-	ck_assert(buffers_gap_lowest(enough, 0x1000, alignment, &place));
-	ck_assert_uint_eq(place, base + alignment);
-	ck_assert(buffers_gap_highest(enough, 0x1000, alignment, &place));
-	ck_assert_uint_eq(place, base + alignment);
-	ck_assert(!buffers_gap_lowest(short_by_one, 0x1000, alignment, &place));
-	ck_assert(!buffers_gap_highest(short_by_one, 0x1000, alignment, &place));
+	ck_assert(buffers_gap_lowest(enough, 0x1000, alignment, &address));
+	ck_assert_uint_eq(address, base + alignment);
+	ck_assert(buffers_gap_highest(enough, 0x1000, alignment, &address));
+	ck_assert_uint_eq(address, base + alignment);
+	ck_assert(!buffers_gap_lowest(short_by_one, 0x1000, alignment, &address));
+	ck_assert(!buffers_gap_highest(short_by_one, 0x1000, alignment, &address));
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("unit-gap");
+	Suite *suite = suite_create("unit/gap");
 	TCase *gaps = tcase_create("gaps");
 
-	tcase_add_loop_test(gaps, lowest_place_is_as_the_table_says, 0, CASES);
-	tcase_add_loop_test(gaps, highest_place_is_as_the_table_says, 0, CASES);
+	tcase_add_loop_test(gaps, lowest_fit_is_as_the_table_says, 0, CASES);
+	tcase_add_loop_test(gaps, highest_fit_is_as_the_table_says, 0, CASES);
 	tcase_add_loop_test(gaps, every_alignment_leaves_just_enough_or_nothing, 0, 31);
 	suite_add_tcase(suite, gaps);
 	return run_suite_of_functions(suite);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* unit-index.c: the index finds what a plain walk would find, and looks at little */
+/* unit/index: the index finds the same items as a linear walk, and reads few of them */
 
 #include "config.h"
 #include "locator/index.h"
@@ -15,10 +15,11 @@
 #define MIB	  ((uintptr_t)1 << 20)
 #define WORD_BITS (8 * (unsigned)sizeof(uintptr_t))
 
-static const struct buffers_busy nobody;
-static const struct buffers_item_filter any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
+static const struct buffers_busy none_busy;
+static const struct buffers_item_filter any = { buffers_item_take, &none_busy,
+					       BUFFERS_INDEX_PATIENCE };
 
-/* How many times the system still has memory. */
+/* How many more mappings succeed. */
 static unsigned mappings_left = UINT32_MAX;
 int __real_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 					enum buffers_map_flags flags, uintptr_t *address);
@@ -35,17 +36,17 @@ int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 }
 
 /*
- * A chain with its items, for a plain walk, and an index over it
+ * A chain of locators for a linear walk, and its index
  */
 
-enum { MOST_ITEMS = 24000 };
+enum { MAX_ITEMS = 24000 };
 
 struct world {
 	struct buffers_index *index;
-	struct buffers_locator *first, *last;
+	struct buffers_locator *first, *tail;
 	unsigned capacity;	/* of each locator */
 	unsigned count;
-	struct buffers_item *items[MOST_ITEMS];
+	struct buffers_item *items[MAX_ITEMS];
 };
 static struct world world;
 
@@ -54,13 +55,14 @@ static uintptr_t page_of(const void *memory)
 	return (uintptr_t)memory & ~(uintptr_t)(buffers_platform_granularity() - 1);
 }
 
-/* Zeroed, and nobody may touch what comes after it. */
+/* Zeroed memory, followed by an inaccessible page. */
 static void *new_memory(size_t size)
 {
 	size_t page = buffers_platform_granularity();
 	uintptr_t address;
 
-	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN, &address),
+	ck_assert_int_eq(__real_buffers_platform_map_anywhere(2 * page, BUFFERS_KIND_RW,
+							      BUFFERS_MAP_PLAIN, &address),
 			 0);
 	protect((void *)(address + page), page, "---p");
 	return (void *)(address + page - size);
@@ -85,7 +87,7 @@ static struct buffers_locator *new_locator(void)
 static void new_world(unsigned capacity)
 {
 	world.index = new_index();
-	world.first = world.last = new_locator();
+	world.first = world.tail = new_locator();
 	world.capacity = capacity;
 	world.count = 0;
 }
@@ -105,39 +107,39 @@ static void lengthen_chain(void)
 {
 	struct buffers_locator *locator = new_locator();
 
-	world.last->next_locator = (uintptr_t)locator;
-	world.last = locator;
+	world.tail->next_locator = (uintptr_t)locator;
+	world.tail = locator;
 }
 
-/* As another implementation does it: the bytes, then the count. */
-static struct buffers_item *list(uintptr_t base, uint32_t size, uint32_t position)
+/* Adds an item as other implementations do: first its bytes, then the count. */
+static struct buffers_item *list_item(uintptr_t base, uint32_t size, uint32_t position)
 {
 	struct buffers_item *item;
 
-	if (world.last->num_items >= world.capacity)
+	if (world.tail->num_items >= world.capacity)
 		lengthen_chain();
-	item = &world.last->items[world.last->num_items];
+	item = &world.tail->items[world.tail->num_items];
 	*item = (struct buffers_item){ base, size, position, 0 };
-	world.last->num_items++;
-	ck_assert_uint_lt(world.count, MOST_ITEMS);
+	world.tail->num_items++;
+	ck_assert_uint_lt(world.count, MAX_ITEMS);
 	return world.items[world.count++] = item;
 }
 
-static struct buffers_window window(uintptr_t start, uintptr_t end, size_t size)
+static struct buffers_window make_window(uintptr_t start, uintptr_t end, size_t size)
 {
 	return (struct buffers_window){ .range = { start, end }, .size = size, .alignment = 1 };
 }
 
-static struct buffers_item *take(uintptr_t start, uintptr_t end, size_t size)
+static struct buffers_item *take_item(uintptr_t start, uintptr_t end, size_t size)
 {
-	struct buffers_window wanted = window(start, end, size);
+	struct buffers_window wanted = make_window(start, end, size);
 
 	return buffers_index_take(world.index, world.first, &wanted, &any);
 }
 
 static struct buffers_item *take_anywhere(size_t size)
 {
-	return take(0, UINTPTR_MAX, size);
+	return take_item(0, UINTPTR_MAX, size);
 }
 
 static uintptr_t end_of(const struct buffers_item *item)
@@ -145,11 +147,11 @@ static uintptr_t end_of(const struct buffers_item *item)
 	return item->base_address + item->size;
 }
 
-/* By a window that nothing else fits. */
+/* Searches with a window that fits no other item. */
 static bool is_found(const struct buffers_item *item)
 {
-	struct buffers_item *found = take(buffers_item_next(item), end_of(item),
-					  buffers_item_room(item));
+	struct buffers_item *found = take_item(buffers_item_next(item), end_of(item),
+					       buffers_item_room(item));
 
 	if (found)
 		buffers_item_release(found);
@@ -167,11 +169,11 @@ static unsigned count_found(void)
 
 static bool is_caught_up(void)
 {
-	return world.index->tail == world.last && world.index->count == world.last->num_items;
+	return world.index->tail == world.tail && world.index->count == world.tail->num_items;
 }
 
 /*
- * Random items and windows, held against a plain walk
+ * Random items and windows, compared with a linear walk
  */
 
 static bool one_in(uint64_t *seed, unsigned many)
@@ -179,7 +181,7 @@ static bool one_in(uint64_t *seed, unsigned many)
 	return random_below(seed, many) == 0;
 }
 
-/* Less than 2^bits, and as often short as long. */
+/* Less than 2^bits; all magnitudes are equally likely. */
 static uintptr_t random_length(uint64_t *seed, unsigned bits)
 {
 	return (uintptr_t)random_below(seed, (uint64_t)1 << random_below(seed, bits + 1));
@@ -197,13 +199,16 @@ static uintptr_t random_end(uint64_t *seed)
 	}
 }
 
-/* Disjoint, downward from a random end; how many there are, at most so many. */
-static unsigned lay_out(struct buffers_span *buffers, unsigned most, uint64_t *seed)
+/*
+ * Disjoint buffers in random order, downward from a random end.  Returns how many, at most
+ * `max`.
+ */
+static unsigned make_layout(struct buffers_span *buffers, unsigned max, uint64_t *seed)
 {
 	uintptr_t end = random_end(seed);
 	unsigned count = 0;
 
-	while (count < most) {
+	while (count < max) {
 		uintptr_t gap = one_in(seed, 2) ? 0 : random_length(seed, 30);
 		uintptr_t size = 1 + random_length(seed, 22);
 
@@ -229,7 +234,7 @@ static struct buffers_item *random_item(uint64_t *seed)
 	return world.items[random_below(seed, world.count)];
 }
 
-/* Edges of items, and a byte beside them. */
+/* Often the edge of an item, or a byte next to it. */
 static uintptr_t random_point(uint64_t *seed)
 {
 	const struct buffers_item *item = random_item(seed);
@@ -254,8 +259,8 @@ static uintptr_t random_point(uint64_t *seed)
 static struct buffers_window random_window(uint64_t *seed)
 {
 	const struct buffers_item *item = random_item(seed);
-	struct buffers_window wanted = window(random_point(seed), random_point(seed),
-					      1 + random_length(seed, 23));
+	struct buffers_window wanted = make_window(random_point(seed), random_point(seed),
+						   1 + random_length(seed, 23));
 	uintptr_t start = wanted.range.start;
 
 	if (one_in(seed, 4))
@@ -278,8 +283,8 @@ static struct buffers_busy random_busy(uint64_t *seed)
 	return busy;
 }
 
-/* As another copy would do, of which the index hears nothing. */
-static void change_some(uint64_t *seed)
+/* Changes items without telling the index, as another copy of the library does. */
+static void change_items(uint64_t *seed)
 {
 	for (uint64_t n = random_below(seed, 6); n > 0; n--) {
 		struct buffers_item *item = random_item(seed);
@@ -310,7 +315,10 @@ static unsigned count_taken(void)
 	return taken;
 }
 
-/* Items that are tried in vain: enough of them end a search. */
+/*
+ * Counts the items with enough free space that cannot be taken.  Enough of them end a search
+ * early.
+ */
 static unsigned count_refused(const struct buffers_window *wanted,
 			      const struct buffers_busy *busy)
 {
@@ -325,33 +333,36 @@ static unsigned count_refused(const struct buffers_window *wanted,
 static struct buffers_item *check_take(const struct buffers_window *wanted,
 				       const struct buffers_busy *busy)
 {
-	static bool may_be[MOST_ITEMS];
+	static bool is_allowed[MAX_ITEMS];
 	struct buffers_item_filter choice = { buffers_item_take, busy, BUFFERS_INDEX_PATIENCE };
 	unsigned taken = count_taken();
-	bool is_there = false;
+	bool is_expected = false;
 	struct buffers_item *item;
 	unsigned number = 0;
 
 	for (unsigned i = 0; i < world.count; i++)
-		is_there |= may_be[i] = suits(world.items[i], wanted, busy);
+		is_expected |= is_allowed[i] = suits(world.items[i], wanted, busy);
 	item = buffers_index_take(world.index, world.first, wanted, &choice);
-	if (!item && is_there) {
+	if (!item && is_expected) {
 		ck_assert_uint_ge(count_refused(wanted, busy), BUFFERS_INDEX_PATIENCE);
-		is_there = false;
+		is_expected = false;
 	}
-	ck_assert_int_eq(item != NULL, is_there);
-	ck_assert_uint_eq(count_taken(), taken + is_there);
+	ck_assert_int_eq(item != NULL, is_expected);
+	ck_assert_uint_eq(count_taken(), taken + is_expected);
 	if (!item)
 		return NULL;
 	while (number < world.count && world.items[number] != item)
 		number++;
 	ck_assert_uint_lt(number, world.count);
-	ck_assert(may_be[number]);
+	ck_assert(is_allowed[number]);
 	ck_assert_uint_eq(item->is_taken, 1);
 	return item;
 }
 
-/* Whether something was found.  At times another has the index, or memory is short. */
+/*
+ * Returns whether an item was found.  Sometimes another thread has locked the index, or no
+ * memory is left.
+ */
 static bool random_search(uint64_t *seed)
 {
 	struct buffers_window wanted = random_window(seed);
@@ -359,7 +370,7 @@ static bool random_search(uint64_t *seed)
 	bool is_locked = one_in(seed, 8);
 	struct buffers_item *item;
 
-	change_some(seed);
+	change_items(seed);
 	world.index->is_locked = is_locked;
 	mappings_left = one_in(seed, 8) ? 0 : UINT32_MAX;
 	item = check_take(&wanted, &busy);
@@ -374,7 +385,7 @@ static bool random_search(uint64_t *seed)
 	return item;
 }
 
-START_TEST(finds_what_a_plain_walk_would_find)
+START_TEST(index_finds_what_a_linear_walk_finds)
 {
 	static struct buffers_span buffers[1000];
 	uint64_t seed = seed_random();
@@ -382,16 +393,16 @@ START_TEST(finds_what_a_plain_walk_would_find)
 	unsigned finds = 0;
 
 	for (unsigned round = 0; round < (is_slow() ? 40 : how_many(400, 4000)); round++) {
-		unsigned most = 1 + (unsigned)random_length(&seed, 10) % 1000;
-		unsigned count = lay_out(buffers, most, &seed);
+		unsigned max = 1 + (unsigned)random_length(&seed, 10) % 1000;
+		unsigned count = make_layout(buffers, max, &seed);
 		unsigned some = (unsigned)random_below(&seed, count + 1);
 
 		new_world(one_in(&seed, 2) ? BUFFERS_LOCATOR_CAPACITY :
 			  1 + (unsigned)random_below(&seed, BUFFERS_LOCATOR_CAPACITY));
 		for (unsigned i = 0; i < count; searches++) {
 			for (unsigned end = i + 1; i < count && (i < end || i < some); i++)
-				list(buffers[i].start,
-				     (uint32_t)(buffers[i].end - buffers[i].start), 0);
+				list_item(buffers[i].start,
+					  (uint32_t)(buffers[i].end - buffers[i].start), 0);
 			finds += random_search(&seed);
 			if (one_in(&seed, 20))
 				some = count;
@@ -406,10 +417,10 @@ START_TEST(finds_what_a_plain_walk_would_find)
 END_TEST
 
 /*
- * Facts by themselves
+ * Single facts
  */
 
-/* Its first bytes are on the other side of every power of two that there is. */
+/* The used part and the free part lie on different sides of a power of two. */
 START_TEST(item_whose_used_part_lies_below_the_range_is_found)
 {
 	uintptr_t middle = PAGE << _i;
@@ -417,15 +428,15 @@ START_TEST(item_whose_used_part_lies_below_the_range_is_found)
 
 	new_world(BUFFERS_LOCATOR_CAPACITY);
 	for (uintptr_t i = 1; i < 16; i++) {
-		list(middle - 16 * PAGE / 32 - i * 16, 16, 0);
-		list(middle + 64 + i * 16, 16, 0);
+		list_item(middle - 16 * PAGE / 32 - i * 16, 16, 0);
+		list_item(middle + 64 + i * 16, 16, 0);
 	}
-	item = list(middle - 64, 128, 64);
-	ck_assert_ptr_eq(take(middle, middle + 64, 64), item);
-	ck_assert_ptr_null(take(middle, middle + 64, 1));
+	item = list_item(middle - 64, 128, 64);
+	ck_assert_ptr_eq(take_item(middle, middle + 64, 64), item);
+	ck_assert_ptr_null(take_item(middle, middle + 64, 1));
 	buffers_item_release(item);
-	ck_assert_ptr_null(take(middle + 1, middle + 64, 1));
-	ck_assert_ptr_null(take(middle, middle + 63, 1));
+	ck_assert_ptr_null(take_item(middle + 1, middle + 64, 1));
+	ck_assert_ptr_null(take_item(middle, middle + 63, 1));
 }
 END_TEST
 
@@ -439,7 +450,7 @@ static struct buffers_span next_page(void)
 static void list_pages(unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		list(next_page().start, PAGE, 0);
+		list_item(next_page().start, PAGE, 0);
 }
 
 static void register_next_page(void)
@@ -450,8 +461,8 @@ static void register_next_page(void)
 	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_KIND_RWX, next_page(), &item), 0);
 	buffers_item_release(item);
 	world.items[world.count++] = item;
-	if (buffers_locator_next(world.last))
-		world.last = buffers_locator_next(world.last);
+	if (buffers_locator_next(world.tail))
+		world.tail = buffers_locator_next(world.tail);
 }
 
 START_TEST(items_added_later_are_found)
@@ -469,7 +480,7 @@ START_TEST(items_added_later_are_found)
 }
 END_TEST
 
-START_TEST(last_is_the_last_locator)
+START_TEST(tail_is_the_last_locator)
 {
 	new_world(BUFFERS_LOCATOR_CAPACITY);
 	ck_assert_ptr_eq(buffers_index_tail(world.index, world.first), world.first);
@@ -480,23 +491,26 @@ START_TEST(last_is_the_last_locator)
 		item = take_anywhere(1);
 		ck_assert_ptr_nonnull(item);
 		item->position = item->size;
-		ck_assert_ptr_eq(buffers_index_tail(world.index, world.first), world.last);
+		ck_assert_ptr_eq(buffers_index_tail(world.index, world.first), world.tail);
 	}
-	ck_assert_ptr_ne(world.last, world.first);
+	ck_assert_ptr_ne(world.tail, world.first);
 }
 END_TEST
 
-/* Fields in one order or the other; we look after each step, as threads might. */
-START_TEST(item_that_is_counted_before_it_is_written_is_not_lost)
+/*
+ * The other implementation writes the fields in either order.  Searches run after each step, as if
+ * in other threads.
+ */
+START_TEST(item_counted_before_it_is_written_is_found)
 {
 	struct buffers_item *item;
 
 	new_world(BUFFERS_LOCATOR_CAPACITY);
-	list(MIB, PAGE, 0);
+	list_item(MIB, PAGE, 0);
 	ck_assert(is_found(world.items[0]));
-	item = &world.last->items[world.last->num_items];
-	world.last->is_locked = 1;
-	world.last->num_items++;
+	item = &world.tail->items[world.tail->num_items];
+	world.tail->is_locked = 1;
+	world.tail->num_items++;
 	ck_assert_ptr_eq(take_anywhere(1), world.items[0]);
 	ck_assert_ptr_null(take_anywhere(1));
 	if (_i)
@@ -506,34 +520,34 @@ START_TEST(item_that_is_counted_before_it_is_written_is_not_lost)
 	ck_assert_ptr_null(take_anywhere(1));
 	item->base_address = 2 * MIB;
 	item->size = PAGE;
-	world.last->is_locked = 0;
+	world.tail->is_locked = 0;
 	ck_assert(is_found(item));
 	ck_assert(is_caught_up());
 }
 END_TEST
 
-/* A locator whose lock is never released, by one that was killed. */
-START_TEST(what_comes_after_an_item_that_is_never_written_is_found)
+/* A process was killed while it held the locator's lock, so that is never released. */
+START_TEST(items_after_one_that_is_never_written_are_found)
 {
 	new_world(BUFFERS_LOCATOR_CAPACITY);
-	list(0, 0, 0);
-	world.last->is_locked = 1;
+	list_item(0, 0, 0);
+	world.tail->is_locked = 1;
 	list_pages(2 * BUFFERS_LOCATOR_CAPACITY);
 	for (unsigned i = 1; i < world.count; i++)
 		ck_assert(is_found(world.items[i]));
 }
 END_TEST
 
-/* The same, with an index that can do all, or that is another's, or without memory. */
-enum { HEALTHY, LOCKED, POOR, STATES };
+/* The state of the index: usable, locked by another thread, or full with no memory left. */
+enum { HEALTHY, LOCKED, OUT_OF_MEMORY, STATES };
 
-static void bring_into(int state)
+static void set_state(int state)
 {
 	uintptr_t end = page_of(world.index) + buffers_platform_granularity();
 
 	world.index->is_locked = state == LOCKED;
-	mappings_left = state == POOR ? 0 : UINT32_MAX;
-	if (state == POOR)	/* then the page is full as well */
+	mappings_left = state == OUT_OF_MEMORY ? 0 : UINT32_MAX;
+	if (state == OUT_OF_MEMORY)	/* the index's own page is full, too */
 		world.index->nodes = world.index->nodes_end = end;
 }
 
@@ -541,35 +555,37 @@ static const struct {
 	const char *fact;
 	uintptr_t base;
 	uint32_t size, position;
-} senseless[] = {
+} invalid_items[] = {
 	{ "base 0", 0, PAGE, 0 },
 	{ "base 0, some used", 0, 8 * PAGE, PAGE },
-	{ "used more than there is", 2 * MIB, PAGE, PAGE + 1 },
-	{ "used as much as can be", 2 * MIB, PAGE, UINT32_MAX },
+	{ "used more than its size", 2 * MIB, PAGE, PAGE + 1 },
+	{ "the largest used value", 2 * MIB, PAGE, UINT32_MAX },
 	{ "end above all addresses", UINTPTR_MAX - PAGE + 2, PAGE, 0 },
-	{ "free room that begins above all addresses", UINTPTR_MAX - 15, PAGE, 0x100 },
+	{ "free space that begins above all addresses", UINTPTR_MAX - 15, PAGE, 0x100 },
 	{ "size 0", 2 * MIB, 0, 0 },
-	{ "nothing at all", 0, 0, 0 },
+	{ "all fields 0", 0, 0, 0 },
 	{ "size 0 within another", 10 * MIB + 8, 0, 0 },
 	{ "size 0 where another ends", 12 * MIB + PAGE, 0, 0 },
-	{ "size 0, and -1 is another's last byte", 12 * MIB + PAGE - 1 - UINT32_MAX, 0, 0 },
+	{ "size 0, and base + UINT32_MAX is another's last byte",
+	  12 * MIB + PAGE - 1 - UINT32_MAX, 0, 0 },
 	{ "size 0, some used", 2 * MIB, 0, 1 },
 };
-enum { SENSELESS = sizeof(senseless) / sizeof(senseless[0]) };
+enum { INVALID_ITEMS = sizeof(invalid_items) / sizeof(invalid_items[0]) };
 
-START_TEST(senseless_item_is_not_handed_out_and_hides_no_other)
+START_TEST(invalid_item_is_not_handed_out_and_hides_no_other)
 {
 	int number = _i / STATES;
 
 	new_world(BUFFERS_LOCATOR_CAPACITY);
 	for (uintptr_t i = 0; i < 3; i++) {
-		list((10 + i) * MIB, PAGE, 0);
-		list(senseless[number].base, senseless[number].size, senseless[number].position);
+		list_item((10 + i) * MIB, PAGE, 0);
+		list_item(invalid_items[number].base, invalid_items[number].size,
+			  invalid_items[number].position);
 	}
-	bring_into(_i % STATES);
+	set_state(_i % STATES);
 	for (unsigned i = 0; i < 6; i += 2)
-		ck_assert_msg(take_anywhere(1) == world.items[i], "%s", senseless[number].fact);
-	ck_assert_msg(!take_anywhere(1), "%s", senseless[number].fact);
+		ck_assert_msg(take_anywhere(1) == world.items[i], "%s", invalid_items[number].fact);
+	ck_assert_msg(!take_anywhere(1), "%s", invalid_items[number].fact);
 }
 END_TEST
 
@@ -578,8 +594,8 @@ START_TEST(same_memory_listed_twice_is_handed_out_once)
 	new_world(BUFFERS_LOCATOR_CAPACITY);
 	for (unsigned twice = 0; twice < 2; twice++)
 		for (unsigned i = 0; i < 3; i++)
-			list(MIB + i * PAGE, PAGE, 0);
-	list(2 * MIB, PAGE, 0);
+			list_item(MIB + i * PAGE, PAGE, 0);
+	list_item(2 * MIB, PAGE, 0);
 	for (unsigned i = 0; i < 4; i++)
 		ck_assert_ptr_nonnull(take_anywhere(1));
 	ck_assert_ptr_null(take_anywhere(1));
@@ -596,12 +612,12 @@ START_TEST(locator_that_counts_too_many_items_hides_no_other)
 	world.first->num_items = 255;
 	lengthen_chain();
 	list_pages(1);
-	bring_into(_i);
+	set_state(_i);
 	ck_assert_uint_eq(count_found(), world.count);
 }
 END_TEST
 
-START_TEST(index_of_another_is_left_alone_and_all_is_found)
+START_TEST(locked_index_is_not_changed_and_all_items_are_found)
 {
 	size_t size = buffers_platform_granularity();
 	void *before = malloc(size);
@@ -612,8 +628,8 @@ START_TEST(index_of_another_is_left_alone_and_all_is_found)
 	list_pages(500);
 	world.items[0]->position = PAGE - 8;
 	world.index->is_locked = 1;
-	memcpy(before, world.index, size);	/* with its first nodes */
-	ck_assert_ptr_null(take(MIB, MIB + PAGE, PAGE));
+	memcpy(before, world.index, size);	/* includes its first nodes */
+	ck_assert_ptr_null(take_item(MIB, MIB + PAGE, PAGE));
 	ck_assert_uint_eq(count_found(), world.count);
 	ck_assert_mem_eq(world.index, before, size);
 	world.index->is_locked = 0;
@@ -623,9 +639,9 @@ START_TEST(index_of_another_is_left_alone_and_all_is_found)
 }
 END_TEST
 
-START_TEST(without_memory_for_nodes_all_is_found_and_later_indexed)
+START_TEST(without_memory_for_nodes_items_are_found_and_indexed_later)
 {
-	/* a node is no smaller than four words */
+	/* A node takes at least four words. */
 	size_t nodes = (1 + (size_t)_i) * buffers_platform_granularity() / (4 * sizeof(uintptr_t));
 
 	new_world(BUFFERS_LOCATOR_CAPACITY);
@@ -643,7 +659,7 @@ START_TEST(without_memory_for_nodes_all_is_found_and_later_indexed)
 END_TEST
 
 /*
- * What is not looked at: nobody may touch it
+ * Locators that a search must not read are inaccessible
  */
 
 enum { MANY = 5000 };
@@ -657,20 +673,20 @@ static void protect_full_locators(void)
 {
 	struct buffers_locator *next;
 
-	for (struct buffers_locator *l = world.first; l != world.last; l = next) {
+	for (struct buffers_locator *l = world.first; l != world.tail; l = next) {
 		next = buffers_locator_next(l);
 		protect_page(l, "---p");
 	}
 }
 
-/* By a search that can find nothing. */
-static void have_all_indexed(void)
+/* A search without a result. */
+static void update_index(void)
 {
-	ck_assert_ptr_null(take(0, 1, 1));
+	ck_assert_ptr_null(take_item(0, 1, 1));
 	ck_assert(is_caught_up());
 }
 
-/* Full locators of items, and one in the last locator, by its address the n-th. */
+/* Fills locators with items, then adds the item with the n-th lowest address to a new one. */
 static struct buffers_item *list_many(unsigned n)
 {
 	struct buffers_span page = { MIB + n * PAGE, MIB + (n + 1) * PAGE };
@@ -678,11 +694,14 @@ static struct buffers_item *list_many(unsigned n)
 
 	new_world(BUFFERS_LOCATOR_CAPACITY);
 	for (unsigned i = 0; i < many; i++)
-		list(MIB + (i < n ? i : i + 1) * PAGE, PAGE, 0);
-	return list(page.start, PAGE, 0);
+		list_item(MIB + (i < n ? i : i + 1) * PAGE, PAGE, 0);
+	return list_item(page.start, PAGE, 0);
 }
 
-/* Who keeps everything must not make each search longer; the free one is found in turn. */
+/*
+ * A thread that keeps all its items must not slow down each search, but a free item must be found
+ * eventually.
+ */
 START_TEST(held_items_are_tried_a_few_at_a_time)
 {
 	enum { HELD = 1000 };
@@ -702,8 +721,11 @@ START_TEST(held_items_are_tried_a_few_at_a_time)
 }
 END_TEST
 
-/* We never leave one unfilled, but others may, and add to it later. */
-START_TEST(item_added_to_a_locator_that_was_left_unfilled_is_found)
+/*
+ * The library never leaves a locator partly filled, but other implementations may, and may add
+ * items later.
+ */
+START_TEST(item_added_later_to_a_partly_filled_locator_is_found)
 {
 	struct buffers_locator *first;
 	struct buffers_item *item;
@@ -711,7 +733,7 @@ START_TEST(item_added_to_a_locator_that_was_left_unfilled_is_found)
 	new_world(1);
 	list_pages(2);
 	first = world.first;
-	ck_assert_ptr_ne(world.last, first);
+	ck_assert_ptr_ne(world.tail, first);
 	for (unsigned i = 0; i < 2; i++) {
 		item = take_anywhere(1);
 		ck_assert_ptr_nonnull(item);
@@ -723,57 +745,57 @@ START_TEST(item_added_to_a_locator_that_was_left_unfilled_is_found)
 }
 END_TEST
 
-/* The one with room is the topmost, so that a search must pass all others. */
-START_TEST(full_items_are_not_looked_at)
+/* Only the item with the highest address has free space, so a search must pass all others. */
+START_TEST(full_items_are_not_read)
 {
-	bool is_learned = _i;	/* by one search; else they were full when they were indexed */
-	struct buffers_item *item = list_many(MOST_ITEMS);
+	bool is_found_full = _i;	/* by a search; otherwise already when indexed */
+	struct buffers_item *item = list_many(MAX_ITEMS);
 
-	if (is_learned)
-		have_all_indexed();
+	if (is_found_full)
+		update_index();
 	for (unsigned i = 0; i < world.count - 1; i++)
 		world.items[i]->position = PAGE - 8;
-	if (is_learned)
+	if (is_found_full)
 		ck_assert_ptr_eq(take_anywhere(16), item);
 	buffers_item_release(item);
-	have_all_indexed();
+	update_index();
 	protect_full_locators();
 	ck_assert_ptr_eq(take_anywhere(16), item);
 	ck_assert_ptr_null(take_anywhere(16));
 }
 END_TEST
 
-/* Nor is anything written to the index that has nothing to learn. */
-START_TEST(items_out_of_range_are_not_looked_at)
+/* A search that learns nothing new does not write to the index either. */
+START_TEST(items_out_of_range_are_not_read)
 {
-	static const unsigned places[] = { 0, 1, 2500, 4095, MANY - 1 };
-	struct buffers_item *item = list_many(places[_i]);
+	static const unsigned positions[] = { 0, 1, 2500, 4095, MANY - 1 };
+	struct buffers_item *item = list_many(positions[_i]);
 
-	have_all_indexed();
+	update_index();
 	protect_full_locators();
 	protect_page(world.index, "r--p");
 	ck_assert(is_found(item));
 	item->position = PAGE - 8;
 	ck_assert(is_found(item));
 	item->is_taken = 1;
-	ck_assert_ptr_null(take(item->base_address, end_of(item), 8));
+	ck_assert_ptr_null(take_item(item->base_address, end_of(item), 8));
 }
 END_TEST
 
 /*
- * Threads: two copies of the library take, another implementation adds
+ * Threads: two copies of the library take items while another implementation adds some
  */
 
-enum { TAKERS = 7, MOST_PAGES = 1 << 14 };
-#define MARKET_END	(market.start + MOST_PAGES * PAGE)
+enum { TAKERS = 7, MAX_PAGES = 1 << 14 };
+#define SHARED_END	(shared.start + MAX_PAGES * PAGE)
 
-static struct market {
-	uintptr_t start;	/* within are no rests of locators' pages */
+static struct shared {
+	uintptr_t start;	/* reserved: no rest of a locator's page lies here */
 	struct buffers_locator *first;
-	uint32_t *used;		/* for each byte from there on, whether it was given away */
-	uint32_t pages;		/* that were listed, or are about to be */
-	bool counts_first;	/* the other implementation, and writes the item then */
-} market;
+	uint32_t *used;		/* for each byte of the range, whether it was handed out */
+	uint32_t pages;		/* listed, or about to be */
+	bool counts_first;	/* the other implementation counts an item before it writes it */
+} shared;
 
 struct taker {
 	pthread_t thread;
@@ -785,53 +807,53 @@ struct taker {
 
 static uintptr_t listed_memory(void)
 {
-	return market.start + __atomic_load_n(&market.pages, __ATOMIC_RELAXED) * PAGE;
+	return shared.start + __atomic_load_n(&shared.pages, __ATOMIC_RELAXED) * PAGE;
 }
 
-static uintptr_t more_memory(void)
+static uintptr_t next_unlisted_page(void)
 {
-	return market.start + __atomic_fetch_add(&market.pages, 1, __ATOMIC_RELAXED) * PAGE;
+	return shared.start + __atomic_fetch_add(&shared.pages, 1, __ATOMIC_RELAXED) * PAGE;
 }
 
-static bool is_given_twice(uintptr_t address, size_t size)
+static bool is_handed_out_twice(uintptr_t address, size_t size)
 {
 	bool is_used = false;
 
 	for (size_t i = 0; i < size; i++)
-		is_used |= __atomic_exchange_n(&market.used[address - market.start + i], 1,
+		is_used |= __atomic_exchange_n(&shared.used[address - shared.start + i], 1,
 					       __ATOMIC_RELAXED) != 0;
 	return is_used;
 }
 
 static void write_item(struct buffers_item *item, bool base_first)
 {
-	uintptr_t base = more_memory();
+	uintptr_t base = next_unlisted_page();
 
 	if (base_first)
 		memcpy(item, &base, sizeof(base));
-	sched_yield();		/* so that others see half of it */
+	sched_yield();		/* lets other threads see a partly written item */
 	__atomic_store_n(&item->size, (uint32_t)PAGE, __ATOMIC_RELEASE);
 	sched_yield();
 	if (!base_first)
 		memcpy(item, &base, sizeof(base));
 }
 
-/* The caller has the lock, and there is room. */
+/* The caller must hold the lock, and the locator must have a free slot. */
 static void add_item(struct buffers_locator *locator)
 {
 	unsigned count = locator->num_items;
 
-	if (!market.counts_first)
+	if (!shared.counts_first)
 		write_item(&locator->items[count], count % 2);
 	__atomic_store_n(&locator->num_items, (uint8_t)(count + 1), __ATOMIC_RELEASE);
-	if (market.counts_first)
+	if (shared.counts_first)
 		write_item(&locator->items[count], count % 2);
 }
 
-/* The other implementation. */
+/* Thread of the other implementation. */
 static void *add_items(void *context)
 {
-	struct buffers_locator *locator = market.first;
+	struct buffers_locator *locator = shared.first;
 	struct buffers_locator *next;
 	unsigned left = how_many(3000, 8000);
 
@@ -851,10 +873,10 @@ static void *add_items(void *context)
 	return context;
 }
 
-static struct buffers_window window_in_market(uint64_t *seed)
+static struct buffers_window random_shared_window(uint64_t *seed)
 {
-	uintptr_t start = market.start + random_below(seed, listed_memory() - market.start + 1);
-	struct buffers_window wanted = window(market.start, MARKET_END,
+	uintptr_t start = shared.start + random_below(seed, listed_memory() - shared.start + 1);
+	struct buffers_window wanted = make_window(shared.start, SHARED_END,
 						1 + random_below(seed, 500));
 
 	if (!one_in(seed, 4))
@@ -864,100 +886,102 @@ static struct buffers_window window_in_market(uint64_t *seed)
 	return wanted;
 }
 
-/* The copies of the library list more, too, but less often. */
-static const char *add_own(struct taker *taker)
+/* The library's threads add items as well, but less often. */
+static const char *register_page(struct taker *taker)
 {
-	uintptr_t start = more_memory();
+	uintptr_t start = next_unlisted_page();
 	struct buffers_item *item;
 
-	if (buffers_locator_register(buffers_index_tail(taker->index, market.first), BUFFERS_KIND_RWX,
+	if (buffers_locator_register(buffers_index_tail(taker->index, shared.first),
+				     BUFFERS_KIND_RWX,
 				     (struct buffers_span){ start, start + PAGE }, &item) != 0)
 		return "an item could not be listed";
 	buffers_item_release(item);
 	return NULL;
 }
 
-static const char *use(struct taker *taker)
+static const char *use_item(struct taker *taker)
 {
-	struct buffers_window wanted = window_in_market(&taker->seed);
-	struct buffers_item *item = buffers_index_take(taker->index, market.first, &wanted,
+	struct buffers_window wanted = random_shared_window(&taker->seed);
+	struct buffers_item *item = buffers_index_take(taker->index, shared.first, &wanted,
 						       &any);
 	uintptr_t address;
 
 	if (!item)
-		return one_in(&taker->seed, 32) && listed_memory() < market.start + MOST_PAGES / 2 * PAGE ?
-		       add_own(taker) : NULL;
+		return one_in(&taker->seed, 32) &&
+		       listed_memory() < shared.start + MAX_PAGES / 2 * PAGE ?
+		       register_page(taker) : NULL;
 	if (!buffers_item_is_taken(item))
-		return "what was given is not taken";
+		return "an item is not marked as taken";
 	if (!buffers_item_fits(item, buffers_item_position(item), &wanted))
-		return "what was given does not fit";
+		return "an item does not fit";
 	if (buffers_item_reserve(item, wanted.size, wanted.alignment, &address) != 0)
-		return "what was given has no room";
-	if (is_given_twice(address, wanted.size))
-		return "a byte was given twice";
+		return "an item has too little free space";
+	if (is_handed_out_twice(address, wanted.size))
+		return "a byte was handed out twice";
 	taker->count++;
 	if (one_in(&taker->seed, 16))
-		sched_yield();	/* so that others find it taken */
+		sched_yield();	/* lets other threads find it taken */
 	buffers_item_release(item);
 	return NULL;
 }
 
-static void *use_often(void *context)
+static void *use_items(void *context)
 {
 	struct taker *taker = context;
 
 	for (unsigned i = 0; i < how_many(20000, 200000) && !taker->fault; i++)
-		taker->fault = use(taker);
+		taker->fault = use_item(taker);
 	return NULL;
 }
 
-static void take_all_that_is_left(struct buffers_index *index)
+static void take_remaining_space(struct buffers_index *index)
 {
-	struct buffers_window wanted = window(market.start, MARKET_END, 1);
+	struct buffers_window wanted = make_window(shared.start, SHARED_END, 1);
 	struct buffers_item *item;
 
-	while ((item = buffers_index_take(index, market.first, &wanted, &any))) {
-		ck_assert(!is_given_twice(buffers_item_next(item), buffers_item_room(item)));
+	while ((item = buffers_index_take(index, shared.first, &wanted, &any))) {
+		ck_assert(!is_handed_out_twice(buffers_item_next(item), buffers_item_room(item)));
 		buffers_item_set_position(item, item->size);
 		buffers_item_release(item);
 	}
 }
 
-static void check_that_nothing_is_left(void)
+static void check_nothing_remains(void)
 {
 	unsigned count = 0;
 	unsigned left = 0;
 
-	for (struct buffers_locator *l = market.first; l; l = buffers_locator_next(l))
+	for (struct buffers_locator *l = shared.first; l; l = buffers_locator_next(l))
 		for (unsigned i = 0; i < l->num_items; i++) {
-			if (l->items[i].base_address - market.start >= MOST_PAGES * PAGE)
+			if (l->items[i].base_address - shared.start >= MAX_PAGES * PAGE)
 				continue;
 			left += l->items[i].is_taken || buffers_item_room(&l->items[i]);
 			count++;
 		}
 	ck_assert_uint_eq(left, 0);
-	ck_assert_uint_eq(count, market.pages);
+	ck_assert_uint_eq(count, shared.pages);
 }
 
-START_TEST(threads_are_given_all_bytes_once)
+START_TEST(each_byte_is_handed_out_to_one_thread)
 {
 	struct buffers_index *indexes[2] = { new_index(), new_index() };
 	struct taker takers[TAKERS];
 	uint64_t seed = seed_random();
 	pthread_t adder;
 
-	SKIP_IF(_i && is_tsan(), "who counts first and then writes is a race by itself");
-	market = (struct market){
-		.start = (uintptr_t)reserve(0, MOST_PAGES * PAGE),
+	SKIP_IF(_i && is_tsan(), "counting an item before writing it is a data race");
+	shared = (struct shared){
+		.start = (uintptr_t)reserve(0, MAX_PAGES * PAGE),
 		.first = new_locator(),
-		.used = calloc(MOST_PAGES * PAGE, sizeof(uint32_t)),
+		.used = calloc(MAX_PAGES * PAGE, sizeof(uint32_t)),
 		.counts_first = _i,
 	};
-	ck_assert_ptr_nonnull(market.used);
+	ck_assert_ptr_nonnull(shared.used);
 	for (unsigned i = 0; i < TAKERS; i++) {
 		takers[i] = (struct taker){ .index = indexes[i % 2],
 					    .seed = next_random(&seed) };
-		ck_assert_int_eq(pthread_create(&takers[i].thread, NULL, use_often,
+		ck_assert_int_eq(pthread_create(&takers[i].thread, NULL, use_items,
 						&takers[i]), 0);
 	}
 	ck_assert_int_eq(pthread_create(&adder, NULL, add_items, NULL), 0);
@@ -968,42 +992,43 @@ START_TEST(threads_are_given_all_bytes_once)
 		ck_assert_msg(!takers[i].fault, "%s", takers[i].fault);
 		printf("%u takes, ", takers[i].count);
 	}
-	printf("%u items\n", market.pages);
-	take_all_that_is_left(indexes[_i]);
-	check_that_nothing_is_left();
+	printf("%u items\n", shared.pages);
+	take_remaining_space(indexes[_i]);
+	check_nothing_remains();
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("unit-index");
+	Suite *suite = suite_create("unit/index");
 	TCase *random = tcase_create("random");
 	TCase *facts = tcase_create("facts");
 	TCase *threads = tcase_create("threads");
 
-	tcase_add_test(random, finds_what_a_plain_walk_would_find);
+	tcase_add_test(random, index_finds_what_a_linear_walk_finds);
 	suite_add_tcase(suite, random);
 
 	tcase_add_loop_test(facts, item_whose_used_part_lies_below_the_range_is_found, 0,
 			    (int)WORD_BITS - 12);
 	tcase_add_test(facts, items_added_later_are_found);
-	tcase_add_test(facts, last_is_the_last_locator);
+	tcase_add_test(facts, tail_is_the_last_locator);
 	tcase_add_loop_test(facts, held_items_are_tried_a_few_at_a_time, 0, 5);
-	tcase_add_test(facts, item_added_to_a_locator_that_was_left_unfilled_is_found);
-	tcase_add_loop_test(facts, item_that_is_counted_before_it_is_written_is_not_lost, 0, 2);
-	tcase_add_test(facts, what_comes_after_an_item_that_is_never_written_is_found);
-	tcase_add_loop_test(facts, senseless_item_is_not_handed_out_and_hides_no_other, 0,
-			    SENSELESS * STATES);
+	tcase_add_test(facts, item_added_later_to_a_partly_filled_locator_is_found);
+	tcase_add_loop_test(facts, item_counted_before_it_is_written_is_found, 0, 2);
+	tcase_add_test(facts, items_after_one_that_is_never_written_are_found);
+	tcase_add_loop_test(facts, invalid_item_is_not_handed_out_and_hides_no_other, 0,
+			    INVALID_ITEMS * STATES);
 	tcase_add_test(facts, same_memory_listed_twice_is_handed_out_once);
 	tcase_add_loop_test(facts, locator_that_counts_too_many_items_hides_no_other, 0, STATES);
-	tcase_add_loop_test(facts, index_of_another_is_left_alone_and_all_is_found, 0, 3);
-	tcase_add_loop_test(facts, without_memory_for_nodes_all_is_found_and_later_indexed, 0, 5);
-	tcase_add_loop_test(facts, full_items_are_not_looked_at, 0, 2);
-	tcase_add_loop_test(facts, items_out_of_range_are_not_looked_at, 0, 5);
+	tcase_add_loop_test(facts, locked_index_is_not_changed_and_all_items_are_found, 0, 3);
+	tcase_add_loop_test(facts, without_memory_for_nodes_items_are_found_and_indexed_later, 0,
+			    5);
+	tcase_add_loop_test(facts, full_items_are_not_read, 0, 2);
+	tcase_add_loop_test(facts, items_out_of_range_are_not_read, 0, 5);
 	suite_add_tcase(suite, facts);
 
 	tcase_set_timeout(threads, 300);
-	tcase_add_loop_test(threads, threads_are_given_all_bytes_once, 0, 2);
+	tcase_add_loop_test(threads, each_byte_is_handed_out_to_one_thread, 0, 2);
 	suite_add_tcase(suite, threads);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* unit-platform.c: the primitives, on the system that runs the test */
+/* unit/linux: the platform layer on Linux, on the kernel that runs the test */
 
 #include "config.h"
 #include "platform/linux/internal.h"
@@ -22,17 +22,17 @@
 #define GIB ((uintptr_t)1 << 30)
 
 /*
- * The library's mmap() goes through here, so that it can be another kernel's.
+ * The library calls these wrappers instead of mmap(), so that tests can simulate other kernels.
  */
 void *__real_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
 
-static bool placing_is_a_hint;	/* as before Linux 4.17 */
-static int placed_error;	/* of mappings at an address */
-static int any_error;		/* of mappings anywhere */
+static bool is_noreplace_ignored;	/* simulates Linux before 4.17 */
+static int placed_error;	/* for mappings at an address, unless 0 */
+static int any_error;		/* for mappings anywhere, unless 0 */
 
-/* By either name, for offsets of 64 bits change it where words have 32. */
+/* Wraps both names: on 32-bit systems, 64-bit file offsets change mmap() to mmap64(). */
 void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
 	int error = flags & MAP_FIXED_NOREPLACE ? placed_error : any_error;
@@ -41,7 +41,7 @@ void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int f
 		errno = error;
 		return MAP_FAILED;
 	}
-	if (placing_is_a_hint)
+	if (is_noreplace_ignored)
 		flags &= ~MAP_FIXED_NOREPLACE;
 	return __real_mmap64(address, size, protection, flags, fd, offset);
 }
@@ -53,17 +53,17 @@ void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd,
 }
 #endif
 
-
 static size_t page(void)
 {
 	return buffers_platform_granularity();
 }
 
-static uintptr_t some_memory(size_t pages)
+static uintptr_t map_writable(size_t pages)
 {
 	uintptr_t address;
 
-	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN, &address), 0);
+	ck_assert_int_eq(buffers_platform_map_anywhere(pages * page(), BUFFERS_KIND_RW,
+						       BUFFERS_MAP_PLAIN, &address), 0);
 	return address;
 }
 
@@ -78,8 +78,8 @@ START_TEST(granularity_is_the_page_size)
 }
 END_TEST
 
-/* As where Arm's kernel has functions for programs. */
-static bool is_of_kernel(uintptr_t address)
+/* On Arm, the kernel maps helper functions for programs there. */
+static bool is_kernel_mapping(uintptr_t address)
 {
 	return address >= UINTPTR_MAX - 0xffff;
 }
@@ -93,7 +93,7 @@ START_TEST(limits_enclose_all_mappings_and_leave_the_lowest_64_kib)
 	ck_assert_uint_ge(all.start, 0x10000);
 	ck_assert_uint_lt(all.start, MIB);
 	for (size_t i = 0; i < count; i++) {
-		if (strcmp(maps[i].name, "[vsyscall]") == 0 || is_of_kernel(maps[i].start))
+		if (strcmp(maps[i].name, "[vsyscall]") == 0 || is_kernel_mapping(maps[i].start))
 			continue;
 		ck_assert_uint_ge(maps[i].start, all.start);
 		ck_assert_uint_le(maps[i].end, all.end);
@@ -106,14 +106,15 @@ START_TEST(top_of_the_limits_can_be_mapped)
 {
 	uintptr_t top = limits().end;
 
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer keeps it for itself");
-	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN), 0);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer reserves these addresses");
+	ck_assert_int_eq(buffers_platform_map(top - page(), page(), BUFFERS_KIND_RW,
+					      BUFFERS_MAP_PLAIN), 0);
 	ck_assert_int_eq(buffers_platform_unmap(top - page(), page()), 0);
 }
 END_TEST
 
-/* Where the kernel put the interpreter and the stack. */
-static bool ends_what_grows(uintptr_t address)
+/* Whether the interpreter starts there, or the page of the stack's initial contents. */
+static bool is_interpreter_or_stack(uintptr_t address)
 {
 	return address == getauxval(AT_BASE) ||
 	       address == (getauxval(AT_RANDOM) & ~(uintptr_t)(page() - 1));
@@ -126,13 +127,13 @@ START_TEST(heap_grows_from_the_break)
 
 	ck_assert_uint_ge(heap.start, end);
 	ck_assert_uint_lt(heap.start - end, page());
-	ck_assert(heap.end - heap.start > 64 * MIB || ends_what_grows(heap.end));
+	ck_assert(heap.end - heap.start > 64 * MIB || is_interpreter_or_stack(heap.end));
 	sbrk(3 * (intptr_t)page());
 	ck_assert_uint_eq(buffers_platform_heap_growth().start, heap.start + 3 * page());
 }
 END_TEST
 
-/* Emulators have them right above the break. */
+/* Emulators map both directly above the break. */
 START_TEST(heap_ends_below_interpreter_and_stack)
 {
 	struct buffers_span heap = buffers_platform_heap_growth();
@@ -155,13 +156,13 @@ START_TEST(stack_grows_down_by_its_limit_and_at_least_128_mib)
 {
 	char local;
 	struct buffers_span stack = buffers_platform_stack_growth();
-	if (!is_asan())		/* whose locals may lie elsewhere */
+	if (!is_asan())		/* ASan may move local variables off the stack */
 		ck_assert(stack.start < (uintptr_t)&local && (uintptr_t)&local < stack.end);
 	ck_assert(stack.end - stack.start > 128 * MIB || stack.start == getauxval(AT_BASE));
 	ck_assert_uint_lt(stack.end - stack.start, 256 * MIB);
 	set_limit(RLIMIT_STACK, GIB);
 	SKIP_IF(!is_stack_limit(GIB), "the limit cannot be raised");
-	/* as much as is asked for, unless a mapping ends it before */
+	/* The region has the size of the limit, unless a mapping is in the way. */
 	stack = buffers_platform_stack_growth();
 	if (stack.start != getauxval(AT_BASE))
 		ck_assert_uint_gt(stack.end - stack.start, GIB);
@@ -179,7 +180,7 @@ static bool may_grow_into(uintptr_t page_start)
 								     page_start + page() });
 }
 
-START_TEST(what_may_grow_is_known_without_asking)
+START_TEST(growth_rooms_of_heap_and_stack_are_recognized)
 {
 	struct buffers_span heap = buffers_platform_heap_growth();
 	struct buffers_span stack = buffers_platform_stack_growth();
@@ -190,7 +191,7 @@ START_TEST(what_may_grow_is_known_without_asking)
 	ck_assert(may_grow_into(stack.end - page()));
 	ck_assert(!may_grow_into((heap.start & ~(page() - 1)) - page()) ||
 		  stack.start < heap.start);
-	/* wherever heap and stack have got to meanwhile */
+	/* The answer does not depend on the present ends of heap and stack. */
 	sbrk(100 * (intptr_t)page());
 	ck_assert(may_grow_into(heap.start + 100 * page()));
 	ck_assert(may_grow_into(buffers_platform_heap_growth().end - page()));
@@ -201,8 +202,8 @@ START_TEST(what_may_grow_is_known_without_asking)
 }
 END_TEST
 
-/* The room that it gave back is its own again. */
-START_TEST(heap_that_was_larger_when_looked_at_may_grow)
+/* The heap may grow again into the space that it released. */
+START_TEST(heap_may_grow_into_space_that_it_released)
 {
 	uintptr_t start = ((uintptr_t)sbrk(0) + page() - 1) & ~(page() - 1);
 
@@ -213,74 +214,79 @@ START_TEST(heap_that_was_larger_when_looked_at_may_grow)
 }
 END_TEST
 
-START_TEST(memory_is_mapped_where_it_was_wanted)
+START_TEST(memory_is_mapped_at_the_given_address)
 {
-	uintptr_t address = some_memory(3);
+	uintptr_t address = map_writable(3);
 
 	ck_assert_int_eq(buffers_platform_unmap(address, 3 * page()), 0);
-	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN), 0);
+	ck_assert_int_eq(buffers_platform_map(address + page(), page(), BUFFERS_KIND_RWX,
+					      BUFFERS_MAP_PLAIN), 0);
 	ck_assert(is_mapped_as(address + page(), address + 2 * page(), "rwxp"));
-	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN), 0);
+	ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN),
+			 0);
 	ck_assert(is_mapped_as(address, address + page(), "rw-p"));
 }
 END_TEST
 
-START_TEST(nothing_is_replaced)
+START_TEST(existing_mappings_are_not_replaced)
 {
-	uintptr_t address = some_memory(1);
+	uintptr_t address = map_writable(1);
 
-	SKIP_IF(is_asan(), "the sanitizer's runtime maps behind our back");
+	SKIP_IF(is_asan(), "the sanitizer's runtime maps memory at any time");
 
 	*(char *)address = 'x';
 	for (int hint = 0; hint < 2; hint++) {
 		size_t before = count_mappings(0, UINTPTR_MAX);
 
-		placing_is_a_hint = hint;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN), EEXIST);
+		is_noreplace_ignored = hint;
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX,
+						      BUFFERS_MAP_PLAIN), EEXIST);
 		ck_assert_int_eq(*(char *)address, 'x');
 		ck_assert_uint_eq(count_mappings(0, UINTPTR_MAX), before);
 	}
 }
 END_TEST
 
-START_TEST(errors_of_the_kernel_are_told_apart)
+START_TEST(kernel_errors_are_classified)
 {
 	static const struct {
 		int placed, any, expected;
 	} cases[] = {
 		{ EEXIST, 0, EEXIST },
 		{ EINVAL, 0, EEXIST },
-		{ ENOMEM, 0, EEXIST },	/* not an address for users, others are */
+		{ ENOMEM, 0, EEXIST },	/* kernel address; other addresses can be mapped */
 		{ ENOMEM, ENOMEM, ENOMEM },
 		{ EAGAIN, EAGAIN, ENOMEM },
-		{ EPERM, 0, EEXIST },	/* that address is protected, others are not */
+		{ EPERM, 0, EEXIST },	/* protected address; other addresses can be mapped */
 		{ EACCES, 0, EEXIST },
 		{ EPERM, EPERM, EACCES },
 		{ EACCES, EACCES, EACCES },
 		{ EPERM, EACCES, EACCES },
 		{ EPERM, ENOMEM, ENOMEM },
 	};
-	uintptr_t address = some_memory(1);
+	uintptr_t address = map_writable(1);
 
 	ck_assert_int_eq(buffers_platform_unmap(address, page()), 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		placed_error = cases[i].placed;
 		any_error = cases[i].any;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN),
-				 cases[i].expected);
+		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX,
+						      BUFFERS_MAP_PLAIN), cases[i].expected);
 	}
 	ck_assert_uint_eq(count_mappings(address, address + page()), 0);
 }
 END_TEST
 
-START_TEST(mapping_anywhere_says_what_was_refused)
+START_TEST(mapping_anywhere_reports_the_kernels_error)
 {
 	uintptr_t address;
 
 	any_error = ENOMEM;
-	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN, &address), ENOMEM);
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN,
+						       &address), ENOMEM);
 	any_error = EPERM;
-	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN, &address), EACCES);
+	ck_assert_int_eq(buffers_platform_map_anywhere(page(), BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN,
+						       &address), EACCES);
 }
 END_TEST
 
@@ -291,7 +297,7 @@ START_TEST(unmapping_reports_the_kernels_error)
 END_TEST
 
 /*
- * The three ways to see mappings agree
+ * The three methods of reading the mappings agree
  */
 
 struct list {
@@ -319,7 +325,7 @@ static void scan_all(struct list *list)
 	buffers_platform_maps_close(&maps);
 }
 
-/* A mapping whose name has blanks, a newline and what looks like a line's start. */
+/* Maps a file whose name contains blanks, a newline, and text in the format of a line. */
 static void map_file_with_odd_name(void)
 {
 	static const char *const name = "/tmp/10000-20000 rwxp \n30000-40000 r--p";
@@ -338,10 +344,11 @@ START_TEST(scan_reads_every_line)
 	static struct list list;
 	size_t count;
 
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
 	map_file_with_odd_name();
-	for (unsigned i = 0; i < 2000; i++)	/* more than one buffer of the kernel's */
-		ck_assert_int_eq(mprotect((void *)(some_memory(3) + page()), page(), PROT_READ), 0);
+	for (unsigned i = 0; i < 2000; i++)	/* more lines than one read() returns */
+		ck_assert_int_eq(mprotect((void *)(map_writable(3) + page()), page(), PROT_READ),
+				 0);
 	count = read_maps(maps, 10000);
 	scan_all(&list);
 	ck_assert_uint_gt(count, 2000);
@@ -353,7 +360,7 @@ START_TEST(scan_reads_every_line)
 }
 END_TEST
 
-/* The mapping with those that it touches: probes cannot tell them apart. */
+/* The mapping and its direct neighbours, which a probe cannot tell apart. */
 static struct buffers_span run_around(const struct list *list, size_t i)
 {
 	size_t first = i;
@@ -365,7 +372,7 @@ static struct buffers_span run_around(const struct list *list, size_t i)
 	return (struct buffers_span){ list->spans[first].start, list->spans[i].end };
 }
 
-START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
+START_TEST(queries_and_probes_find_the_listed_mappings)
 {
 	static struct list list;
 	struct buffers_maps maps;
@@ -373,9 +380,9 @@ START_TEST(queries_and_probes_find_the_mappings_that_are_listed)
 	struct buffers_span all = limits();
 	struct buffers_span found, run;
 
-	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps behind our back");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
 	SKIP_IF(is_emulated() && page() > 4096, "the emulator's list lacks mappings");
-	some_memory(3);
+	map_writable(3);
 	scan_all(&list);
 	buffers_platform_maps_open(&maps);
 	for (size_t i = 0; i + 1 < list.count; i++) {
@@ -412,15 +419,15 @@ END_TEST
 START_TEST(probe_finds_the_exact_start)
 {
 	struct buffers_maps probe = { .descriptor = -1, .method = BUFFERS_MAPS_PROBE };
-	enum { MOST = 70 };
+	enum { MAX_PAGES = 70 };
 	struct buffers_span found;
 
 	SKIP_IF(!can_probe(), NO_PROBES);
-	for (size_t pages = 1; pages < MOST; pages++) {
-		uintptr_t end = some_memory(MOST) + MOST * page();
+	for (size_t pages = 1; pages < MAX_PAGES; pages++) {
+		uintptr_t end = map_writable(MAX_PAGES) + MAX_PAGES * page();
 		uintptr_t start = end - pages * page();
 
-		munmap((void *)(end - MOST * page()), (MOST - pages) * page());
+		munmap((void *)(end - MAX_PAGES * page()), (MAX_PAGES - pages) * page());
 		ck_assert_int_eq(buffers_platform_maps_find(
 			&probe, (struct buffers_span){ end - page(), end }, &found), 0);
 		ck_assert_uint_eq(found.start, start);
@@ -431,15 +438,15 @@ END_TEST
 START_TEST(probe_finds_the_exact_end)
 {
 	struct buffers_maps probe = { .descriptor = -1, .method = BUFFERS_MAPS_PROBE };
-	enum { MOST = 70 };
+	enum { MAX_PAGES = 70 };
 	struct buffers_span found;
 
 	SKIP_IF(!can_probe(), NO_PROBES);
-	for (size_t pages = 1; pages < MOST - 1; pages++) {
-		uintptr_t address = some_memory(MOST);
+	for (size_t pages = 1; pages < MAX_PAGES - 1; pages++) {
+		uintptr_t address = map_writable(MAX_PAGES);
 
-		munmap((void *)(address + (pages + 1) * page()), (MOST - pages - 1) * page());
-		munmap((void *)address, page());	/* or what lies below would count */
+		munmap((void *)(address + (pages + 1) * page()), (MAX_PAGES - pages - 1) * page());
+		munmap((void *)address, page());	/* a neighbour would count */
 		address += page();
 		ck_assert_int_eq(buffers_platform_maps_find(
 			&probe, (struct buffers_span){ address, address + page() }, &found), 0);
@@ -470,7 +477,7 @@ START_TEST(without_a_descriptor_mappings_are_probed)
 }
 END_TEST
 
-/* qemu-user forgets it for files that it makes up. */
+/* qemu-user ignores O_CLOEXEC for files that it emulates. */
 static bool is_close_on_exec_kept(void)
 {
 	int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
@@ -484,7 +491,7 @@ START_TEST(list_is_closed_on_exec)
 {
 	struct buffers_maps maps;
 
-	SKIP_IF(!is_close_on_exec_kept(), "O_CLOEXEC is forgotten here");
+	SKIP_IF(!is_close_on_exec_kept(), "the emulator ignores O_CLOEXEC");
 	buffers_platform_maps_open(&maps);
 	ck_assert_int_ge(maps.descriptor, 0);
 	ck_assert_int_ne(fcntl(maps.descriptor, F_GETFD) & FD_CLOEXEC, 0);
@@ -507,15 +514,15 @@ START_TEST(closed_list_cannot_be_read)
 }
 END_TEST
 
-START_TEST(mappings_are_found_when_another_closes_the_list)
+START_TEST(mappings_are_found_after_the_descriptor_was_closed)
 {
 	struct buffers_maps maps;
 	struct buffers_span found;
-	uintptr_t address = some_memory(1);
+	uintptr_t address = map_writable(1);
 	struct buffers_span span = { address, address + page() };
 
 	buffers_platform_maps_open(&maps);
-	SKIP_IF(maps.method != BUFFERS_MAPS_QUERY, "nobody answers questions about mappings");
+	SKIP_IF(maps.method != BUFFERS_MAPS_QUERY, "this kernel has no queries about mappings");
 	close(maps.descriptor);
 	ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &found), 0);
 	ck_assert_uint_le(found.start, span.start);
@@ -523,7 +530,7 @@ START_TEST(mappings_are_found_when_another_closes_the_list)
 }
 END_TEST
 
-/* /proc/self/maps is empty once the main thread has ended; others go on. */
+/* After the main thread has exited, /proc/self/maps is empty for the other threads. */
 static void *outlive_main(void *main_thread)
 {
 	struct buffers_maps maps;
@@ -533,7 +540,7 @@ static void *outlive_main(void *main_thread)
 	_exit(maps.method == BUFFERS_MAPS_PROBE ? 1 : 0);
 }
 
-START_TEST(mappings_are_seen_after_the_main_thread_has_ended)
+START_TEST(mappings_are_read_after_the_main_thread_exited)
 {
 	static pthread_t main_thread;
 	pthread_t other;
@@ -542,7 +549,7 @@ START_TEST(mappings_are_seen_after_the_main_thread_has_ended)
 
 	SKIP_IF(is_tsan(), "TSan needs the main thread");
 	SKIP_IF(is_emulated() && page() > 4096,
-		"the emulator does not tell that a child's main thread has ended");
+		"the emulator does not report that a child's main thread exited");
 	child = fork();
 	ck_assert_int_ge(child, 0);
 	if (child == 0) {
@@ -581,7 +588,7 @@ START_TEST(state_is_zero_at_first_and_in_a_child)
 END_TEST
 
 /*
- * Memory of which only the kernel may be asked
+ * Memory that must be checked by system calls
  */
 
 static bool is_writable(uintptr_t address, size_t size)
@@ -599,9 +606,9 @@ static bool is_readable(uintptr_t address, size_t size)
 	return is_copied;
 }
 
-START_TEST(memory_that_can_be_written_is_told_from_other)
+START_TEST(writable_memory_is_recognized)
 {
-	uintptr_t address = some_memory(5);
+	uintptr_t address = map_writable(5);
 	void *second = (void *)(address + page());
 
 	ck_assert(is_writable(address, 5 * page()));
@@ -628,9 +635,9 @@ START_TEST(memory_that_can_be_written_is_told_from_other)
 }
 END_TEST
 
-static int peek_without_the_call(void *context)
+static int try_read_without_process_vm_readv(void *context)
 {
-	uintptr_t address = some_memory(2);
+	uintptr_t address = map_writable(2);
 	void *second = (void *)(address + page());
 
 	(void)context;
@@ -649,16 +656,16 @@ static int peek_without_the_call(void *context)
 	return 0;
 }
 
-START_TEST(memory_is_peeked_at_where_a_filter_forbids_copying)
+START_TEST(try_read_works_where_a_filter_forbids_process_vm_readv)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
-	run_child(peek_without_the_call, NULL);
+	run_child(try_read_without_process_vm_readv, NULL);
 }
 END_TEST
 
-START_TEST(memory_that_can_be_read_is_told_from_other)
+START_TEST(readable_memory_is_recognized)
 {
-	uintptr_t start = some_memory(4);
+	uintptr_t start = map_writable(4);
 	uintptr_t end = start + 3 * page();
 
 	ck_assert_int_eq(munmap((void *)end, page()), 0);
@@ -715,8 +722,8 @@ static int check_all_permissions_by_reading(void *context)
 	return check_all_permissions(context);
 }
 
-/* Before Linux 6.11 nobody can be asked. */
-START_TEST(permissions_are_those_of_the_mapping_by_question_and_by_reading)
+/* The query exists since Linux 6.11; before that, the list is read. */
+START_TEST(permissions_are_the_same_by_query_and_by_reading)
 {
 	run_child(check_all_permissions, NULL);
 	SKIP_IF(!can_filter(), NO_FILTER);
@@ -724,7 +731,7 @@ START_TEST(permissions_are_those_of_the_mapping_by_question_and_by_reading)
 }
 END_TEST
 
-START_TEST(addresses_that_cannot_be_are_not_writable)
+START_TEST(impossible_addresses_are_not_writable)
 {
 	static const uintptr_t addresses[] = {
 		0, 8, 0xfff, 0x1000, UINTPTR_MAX, UINTPTR_MAX - 7, UINTPTR_MAX - 4095,
@@ -736,13 +743,13 @@ START_TEST(addresses_that_cannot_be_are_not_writable)
 			ck_assert(!is_readable(addresses[i], 4096));
 		ck_assert(!is_writable(addresses[i], 4096));
 	}
-	ck_assert(!is_writable(some_memory(1) + 1, 4));
+	ck_assert(!is_writable(map_writable(1) + 1, 4));
 }
 END_TEST
 
-START_TEST(asking_for_writable_memory_changes_nothing)
+START_TEST(checking_for_writable_memory_changes_nothing)
 {
-	uint32_t *words = (uint32_t *)some_memory(1);
+	uint32_t *words = (uint32_t *)map_writable(1);
 	size_t count = page() / 4;
 
 	for (size_t i = 0; i < count; i++)
@@ -760,7 +767,8 @@ START_TEST(mapping_beyond_its_files_end_is_not_writable)
 
 	SKIP_IF(!can_map_beyond_end(), NO_MAPPING_BEYOND_END);
 	ck_assert_ptr_nonnull(file);
-	address = (uintptr_t)mmap(NULL, page(), PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
+	address = (uintptr_t)mmap(NULL, page(), PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file),
+				  0);
 	ck_assert_uint_ne(address, (uintptr_t)MAP_FAILED);
 	ck_assert(!is_writable(address, page()));
 	ck_assert(!is_readable(address, page()));
@@ -770,13 +778,13 @@ START_TEST(mapping_beyond_its_files_end_is_not_writable)
 }
 END_TEST
 
-START_TEST(test_program_stays_loaded)
+START_TEST(test_program_is_nodelete)
 {
 	ck_assert(buffers_platform_is_nodelete());
 }
 END_TEST
 
-START_TEST(space_of_processes_is_that_of_proc)
+START_TEST(pid_namespace_is_that_of_proc)
 {
 	char path[] = "/proc/self/ns/pid";
 	char name[64] = "";
@@ -800,38 +808,38 @@ START_TEST(random_numbers_differ)
 }
 END_TEST
 
-START_TEST(relaxing_comes_back)
+START_TEST(backoff_returns)
 {
 	for (unsigned attempt = 0; attempt < 1100; attempt++)
 		buffers_platform_backoff(attempt);
 }
 END_TEST
 
-static void *relax_while_cancelled(void *came_back)
+static void *back_off_while_cancelled(void *has_returned)
 {
 	pthread_cancel(pthread_self());
 	buffers_platform_backoff(5000);
-	*(bool *)came_back = true;
+	*(bool *)has_returned = true;
 	pthread_testcancel();
-	return came_back;
+	return has_returned;
 }
 
-START_TEST(relaxing_is_no_cancellation_point)
+START_TEST(backoff_is_no_cancellation_point)
 {
-	bool came_back = false;
+	bool has_returned = false;
 	pthread_t thread;
 	void *result;
 
-	ck_assert_int_eq(pthread_create(&thread, NULL, relax_while_cancelled, &came_back), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, back_off_while_cancelled, &has_returned), 0);
 	ck_assert_int_eq(pthread_join(thread, &result), 0);
-	ck_assert(came_back);
+	ck_assert(has_returned);
 	ck_assert_ptr_eq(result, PTHREAD_CANCELED);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("unit-platform");
+	Suite *suite = suite_create("unit/linux");
 	TCase *space = tcase_create("space");
 	TCase *mapping = tcase_create("mapping");
 	TCase *maps = tcase_create("maps");
@@ -842,43 +850,43 @@ int main(void)
 	tcase_add_test(space, top_of_the_limits_can_be_mapped);
 	tcase_add_test(space, heap_grows_from_the_break);
 	tcase_add_test(space, heap_ends_below_interpreter_and_stack);
-	tcase_add_test(space, what_may_grow_is_known_without_asking);
-	tcase_add_test(space, heap_that_was_larger_when_looked_at_may_grow);
+	tcase_add_test(space, growth_rooms_of_heap_and_stack_are_recognized);
+	tcase_add_test(space, heap_may_grow_into_space_that_it_released);
 	tcase_add_test(space, stack_grows_down_by_its_limit_and_at_least_128_mib);
 	suite_add_tcase(suite, space);
 
-	tcase_add_test(mapping, memory_is_mapped_where_it_was_wanted);
-	tcase_add_test(mapping, nothing_is_replaced);
-	tcase_add_test(mapping, errors_of_the_kernel_are_told_apart);
-	tcase_add_test(mapping, mapping_anywhere_says_what_was_refused);
+	tcase_add_test(mapping, memory_is_mapped_at_the_given_address);
+	tcase_add_test(mapping, existing_mappings_are_not_replaced);
+	tcase_add_test(mapping, kernel_errors_are_classified);
+	tcase_add_test(mapping, mapping_anywhere_reports_the_kernels_error);
 	tcase_add_test(mapping, unmapping_reports_the_kernels_error);
 	suite_add_tcase(suite, mapping);
 
 	tcase_set_timeout(maps, 300);
 	tcase_add_test(maps, scan_reads_every_line);
-	tcase_add_test(maps, queries_and_probes_find_the_mappings_that_are_listed);
+	tcase_add_test(maps, queries_and_probes_find_the_listed_mappings);
 	tcase_add_test(maps, probe_finds_the_exact_start);
 	tcase_add_test(maps, probe_finds_the_exact_end);
 	tcase_add_test(maps, without_a_descriptor_mappings_are_probed);
 	tcase_add_test(maps, list_is_closed_on_exec);
 	tcase_add_test(maps, closed_list_cannot_be_read);
-	tcase_add_test(maps, mappings_are_found_when_another_closes_the_list);
-	tcase_add_test(maps, mappings_are_seen_after_the_main_thread_has_ended);
+	tcase_add_test(maps, mappings_are_found_after_the_descriptor_was_closed);
+	tcase_add_test(maps, mappings_are_read_after_the_main_thread_exited);
 	suite_add_tcase(suite, maps);
 
 	tcase_add_test(process, state_is_zero_at_first_and_in_a_child);
-	tcase_add_test(process, memory_that_can_be_written_is_told_from_other);
-	tcase_add_test(process, memory_is_peeked_at_where_a_filter_forbids_copying);
-	tcase_add_test(process, memory_that_can_be_read_is_told_from_other);
-	tcase_add_test(process, permissions_are_those_of_the_mapping_by_question_and_by_reading);
-	tcase_add_test(process, addresses_that_cannot_be_are_not_writable);
-	tcase_add_test(process, asking_for_writable_memory_changes_nothing);
+	tcase_add_test(process, writable_memory_is_recognized);
+	tcase_add_test(process, try_read_works_where_a_filter_forbids_process_vm_readv);
+	tcase_add_test(process, readable_memory_is_recognized);
+	tcase_add_test(process, permissions_are_the_same_by_query_and_by_reading);
+	tcase_add_test(process, impossible_addresses_are_not_writable);
+	tcase_add_test(process, checking_for_writable_memory_changes_nothing);
 	tcase_add_test(process, mapping_beyond_its_files_end_is_not_writable);
-	tcase_add_test(process, test_program_stays_loaded);
-	tcase_add_test(process, space_of_processes_is_that_of_proc);
+	tcase_add_test(process, test_program_is_nodelete);
+	tcase_add_test(process, pid_namespace_is_that_of_proc);
 	tcase_add_test(process, random_numbers_differ);
-	tcase_add_test(process, relaxing_comes_back);
-	tcase_add_test(process, relaxing_is_no_cancellation_point);
+	tcase_add_test(process, backoff_returns);
+	tcase_add_test(process, backoff_is_no_cancellation_point);
 	suite_add_tcase(suite, process);
 	return run_suite(suite);
 }

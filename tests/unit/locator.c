@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* unit-locator.c: the layout that others share, items and their locks, the chain */
+/* unit/locator: the shared layout, items and their locks, the chain of locators */
 
 #include "config.h"
 #include "locator/index.h"
@@ -22,7 +22,7 @@
 
 #define KIB ((size_t)1 << 10)
 
-/* Pages that the locator maps and gives back are counted here. */
+/* Counts the pages that the locator code maps, less those that it unmaps. */
 static size_t mapped_pages;
 int __real_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 					enum buffers_map_flags flags, uintptr_t *address);
@@ -35,7 +35,7 @@ int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 					enum buffers_map_flags flags, uintptr_t *address)
 {
 	__atomic_fetch_add(&mapped_pages, 1, __ATOMIC_RELAXED);
-	sched_yield();		/* so that more threads come to be here at once */
+	sched_yield();		/* makes races more likely */
 	return __real_buffers_platform_map_anywhere(size, kind, flags, address);
 }
 
@@ -50,7 +50,7 @@ static bool is_64_bit(void)
 	return sizeof(uintptr_t) == 8;
 }
 
-START_TEST(fields_lie_where_other_implementations_look)
+START_TEST(fields_have_the_published_offsets)
 {
 	static const struct {
 		size_t here, on_64, on_32;
@@ -85,7 +85,7 @@ static uintptr_t aligned_memory(size_t size)
 	return (uintptr_t)memory;
 }
 
-/* What is left of a locator's page, where that is larger, is listed as well. */
+/* If pages are larger than a locator, the rest of its page is listed as well. */
 static bool is_rest(const struct buffers_locator *locator, const struct buffers_item *item)
 {
 	size_t at = 4 * KIB + 16 * KIB * (size_t)(item - locator->items);
@@ -108,8 +108,8 @@ static struct buffers_locator *new_locator(void)
 	return buffers_locator_init(aligned_memory(BUFFERS_LOCATOR_SIZE), BUFFERS_LOCATOR_SIZE);
 }
 
-/* The bytes themselves, as a reader with its own idea of the structure sees them. */
-START_TEST(bytes_of_an_item_are_where_they_should_be)
+/* Reads single bytes, as another implementation with its own structure definition does. */
+START_TEST(bytes_of_an_item_have_the_published_positions)
 {
 	struct buffers_locator *locator = new_locator();
 	const unsigned char *bytes = (const unsigned char *)locator;
@@ -158,7 +158,7 @@ START_TEST(rest_of_a_large_page_is_listed_in_parts_of_16_kib)
 }
 END_TEST
 
-START_TEST(bytes_that_make_no_sense_are_not_a_locator)
+START_TEST(invalid_bytes_are_not_a_locator)
 {
 	struct buffers_locator good;
 	struct buffers_locator *locator = new_locator();
@@ -189,27 +189,27 @@ START_TEST(bytes_that_make_no_sense_are_not_a_locator)
 }
 END_TEST
 
-static struct buffers_window window(uintptr_t start, uintptr_t end, size_t size,
-				    size_t alignment)
+static struct buffers_window make_window(uintptr_t start, uintptr_t end, size_t size,
+					 size_t alignment)
 {
 	return (struct buffers_window){
 		.range = { start, end }, .size = size, .alignment = alignment,
 	};
 }
 
-/* The index of a copy that has seen nothing yet, at the start of its page. */
+/* An empty index at the start of a page, as a new copy of the library has it. */
 static struct buffers_index *new_index(void)
 {
 	return (struct buffers_index *)aligned_memory(buffers_platform_granularity());
 }
 
-static struct buffers_item *take(struct buffers_locator *locator, uintptr_t start,
-				 uintptr_t end, size_t size, size_t alignment)
+static struct buffers_item *take_item(struct buffers_locator *locator, uintptr_t start,
+				      uintptr_t end, size_t size, size_t alignment)
 {
-	struct buffers_window wanted = window(start, end, size, alignment);
+	struct buffers_window wanted = make_window(start, end, size, alignment);
 	struct buffers_index *index = new_index();
-	struct buffers_busy nobody = { .count = 0 };
-	struct buffers_item_filter any = { buffers_item_take, &nobody, BUFFERS_INDEX_PATIENCE };
+	struct buffers_busy none_busy = { .count = 0 };
+	struct buffers_item_filter any = { buffers_item_take, &none_busy, BUFFERS_INDEX_PATIENCE };
 	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &any);
 
 	free_pages(index);
@@ -227,7 +227,7 @@ static struct buffers_item *register_free(struct buffers_locator *locator, uintp
 	return item;
 }
 
-START_TEST(item_fits_when_all_its_free_room_is_in_the_range)
+START_TEST(item_fits_if_its_free_space_is_in_the_range)
 {
 	struct buffers_locator *locator = new_locator();
 	struct buffers_item *item = register_free(locator, 0x10000, 0x20000);
@@ -235,10 +235,10 @@ START_TEST(item_fits_when_all_its_free_room_is_in_the_range)
 
 #define FITS(...)								\
 	do {									\
-		ck_assert_ptr_eq(take(locator, __VA_ARGS__), item);		\
+		ck_assert_ptr_eq(take_item(locator, __VA_ARGS__), item);		\
 		buffers_item_release(item);					\
 	} while (0)
-#define FITS_NOT(...) ck_assert_ptr_null(take(locator, __VA_ARGS__))
+#define FITS_NOT(...) ck_assert_ptr_null(take_item(locator, __VA_ARGS__))
 	FITS(0x10000, 0x20000, 0x10000, 1);
 	FITS(0, UINTPTR_MAX, 1, 0x10000);
 	FITS_NOT(0x10001, 0x20000, 1, 1);
@@ -267,11 +267,11 @@ START_TEST(taken_item_is_skipped)
 	struct buffers_item *first = register_free(locator, 0x10000, 0x20000);
 	struct buffers_item *second = register_free(locator, 0x30000, 0x40000);
 
-	ck_assert_ptr_eq(take(locator, 0, UINTPTR_MAX, 1, 1), first);
-	ck_assert_ptr_eq(take(locator, 0, UINTPTR_MAX, 1, 1), second);
-	ck_assert_ptr_null(take(locator, 0, UINTPTR_MAX, 1, 1));
+	ck_assert_ptr_eq(take_item(locator, 0, UINTPTR_MAX, 1, 1), first);
+	ck_assert_ptr_eq(take_item(locator, 0, UINTPTR_MAX, 1, 1), second);
+	ck_assert_ptr_null(take_item(locator, 0, UINTPTR_MAX, 1, 1));
 	buffers_item_release(first);
-	ck_assert_ptr_eq(take(locator, 0, UINTPTR_MAX, 1, 1), first);
+	ck_assert_ptr_eq(take_item(locator, 0, UINTPTR_MAX, 1, 1), first);
 }
 END_TEST
 
@@ -280,7 +280,7 @@ START_TEST(buffer_of_4_gib_is_listed_a_byte_short)
 	struct buffers_locator *locator = new_locator();
 	struct buffers_item *item;
 
-	SKIP_IF(!is_64_bit(), "no address space of that size");
+	SKIP_IF(!is_64_bit(), "the address space is too small");
 	item = register_free(locator, 0x10000, 0x10000 + ((uintptr_t)1 << 16 << 16));
 	ck_assert_uint_eq(item->size, UINT32_MAX);
 	ck_assert_uint_eq(buffers_item_room(item), UINT32_MAX);
@@ -291,7 +291,7 @@ START_TEST(full_locators_are_chained)
 {
 	struct buffers_locator *locator = new_locator();
 	enum { MANY = 5 * 255 };
-	uintptr_t start = (uintptr_t)reserve(0, MANY * 0x10000);	/* nothing else is there */
+	uintptr_t start = (uintptr_t)reserve(0, MANY * 0x10000);	/* unused addresses */
 	unsigned length = 0;
 	unsigned total = 0;
 
@@ -307,9 +307,10 @@ START_TEST(full_locators_are_chained)
 	ck_assert_uint_gt(length, 3);
 	ck_assert_uint_eq(total, MANY);
 	for (uintptr_t i = 0; i < MANY; i++)
-		ck_assert_ptr_nonnull(take(locator, start + i * 0x10000, start + (i + 1) * 0x10000,
+		ck_assert_ptr_nonnull(take_item(locator, start + i * 0x10000,
+						start + (i + 1) * 0x10000,
 					   0x10000, 1));
-	ck_assert_ptr_null(take(locator, start, start + MANY * 0x10000, 1, 1));
+	ck_assert_ptr_null(take_item(locator, start, start + MANY * 0x10000, 1, 1));
 }
 END_TEST
 
@@ -329,76 +330,79 @@ static void run_threads(void *(*body)(void *), void *context)
 		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
 }
 
-struct crowd {
+struct group {
 	pthread_barrier_t start;
-	struct buffers_root roots[2];	/* of two copies of the library */
+	struct buffers_root roots[2];	/* for two copies of the library */
 	struct buffers_locator *first;
 	struct buffers_locator *seen[THREADS];
-	uintptr_t memory;		/* to be listed */
+	uintptr_t memory;		/* address range to be listed */
 	unsigned number;
 };
 
-static void crowd_init(struct crowd *crowd, struct buffers_locator *first)
+static void group_init(struct group *group, struct buffers_locator *first)
 {
-	*crowd = (struct crowd){ .first = first };
-	ck_assert_int_eq(pthread_barrier_init(&crowd->start, NULL, THREADS), 0);
+	*group = (struct group){ .first = first };
+	ck_assert_int_eq(pthread_barrier_init(&group->start, NULL, THREADS), 0);
 }
 
 static void *find_first(void *context)
 {
-	struct crowd *crowd = context;
-	unsigned me = __atomic_fetch_add(&crowd->number, 1, __ATOMIC_RELAXED);
+	struct group *group = context;
+	unsigned me = __atomic_fetch_add(&group->number, 1, __ATOMIC_RELAXED);
 
-	pthread_barrier_wait(&crowd->start);
-	buffers_rendezvous_first(&crowd->roots[me % 2], BUFFERS_KIND_RWX, &crowd->seen[me]);
+	pthread_barrier_wait(&group->start);
+	buffers_rendezvous_first(&group->roots[me % 2], BUFFERS_KIND_RWX, &group->seen[me]);
 	return NULL;
 }
 
 #if CAN_FORK
 /*
- * Signed notices, as the copies of the library write them for each other
+ * Signed rendezvous files, which copies of the library write for each other
  */
 
-struct signed_notice {
-	uint64_t words[4];	/* the first is the address, on little-endian systems */
+struct signed_file {
+	uint64_t words[4];	/* words[0] is the address on little-endian systems */
 	char signature[16];
-	uint64_t root, token, space, address;
+	uint64_t root, token, pid_namespace, address;
 	char rest[4096 - 80];
 };
 
 static struct buffers_root publisher;
 static struct buffers_locator *published;
 
-static void offer_a_locator(void)
+static void publish_locator(void)
 {
 	published = new_locator();
 	publisher = (struct buffers_root){ (uintptr_t)published, 4711,
 					   buffers_platform_pid(), published };
 }
 
-static struct signed_notice write_signed_notice(void)
+static struct signed_file make_signed_file(void)
 {
-	struct signed_notice notice = {
+	struct signed_file file = {
 		.signature = "reloaded-buffers",
 		.root = (uintptr_t)&publisher,
 		.token = 4711,
-		.space = buffers_platform_pid_namespace(),
+		.pid_namespace = buffers_platform_pid_namespace(),
 		.address = (uintptr_t)published,
 	};
 
-	memcpy(notice.words, &published, sizeof(published));
-	return notice;
+	memcpy(file.words, &published, sizeof(published));
+	return file;
 }
 
-/* What another copy finds, with the notice put up, and whether it stood that. */
-static bool is_followed(const struct signed_notice *notice, bool *is_replaced)
+/*
+ * Writes the file, and finds the first locator as another copy does.  Returns whether that is the
+ * published one; *is_replaced tells whether the copy replaced the file.
+ */
+static bool is_followed(const struct signed_file *file, bool *is_replaced)
 {
 	struct buffers_root root = { .offered = 0 };
 	struct buffers_locator *found;
 	unsigned long long before;
 
 	make_dir(SHARED_DIR);
-	write_file(rendezvous_path(NULL, getpid()), notice, sizeof(*notice));
+	write_file(rendezvous_path(NULL, getpid()), file, sizeof(*file));
 	make_old(rendezvous_path(NULL, getpid()));
 	before = read_address(rendezvous_path(NULL, getpid()));
 	ck_assert_int_eq(buffers_rendezvous_first(&root, BUFFERS_KIND_RWX, &found), 0);
@@ -408,138 +412,138 @@ static bool is_followed(const struct signed_notice *notice, bool *is_replaced)
 	return found == published;
 }
 
-START_TEST(signed_notice_is_followed_if_its_root_confirms_it)
+START_TEST(signed_file_is_followed_if_its_root_confirms_it)
 {
-	struct signed_notice notice;
+	struct signed_file file;
 	bool is_replaced;
 
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	offer_a_locator();
-	notice = write_signed_notice();
-	ck_assert(is_followed(&notice, &is_replaced));
+	publish_locator();
+	file = make_signed_file();
+	ck_assert(is_followed(&file, &is_replaced));
 	ck_assert(!is_replaced);
 
-	notice.token++;
-	ck_assert(!is_followed(&notice, &is_replaced));
+	file.token++;
+	ck_assert(!is_followed(&file, &is_replaced));
 	ck_assert(is_replaced);
-	notice = write_signed_notice();
-	notice.root += 4096 * 1024;
-	ck_assert(!is_followed(&notice, &is_replaced));
+	file = make_signed_file();
+	file.root += 4096 * 1024;
+	ck_assert(!is_followed(&file, &is_replaced));
 	ck_assert(is_replaced);
-	notice = write_signed_notice();
+	file = make_signed_file();
 	publisher.pid++;
-	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(!is_followed(&file, &is_replaced));
 	ck_assert(is_replaced);
 	publisher.pid--;
 	publisher.offered = 0;
-	ck_assert(!is_followed(&notice, &is_replaced));
+	ck_assert(!is_followed(&file, &is_replaced));
 	ck_assert(is_replaced);
 	publisher.offered = (uintptr_t)published;
-	ck_assert(is_followed(&notice, &is_replaced));
+	ck_assert(is_followed(&file, &is_replaced));
 }
 END_TEST
 
-START_TEST(signed_notice_of_another_namespace_stays)
+START_TEST(signed_file_of_another_pid_namespace_is_kept)
 {
-	struct signed_notice notice;
+	struct signed_file file;
 	bool is_replaced;
 
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	offer_a_locator();
-	notice = write_signed_notice();
-	notice.space++;
-	ck_assert(!is_followed(&notice, &is_replaced));
+	publish_locator();
+	file = make_signed_file();
+	file.pid_namespace++;
+	ck_assert(!is_followed(&file, &is_replaced));
 	ck_assert(!is_replaced);
-	notice.space = 0;	/* made without /proc: its root alone tells */
-	ck_assert(is_followed(&notice, &is_replaced));
-	notice.token++;
-	ck_assert(!is_followed(&notice, &is_replaced));
+	file.pid_namespace = 0;	/* written without /proc: only the root can confirm it */
+	ck_assert(is_followed(&file, &is_replaced));
+	file.token++;
+	ck_assert(!is_followed(&file, &is_replaced));
 	ck_assert(!is_replaced);
 }
 END_TEST
 
-/* Another implementation that uses an old file of ours for its own locator. */
-START_TEST(signature_of_another_address_does_not_count)
+/* Another implementation has reused an old file of this library for its own locator. */
+START_TEST(signature_of_another_address_is_ignored)
 {
-	struct signed_notice notice;
+	struct signed_file file;
 	bool is_replaced;
 
 	SKIP_IF(!sandbox_tmp(NULL), "no private /tmp");
-	offer_a_locator();
-	notice = write_signed_notice();
-	notice.address = 0x10000;
-	notice.token++;
-	ck_assert(is_followed(&notice, &is_replaced));
+	publish_locator();
+	file = make_signed_file();
+	file.address = 0x10000;
+	file.token++;
+	ck_assert(is_followed(&file, &is_replaced));
 	ck_assert(!is_replaced);
 }
 END_TEST
 
 /*
- * The files of those who race for the first locator
+ * Rendezvous files of threads that race to create the first locator
  */
 
-static bool is_alone;	/* not with a sanitizer's threads */
+static bool has_sandbox;	/* not possible with a sanitizer's threads */
 
-static void open_place(void)
+static void open_sandbox(void)
 {
-	is_alone = sandbox_tmp(NULL);
+	has_sandbox = sandbox_tmp(NULL);
 }
 
-/* As an earlier program of this process leaves it. */
-static void plant_stale_notice(void)
+/* Writes a file that an earlier program with this process id left behind. */
+static void leave_stale_file(void)
 {
-	const char *place = is_alone ? SHARED_DIR : own_dir();
-	size_t nowhere[512] = { (size_t)1 << 20 };
+	const char *dir = has_sandbox ? SHARED_DIR : own_dir();
+	size_t stale_page[512] = { (size_t)1 << 20 };
 
-	make_dir(place);
-	write_file(rendezvous_path(place, getpid()), nowhere, sizeof(nowhere));
+	make_dir(dir);
+	write_file(rendezvous_path(dir, getpid()), stale_page, sizeof(stale_page));
 }
 
-static void check_notices(unsigned count)
+static void check_file_count(unsigned count)
 {
-	ck_assert(!is_alone || count_files(SHARED_DIR) == count);
+	ck_assert(!has_sandbox || count_files(SHARED_DIR) == count);
 }
 #else
-static void open_place(void)
+static void open_sandbox(void)
 {
 }
 
-static void plant_stale_notice(void)
+static void leave_stale_file(void)
 {
 }
 
-static void check_notices(unsigned count)
+static void check_file_count(unsigned count)
 {
 	(void)count;
 }
 #endif
 
-START_TEST(all_who_race_get_the_same_first_locator)
+START_TEST(racing_threads_get_the_same_first_locator)
 {
-	bool is_stale_there = _i;
+	bool has_stale_file = _i;
 	size_t offered = 0;
 
-	open_place();
+	open_sandbox();
 	for (unsigned round = 0; round < how_many(300, 3000); round++) {
-		struct crowd crowd;
+		struct group group;
 
-		crowd_init(&crowd, NULL);
-		if (is_stale_there)
-			plant_stale_notice();
-		run_threads(find_first, &crowd);
-		ck_assert_ptr_nonnull(crowd.seen[0]);
-		ck_assert(buffers_locator_is_valid(crowd.seen[0]));
+		group_init(&group, NULL);
+		if (has_stale_file)
+			leave_stale_file();
+		run_threads(find_first, &group);
+		ck_assert_ptr_nonnull(group.seen[0]);
+		ck_assert(buffers_locator_is_valid(group.seen[0]));
 		for (unsigned i = 0; i < THREADS; i++)
-			ck_assert_ptr_eq(crowd.seen[i], crowd.seen[0]);
+			ck_assert_ptr_eq(group.seen[i], group.seen[0]);
 		for (unsigned i = 0; i < 2; i++)
-			ck_assert_ptr_eq(crowd.roots[i].first, crowd.seen[0]);
-		check_notices(1);
-		buffers_rendezvous_withdraw(&crowd.roots[round % 2], BUFFERS_KIND_RWX);
-		check_notices(0);
+			ck_assert_ptr_eq(group.roots[i].first, group.seen[0]);
+		check_file_count(1);
+		buffers_rendezvous_withdraw(&group.roots[round % 2], BUFFERS_KIND_RWX);
+		check_file_count(0);
 		for (unsigned i = 0; i < 2; i++)
-			offered += crowd.roots[i].offered != 0;
+			offered += group.roots[i].offered != 0;
 		ck_assert_uint_eq(mapped_pages, offered);
-		pthread_barrier_destroy(&crowd.start);
+		pthread_barrier_destroy(&group.start);
 	}
 }
 END_TEST
@@ -548,15 +552,15 @@ enum { PER_THREAD = 500 };
 
 static void *register_many(void *context)
 {
-	struct crowd *crowd = context;
-	uintptr_t me = __atomic_fetch_add(&crowd->number, 1, __ATOMIC_RELAXED);
+	struct group *group = context;
+	uintptr_t me = __atomic_fetch_add(&group->number, 1, __ATOMIC_RELAXED);
 
-	pthread_barrier_wait(&crowd->start);
+	pthread_barrier_wait(&group->start);
 	for (uintptr_t i = 0; i < PER_THREAD; i++) {
-		uintptr_t start = crowd->memory + (me * PER_THREAD + i) * 0x1000;
+		uintptr_t start = group->memory + (me * PER_THREAD + i) * 0x1000;
 		struct buffers_item *item = NULL;
 
-		buffers_locator_register(crowd->first, BUFFERS_KIND_RWX,
+		buffers_locator_register(group->first, BUFFERS_KIND_RWX,
 					 (struct buffers_span){ start, start + 0x1000 }, &item);
 		if (item && item->base_address == start)
 			buffers_item_release(item);
@@ -564,17 +568,17 @@ static void *register_many(void *context)
 	return NULL;
 }
 
-START_TEST(all_who_register_at_once_are_listed_once)
+START_TEST(buffers_registered_concurrently_are_listed_once)
 {
-	struct crowd crowd;
+	struct group group;
 	static unsigned seen[THREADS * PER_THREAD];
 	unsigned total = 0;
 	unsigned length = 0;
 
-	crowd_init(&crowd, new_locator());
-	crowd.memory = (uintptr_t)reserve(0, sizeof(seen) / sizeof(seen[0]) * 0x1000);
-	run_threads(register_many, &crowd);
-	for (struct buffers_locator *l = crowd.first; l;
+	group_init(&group, new_locator());
+	group.memory = (uintptr_t)reserve(0, sizeof(seen) / sizeof(seen[0]) * 0x1000);
+	run_threads(register_many, &group);
+	for (struct buffers_locator *l = group.first; l;
 	     l = (struct buffers_locator *)l->next_locator) {
 		ck_assert(buffers_locator_is_valid(l));
 		length++;
@@ -582,52 +586,52 @@ START_TEST(all_who_register_at_once_are_listed_once)
 		for (unsigned i = 0; i < l->num_items; i++) {
 			ck_assert_uint_eq(l->items[i].is_taken, 0);
 			if (!is_rest(l, &l->items[i]))
-				seen[(l->items[i].base_address - crowd.memory) / 0x1000]++;
+				seen[(l->items[i].base_address - group.memory) / 0x1000]++;
 		}
 	}
 	ck_assert_uint_eq(total, THREADS * PER_THREAD);
-	ck_assert_uint_eq(mapped_pages, length - 1);	/* the first is the test's */
+	ck_assert_uint_eq(mapped_pages, length - 1);	/* the test mapped the first one itself */
 	for (unsigned i = 0; i < THREADS * PER_THREAD; i++)
 		ck_assert_uint_eq(seen[i], 1);
 }
 END_TEST
 
 /*
- * The race between looking and taking: all see the room, one at a time takes
- * it, and whoever comes too late must notice.  Room for 1,000 bytes is wanted
- * byte by byte, so an overlooked race would hand out more than there is.
+ * A race between the check for free space and the lock: all threads see the free space, but only
+ * one at a time can take the item, so the others must check again.  The threads reserve 999 bytes
+ * in pieces of 3.  If a thread did not check again, they would get more.
  */
-static void *drain(void *context)
+static void *drain_item(void *context)
 {
-	struct crowd *crowd = context;
+	struct group *group = context;
 	uintptr_t address;
 
-	pthread_barrier_wait(&crowd->start);
+	pthread_barrier_wait(&group->start);
 	for (;;) {
-		struct buffers_item *item = take(crowd->first, 0, UINTPTR_MAX, 3, 1);
+		struct buffers_item *item = take_item(group->first, 0, UINTPTR_MAX, 3, 1);
 
 		if (item) {
 			if (buffers_item_room(item) < 3 ||
 			    buffers_item_reserve(item, 3, 1, &address) != 0)
 				abort();
-			__atomic_fetch_add(&crowd->number, 3, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&group->number, 3, __ATOMIC_RELAXED);
 			buffers_item_release(item);
-		} else if (__atomic_load_n(&crowd->number, __ATOMIC_RELAXED) >= 999) {
+		} else if (__atomic_load_n(&group->number, __ATOMIC_RELAXED) >= 999) {
 			return NULL;
 		}
 	}
 }
 
-START_TEST(room_that_is_used_between_looking_and_taking_is_noticed)
+START_TEST(free_space_used_between_check_and_lock_is_noticed)
 {
 	for (unsigned round = 0; round < how_many(200, 200); round++) {
-		struct crowd crowd;
+		struct group group;
 
-		crowd_init(&crowd, new_locator());
-		register_free(crowd.first, 0x10000, 0x10000 + 1000);
-		run_threads(drain, &crowd);
-		ck_assert_uint_eq(crowd.number, 999);
-		ck_assert_uint_eq(crowd.first->items[0].position, 999);
+		group_init(&group, new_locator());
+		register_free(group.first, 0x10000, 0x10000 + 1000);
+		run_threads(drain_item, &group);
+		ck_assert_uint_eq(group.number, 999);
+		ck_assert_uint_eq(group.first->items[0].position, 999);
 	}
 }
 END_TEST
@@ -640,14 +644,15 @@ static int stop_at_third(const struct buffers_info *info, void *context)
 	return ++*count == 3 ? 42 : 0;
 }
 
-START_TEST(walk_ends_where_the_visitor_says)
+START_TEST(walk_ends_with_the_visitors_result)
 {
 	struct buffers_locator *locator = new_locator();
 	unsigned count = 0;
 
 	for (uintptr_t i = 1; i < 10; i++)
 		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
-	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_KIND_RWX, stop_at_third, &count), 42);
+	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_KIND_RWX, stop_at_third, &count),
+			 42);
 	ck_assert_uint_eq(count, 3);
 	ck_assert_int_eq(buffers_locator_walk(NULL, BUFFERS_KIND_RWX, stop_at_third, &count), 0);
 	ck_assert_uint_eq(count, 3);
@@ -656,33 +661,33 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("unit-locator");
+	Suite *suite = suite_create("unit/locator");
 	TCase *layout = tcase_create("layout");
 	TCase *items = tcase_create("items");
 	TCase *threads = tcase_create("threads");
 
-	tcase_add_test(layout, fields_lie_where_other_implementations_look);
-	tcase_add_test(layout, bytes_of_an_item_are_where_they_should_be);
+	tcase_add_test(layout, fields_have_the_published_offsets);
+	tcase_add_test(layout, bytes_of_an_item_have_the_published_positions);
 	tcase_add_test(layout, rest_of_a_large_page_is_listed_in_parts_of_16_kib);
-	tcase_add_test(layout, bytes_that_make_no_sense_are_not_a_locator);
+	tcase_add_test(layout, invalid_bytes_are_not_a_locator);
 	suite_add_tcase(suite, layout);
 
-	tcase_add_test(items, item_fits_when_all_its_free_room_is_in_the_range);
+	tcase_add_test(items, item_fits_if_its_free_space_is_in_the_range);
 	tcase_add_test(items, taken_item_is_skipped);
 	tcase_add_test(items, buffer_of_4_gib_is_listed_a_byte_short);
 	tcase_add_test(items, full_locators_are_chained);
-	tcase_add_test(items, walk_ends_where_the_visitor_says);
+	tcase_add_test(items, walk_ends_with_the_visitors_result);
 	suite_add_tcase(suite, items);
 
 	tcase_set_timeout(threads, 300);
 #if CAN_FORK
-	tcase_add_test(threads, signed_notice_is_followed_if_its_root_confirms_it);
-	tcase_add_test(threads, signed_notice_of_another_namespace_stays);
-	tcase_add_test(threads, signature_of_another_address_does_not_count);
+	tcase_add_test(threads, signed_file_is_followed_if_its_root_confirms_it);
+	tcase_add_test(threads, signed_file_of_another_pid_namespace_is_kept);
+	tcase_add_test(threads, signature_of_another_address_is_ignored);
 #endif
-	tcase_add_loop_test(threads, all_who_race_get_the_same_first_locator, 0, 1 + CAN_FORK);
-	tcase_add_test(threads, all_who_register_at_once_are_listed_once);
-	tcase_add_test(threads, room_that_is_used_between_looking_and_taking_is_noticed);
+	tcase_add_loop_test(threads, racing_threads_get_the_same_first_locator, 0, 1 + CAN_FORK);
+	tcase_add_test(threads, buffers_registered_concurrently_are_listed_once);
+	tcase_add_test(threads, free_space_used_between_check_and_lock_is_noticed);
 	suite_add_tcase(suite, threads);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* unit-windows.c: the primitives on Windows, one by one, as platform.h words them */
+/* unit/windows: each function of platform.h on Windows */
 
 #include "config.h"
 #include "platform/platform.h"
@@ -25,26 +25,26 @@ static bool is_zero(uintptr_t start, size_t size)
 	return true;
 }
 
-static uintptr_t map(size_t size, unsigned kind)
+static uintptr_t map_unused(size_t size, unsigned kind)
 {
-	uintptr_t place = unused_address(size);
+	uintptr_t address = unused_address(size);
 
-	ck_assert_int_eq(buffers_platform_map(place, size, kind), 0);
-	return place;
+	ck_assert_int_eq(buffers_platform_map(address, size, kind), 0);
+	return address;
 }
 
-static void unmap(uintptr_t address, size_t size)
+static void unmap_whole(uintptr_t address, size_t size)
 {
 	ck_assert_int_eq(buffers_platform_unmap(address, size), 0);
 	ck_assert(is_range_free(address, address + size));
 }
 
-static int write_there(uintptr_t address, const void *bytes, size_t size)
+static int write_rx(uintptr_t address, const void *bytes, size_t size)
 {
 	return buffers_platform_write(address, bytes, size, BUFFERS_WRITE_IN_USE);
 }
 
-/* A view of a section of our own, which is not the library's. */
+/* Maps a view of a section that the test creates, not the library. */
 static uintptr_t map_view(uintptr_t wish, size_t size, DWORD protection, DWORD access)
 {
 	HANDLE section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, protection, 0,
@@ -60,7 +60,7 @@ static uintptr_t map_view(uintptr_t wish, size_t size, DWORD protection, DWORD a
  * Limits
  */
 
-START_TEST(granularity_and_limits_are_the_system_s)
+START_TEST(granularity_and_limits_are_those_of_windows)
 {
 	struct buffers_span all = { 0, UINTPTR_MAX };
 	struct buffers_span usable = buffers_platform_usable(all);
@@ -73,7 +73,7 @@ START_TEST(granularity_and_limits_are_the_system_s)
 }
 END_TEST
 
-START_TEST(usable_is_cut_and_may_be_empty_or_inverted)
+START_TEST(usable_is_clipped_and_may_be_empty_or_inverted)
 {
 	uintptr_t limit = limit_of_addresses();
 	struct buffers_span inner = { 0x100000, 0x200000 };
@@ -88,7 +88,7 @@ START_TEST(usable_is_cut_and_may_be_empty_or_inverted)
 }
 END_TEST
 
-START_TEST(nothing_grows)
+START_TEST(heap_and_stack_do_not_grow)
 {
 	struct buffers_span heap = buffers_platform_heap_growth();
 	struct buffers_span stack = buffers_platform_stack_growth();
@@ -102,35 +102,35 @@ END_TEST
  * Mapping
  */
 
-START_TEST(memory_is_mapped_at_that_address_as_its_kind)
+START_TEST(each_kind_of_memory_is_mapped_at_an_address)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(3 * BLOCK, kind);
+		uintptr_t address = map_unused(3 * BLOCK, kind);
 
-		ck_assert_uint_eq(region_at(place).allocation, place);
-		ck_assert(is_committed_as(place, place + 3 * BLOCK, protections[kind]));
-		ck_assert_uint_eq(end_of_allocation(place), place + 3 * BLOCK);
-		ck_assert(is_zero(place, 3 * BLOCK));
-		unmap(place, 3 * BLOCK);
+		ck_assert_uint_eq(region_at(address).allocation, address);
+		ck_assert(is_committed_as(address, address + 3 * BLOCK, protections[kind]));
+		ck_assert_uint_eq(end_of_allocation(address), address + 3 * BLOCK);
+		ck_assert(is_zero(address, 3 * BLOCK));
+		unmap_whole(address, 3 * BLOCK);
 	}
 }
 END_TEST
 
-START_TEST(memory_is_mapped_anywhere_as_its_kind)
+START_TEST(each_kind_of_memory_is_mapped_anywhere)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = 0;
+		uintptr_t address = 0;
 
-		ck_assert_int_eq(buffers_platform_map_anywhere(2 * BLOCK, kind, &place), 0);
-		ck_assert_uint_eq(place % BLOCK, 0);
-		ck_assert(is_committed_as(place, place + 2 * BLOCK, protections[kind]));
-		ck_assert(is_zero(place, 2 * BLOCK));
-		unmap(place, 2 * BLOCK);
+		ck_assert_int_eq(buffers_platform_map_anywhere(2 * BLOCK, kind, &address), 0);
+		ck_assert_uint_eq(address % BLOCK, 0);
+		ck_assert(is_committed_as(address, address + 2 * BLOCK, protections[kind]));
+		ck_assert(is_zero(address, 2 * BLOCK));
+		unmap_whole(address, 2 * BLOCK);
 	}
 }
 END_TEST
 
-/* What may be at an address, or in a part of it. */
+/* Objects that occupy an address or a part of the range. */
 static uintptr_t occupy_private(void)
 {
 	return (uintptr_t)commit_at(unused_address(BLOCK), BLOCK, PAGE_READWRITE);
@@ -158,14 +158,14 @@ static uintptr_t occupy_part(void)
 
 static uintptr_t occupy_next(void)
 {
-	uintptr_t place = unused_address(2 * BLOCK);
+	uintptr_t address = unused_address(2 * BLOCK);
 
-	reserve_at(place + BLOCK, PAGE);
-	return place;
+	reserve_at(address + BLOCK, PAGE);
+	return address;
 }
 
 static const struct {
-	const char *what;
+	const char *name;
 	uintptr_t (*occupy)(void);
 } occupied[] = {
 	{ "private memory", occupy_private },
@@ -177,49 +177,49 @@ static const struct {
 };
 enum { OCCUPIED = sizeof(occupied) / sizeof(occupied[0]) };
 
-START_TEST(occupied_place_is_eexist_and_stays_as_it_is)
+START_TEST(occupied_address_is_eexist_and_unchanged)
 {
 	for (unsigned i = 0; i < OCCUPIED * BUFFERS_KINDS; i++) {
-		uintptr_t place = occupied[i / BUFFERS_KINDS].occupy();
-		struct region first = region_at(place), second = region_at(place + BLOCK);
+		uintptr_t address = occupied[i / BUFFERS_KINDS].occupy();
+		struct region first = region_at(address), second = region_at(address + BLOCK);
 
-		ck_assert_msg(buffers_platform_map(place, 2 * BLOCK, i % BUFFERS_KINDS) == EEXIST,
-			      "%s", occupied[i / BUFFERS_KINDS].what);
-		ck_assert(is_same_region(region_at(place), first));
-		ck_assert(is_same_region(region_at(place + BLOCK), second));
+		ck_assert_msg(buffers_platform_map(address, 2 * BLOCK, i % BUFFERS_KINDS) == EEXIST,
+			      "%s", occupied[i / BUFFERS_KINDS].name);
+		ck_assert(is_same_region(region_at(address), first));
+		ck_assert(is_same_region(region_at(address + BLOCK), second));
 	}
 }
 END_TEST
 
-/* The system takes what is asked for within a block for the block. */
-START_TEST(place_inside_of_a_block_is_eexist_and_leaves_nothing)
+/* Windows rounds the address down to a whole block. */
+START_TEST(address_inside_a_block_is_eexist_and_maps_nothing)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = unused_address(4 * BLOCK);
-		void *part = commit_at(place, PAGE, PAGE_READWRITE);
+		uintptr_t address = unused_address(4 * BLOCK);
+		void *part = commit_at(address, PAGE, PAGE_READWRITE);
 
-		ck_assert_int_eq(buffers_platform_map(place + PAGE, BLOCK, kind), EEXIST);
-		ck_assert(is_range_free(place + PAGE, place + 2 * BLOCK));
+		ck_assert_int_eq(buffers_platform_map(address + PAGE, BLOCK, kind), EEXIST);
+		ck_assert(is_range_free(address + PAGE, address + 2 * BLOCK));
 		release_memory(part);
-		ck_assert_int_eq(buffers_platform_map(place + PAGE, BLOCK, kind), EEXIST);
-		ck_assert(is_range_free(place, place + 2 * BLOCK));
+		ck_assert_int_eq(buffers_platform_map(address + PAGE, BLOCK, kind), EEXIST);
+		ck_assert(is_range_free(address, address + 2 * BLOCK));
 	}
 }
 END_TEST
 
-START_TEST(lost_race_is_eexist_and_leaves_the_winner_alone)
+START_TEST(lost_race_is_eexist_and_keeps_the_winners_memory)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = unused_address(BLOCK);
+		uintptr_t address = unused_address(BLOCK);
 		struct buffers_maps maps;
-		struct buffers_span span = { place, place + BLOCK }, mapping;
+		struct buffers_span span = { address, address + BLOCK }, mapping;
 		char *winner;
 
 		buffers_platform_maps_open(&maps);
 		ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &mapping), ENOENT);
-		winner = commit_at(place, BLOCK, PAGE_READWRITE);
+		winner = commit_at(address, BLOCK, PAGE_READWRITE);
 		memset(winner, 0x5a, BLOCK);
-		ck_assert_int_eq(buffers_platform_map(place, BLOCK, kind), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind), EEXIST);
 		ck_assert_int_eq(winner[0], 0x5a);
 		ck_assert_int_eq(winner[BLOCK - 1], 0x5a);
 		ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &mapping), 0);
@@ -232,7 +232,7 @@ enum { RACERS = 8, RACES = 200 };
 
 struct race {
 	HANDLE start, end;
-	uintptr_t place;
+	uintptr_t address;
 	unsigned kind;
 	volatile LONG winners, others;
 };
@@ -245,7 +245,7 @@ static DWORD WINAPI race(void *context)
 		int error;
 
 		WaitForSingleObject(all->start, INFINITE);
-		error = buffers_platform_map(all->place, BLOCK, all->kind);
+		error = buffers_platform_map(all->address, BLOCK, all->kind);
 		if (error == 0)
 			InterlockedIncrement(&all->winners);
 		else if (error != EEXIST)
@@ -255,12 +255,12 @@ static DWORD WINAPI race(void *context)
 	return 0;
 }
 
-static void race_for_a_place(unsigned kind)
+static void race_for_an_address(unsigned kind)
 {
 	struct race all = {
 		.start = CreateSemaphoreA(NULL, 0, RACERS, NULL),
 		.end = CreateSemaphoreA(NULL, 0, RACERS, NULL),
-		.place = unused_address(BLOCK),
+		.address = unused_address(BLOCK),
 		.kind = kind,
 	};
 	HANDLE threads[RACERS];
@@ -274,45 +274,48 @@ static void race_for_a_place(unsigned kind)
 			WaitForSingleObject(all.end, INFINITE);
 		ck_assert_int_eq(all.winners, 1);
 		ck_assert_int_eq(all.others, 0);
-		unmap(all.place, BLOCK);
+		unmap_whole(all.address, BLOCK);
 	}
 	WaitForMultipleObjects(RACERS, threads, TRUE, INFINITE);
 }
 
-START_TEST(one_of_many_threads_gets_a_place)
+START_TEST(one_of_many_threads_maps_an_address)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++)
-		race_for_a_place(kind);
+		race_for_an_address(kind);
 }
 END_TEST
 
 START_TEST(more_than_all_addresses_is_enomem)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = 1;
+		uintptr_t address = 1;
 
-		ck_assert_int_eq(buffers_platform_map_anywhere(limit_of_addresses(), kind, &place), ENOMEM);
-		ck_assert_int_eq(buffers_platform_map_anywhere(UINTPTR_MAX - BLOCK + 1, kind, &place),
-				 ENOMEM);
+		ck_assert_int_eq(buffers_platform_map_anywhere(limit_of_addresses(), kind,
+							       &address), ENOMEM);
+		ck_assert_int_eq(buffers_platform_map_anywhere(UINTPTR_MAX - BLOCK + 1, kind,
+							       &address), ENOMEM);
 	}
 }
 END_TEST
 
 START_TEST(more_than_all_memory_is_enomem_at_an_address_too)
 {
-	SKIP_IF(is_wine(), "Wine commits what there is not");
+	SKIP_IF(is_wine(), "Wine commits more memory than exists");
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		size_t size = (size_t)1 << (sizeof(void *) == 8 ? 46 : 31);
-		uintptr_t place = sizeof(void *) == 8 ? lowest_candidate(0, UINTPTR_MAX, size, BLOCK) : 0;
+		uintptr_t address = sizeof(void *) == 8 ?
+				    lowest_candidate(0, UINTPTR_MAX, size, BLOCK) : 0;
 		void *possible;
 
-		SKIP_IF(!place, "no gap is larger than memory");
-		possible = VirtualAlloc((void *)place, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+		SKIP_IF(!address, "no gap is larger than memory");
+		possible = VirtualAlloc((void *)address, size, MEM_RESERVE | MEM_COMMIT,
+					PAGE_READWRITE);
 		if (possible)
 			release_memory(possible);
 		SKIP_IF(possible, "this system commits 64 TiB");
-		ck_assert_int_eq(buffers_platform_map(place, size, kind), ENOMEM);
-		ck_assert(is_range_free(place, place + size));
+		ck_assert_int_eq(buffers_platform_map(address, size, kind), ENOMEM);
+		ck_assert(is_range_free(address, address + size));
 	}
 }
 END_TEST
@@ -331,20 +334,22 @@ END_TEST
  * Sparse memory
  */
 
-START_TEST(sparse_memory_is_there_once_committed)
+START_TEST(sparse_memory_is_usable_once_committed)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(4 * BLOCK, kind | BUFFERS_MAP_RESERVED);
-		uintptr_t odd = place + BLOCK + 100;
+		uintptr_t address = map_unused(4 * BLOCK, kind | BUFFERS_MAP_RESERVED);
+		uintptr_t odd = address + BLOCK + 100;
 
-		ck_assert_uint_eq(region_at(place).state, MEM_RESERVE);
-		ck_assert_uint_eq(end_of_allocation(place), place + 4 * BLOCK);
-		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE, kind | BUFFERS_MAP_RESERVED), 0);
-		ck_assert(is_committed_as(place + BLOCK, place + BLOCK + 3 * PAGE, protections[kind]));
-		ck_assert_uint_eq(region_at(place + BLOCK - 1).state, MEM_RESERVE);
-		ck_assert_uint_eq(region_at(place + BLOCK + 3 * PAGE).state, MEM_RESERVE);
-		ck_assert(is_zero(place + BLOCK, 3 * PAGE));
-		unmap(place, 4 * BLOCK);
+		ck_assert_uint_eq(region_at(address).state, MEM_RESERVE);
+		ck_assert_uint_eq(end_of_allocation(address), address + 4 * BLOCK);
+		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE,
+							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert(is_committed_as(address + BLOCK, address + BLOCK + 3 * PAGE,
+					  protections[kind]));
+		ck_assert_uint_eq(region_at(address + BLOCK - 1).state, MEM_RESERVE);
+		ck_assert_uint_eq(region_at(address + BLOCK + 3 * PAGE).state, MEM_RESERVE);
+		ck_assert(is_zero(address + BLOCK, 3 * PAGE));
+		unmap_whole(address, 4 * BLOCK);
 	}
 }
 END_TEST
@@ -352,45 +357,51 @@ END_TEST
 START_TEST(committing_again_changes_nothing)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(2 * BLOCK, kind | BUFFERS_MAP_RESERVED);
+		uintptr_t address = map_unused(2 * BLOCK, kind | BUFFERS_MAP_RESERVED);
 
-		ck_assert_int_eq(buffers_platform_commit(place, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert_int_eq(buffers_platform_commit(address, PAGE,
+							 kind | BUFFERS_MAP_RESERVED), 0);
 		if (kind == BUFFERS_KIND_RX)
-			ck_assert_int_eq(write_there(place, "kept", 5), 0);
+			ck_assert_int_eq(write_rx(address, "kept", 5), 0);
 		else
-			memcpy((void *)place, "kept", 5);
-		ck_assert_int_eq(buffers_platform_commit(place, 2 * PAGE, kind | BUFFERS_MAP_RESERVED), 0);
-		ck_assert_str_eq((const char *)place, "kept");
-		ck_assert(is_committed_as(place, place + 2 * PAGE, protections[kind]));
-		unmap(place, 2 * BLOCK);
+			memcpy((void *)address, "kept", 5);
+		ck_assert_int_eq(buffers_platform_commit(address, 2 * PAGE,
+							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert_str_eq((const char *)address, "kept");
+		ck_assert(is_committed_as(address, address + 2 * PAGE, protections[kind]));
+		unmap_whole(address, 2 * BLOCK);
 	}
 }
 END_TEST
 
-START_TEST(sparse_memory_of_64_gib_takes_none)
+START_TEST(reserving_64_gib_takes_no_memory)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		size_t size = sizeof(void *) == 8 ? GIB << (sizeof(void *) == 8 ? 6 : 0) : GIB / 2;
-		uintptr_t place = 0;
+		uintptr_t address = 0;
 
-		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind | BUFFERS_MAP_RESERVED, &place), 0);
-		ck_assert_int_eq(buffers_platform_commit(place + size - PAGE, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
-		ck_assert(is_committed_as(place + size - PAGE, place + size, protections[kind]));
+		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind | BUFFERS_MAP_RESERVED,
+							       &address), 0);
+		ck_assert_int_eq(buffers_platform_commit(address + size - PAGE, PAGE,
+							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert(is_committed_as(address + size - PAGE, address + size,
+					  protections[kind]));
 		if (kind == BUFFERS_KIND_RX)
-			ck_assert_int_eq(write_there(place + size - 4, "end", 4), 0);
-		unmap(place, size);
+			ck_assert_int_eq(write_rx(address + size - 4, "end", 4), 0);
+		unmap_whole(address, size);
 	}
 }
 END_TEST
 
-START_TEST(sparse_text_that_is_not_there_is_not_written)
+START_TEST(uncommitted_rx_memory_is_not_readable)
 {
-	uintptr_t place = map(2 * BLOCK, BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED);
+	uintptr_t address = map_unused(2 * BLOCK, BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED);
 
-	ck_assert_int_eq(buffers_platform_commit(place, PAGE, BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED), 0);
-	ck_assert(!buffers_platform_is_readable(place, PAGE + 1));
-	ck_assert(buffers_platform_is_readable(place, PAGE));
-	unmap(place, 2 * BLOCK);
+	ck_assert_int_eq(buffers_platform_commit(address, PAGE,
+						 BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED), 0);
+	ck_assert(!buffers_platform_is_readable(address, PAGE + 1));
+	ck_assert(buffers_platform_is_readable(address, PAGE));
+	unmap_whole(address, 2 * BLOCK);
 }
 END_TEST
 
@@ -401,45 +412,45 @@ END_TEST
 START_TEST(parts_are_not_unmapped)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(4 * BLOCK, kind);
+		uintptr_t address = map_unused(4 * BLOCK, kind);
 
-		ck_assert_int_eq(buffers_platform_unmap(place, BLOCK), EINVAL);
-		ck_assert_int_eq(buffers_platform_unmap(place, 3 * BLOCK), EINVAL);
-		ck_assert_int_eq(buffers_platform_unmap(place, 5 * BLOCK), EINVAL);
-		ck_assert_int_eq(buffers_platform_unmap(place + BLOCK, 3 * BLOCK), EINVAL);
-		ck_assert_int_eq(buffers_platform_unmap(place + BLOCK, BLOCK), EINVAL);
-		ck_assert(is_committed_as(place, place + 4 * BLOCK, protections[kind]));
-		unmap(place, 4 * BLOCK);
+		ck_assert_int_eq(buffers_platform_unmap(address, BLOCK), EINVAL);
+		ck_assert_int_eq(buffers_platform_unmap(address, 3 * BLOCK), EINVAL);
+		ck_assert_int_eq(buffers_platform_unmap(address, 5 * BLOCK), EINVAL);
+		ck_assert_int_eq(buffers_platform_unmap(address + BLOCK, 3 * BLOCK), EINVAL);
+		ck_assert_int_eq(buffers_platform_unmap(address + BLOCK, BLOCK), EINVAL);
+		ck_assert(is_committed_as(address, address + 4 * BLOCK, protections[kind]));
+		unmap_whole(address, 4 * BLOCK);
 	}
 }
 END_TEST
 
-START_TEST(two_that_touch_are_not_unmapped_as_one)
+START_TEST(adjacent_mappings_are_not_unmapped_as_one)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = unused_address(2 * BLOCK);
+		uintptr_t address = unused_address(2 * BLOCK);
 
-		ck_assert_int_eq(buffers_platform_map(place, BLOCK, kind), 0);
-		ck_assert_int_eq(buffers_platform_map(place + BLOCK, BLOCK, kind), 0);
-		ck_assert_int_eq(buffers_platform_unmap(place, 2 * BLOCK), EINVAL);
-		unmap(place, BLOCK);
-		unmap(place + BLOCK, BLOCK);
+		ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind), 0);
+		ck_assert_int_eq(buffers_platform_map(address + BLOCK, BLOCK, kind), 0);
+		ck_assert_int_eq(buffers_platform_unmap(address, 2 * BLOCK), EINVAL);
+		unmap_whole(address, BLOCK);
+		unmap_whole(address + BLOCK, BLOCK);
 	}
 }
 END_TEST
 
-START_TEST(what_is_unmapped_already_is_einval)
+START_TEST(unmapping_twice_is_einval)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t place = map(BLOCK, kind);
+		uintptr_t address = map_unused(BLOCK, kind);
 
-		unmap(place, BLOCK);
-		ck_assert_int_eq(buffers_platform_unmap(place, BLOCK), EINVAL);
+		unmap_whole(address, BLOCK);
+		ck_assert_int_eq(buffers_platform_unmap(address, BLOCK), EINVAL);
 	}
 }
 END_TEST
 
-START_TEST(others_views_are_not_unmapped)
+START_TEST(views_of_other_sections_are_not_unmapped)
 {
 	static const DWORD accesses[] = {
 		FILE_MAP_READ, FILE_MAP_WRITE, FILE_MAP_READ | FILE_MAP_EXECUTE,
@@ -486,7 +497,7 @@ END_TEST
  * Mappings
  */
 
-static int find(uintptr_t start, uintptr_t end, struct buffers_span *mapping)
+static int find_mapping(uintptr_t start, uintptr_t end, struct buffers_span *mapping)
 {
 	struct buffers_maps maps;
 	int error;
@@ -497,15 +508,16 @@ static int find(uintptr_t start, uintptr_t end, struct buffers_span *mapping)
 	return error;
 }
 
-START_TEST(all_that_occupies_a_place_is_found)
+START_TEST(everything_that_occupies_an_address_is_found)
 {
 	for (unsigned i = 0; i < OCCUPIED; i++) {
-		uintptr_t place = occupied[i].occupy();
+		uintptr_t address = occupied[i].occupy();
 		struct buffers_span mapping;
 
-		ck_assert_msg(find(place, place + 2 * BLOCK, &mapping) == 0, "%s", occupied[i].what);
-		ck_assert_uint_lt(mapping.start, place + 2 * BLOCK);
-		ck_assert_uint_gt(mapping.end, place);
+		ck_assert_msg(find_mapping(address, address + 2 * BLOCK, &mapping) == 0, "%s",
+			      occupied[i].name);
+		ck_assert_uint_lt(mapping.start, address + 2 * BLOCK);
+		ck_assert_uint_gt(mapping.end, address);
 		ck_assert_uint_eq(mapping.start % BLOCK, 0);
 		ck_assert_uint_eq(mapping.end % BLOCK, 0);
 	}
@@ -514,40 +526,41 @@ END_TEST
 
 START_TEST(the_lowest_of_several_is_found)
 {
-	uintptr_t place = unused_address(16 * BLOCK);
+	uintptr_t address = unused_address(16 * BLOCK);
 	struct buffers_span mapping;
 
-	ck_assert_int_eq(find(place, place + 16 * BLOCK, &mapping), ENOENT);
-	reserve_at(place + 9 * BLOCK, BLOCK);
-	commit_at(place + 4 * BLOCK, PAGE, PAGE_NOACCESS);
-	ck_assert_int_eq(find(place, place + 16 * BLOCK, &mapping), 0);
-	ck_assert_uint_eq(mapping.start, place + 4 * BLOCK);
-	ck_assert_uint_eq(mapping.end, place + 5 * BLOCK);
-	ck_assert_int_eq(find(place + 5 * BLOCK, place + 16 * BLOCK, &mapping), 0);
-	ck_assert_uint_eq(mapping.start, place + 9 * BLOCK);
-	ck_assert_int_eq(find(place + 10 * BLOCK, place + 16 * BLOCK, &mapping), ENOENT);
-	ck_assert_int_eq(find(place, place + 4 * BLOCK, &mapping), ENOENT);
+	ck_assert_int_eq(find_mapping(address, address + 16 * BLOCK, &mapping), ENOENT);
+	reserve_at(address + 9 * BLOCK, BLOCK);
+	commit_at(address + 4 * BLOCK, PAGE, PAGE_NOACCESS);
+	ck_assert_int_eq(find_mapping(address, address + 16 * BLOCK, &mapping), 0);
+	ck_assert_uint_eq(mapping.start, address + 4 * BLOCK);
+	ck_assert_uint_eq(mapping.end, address + 5 * BLOCK);
+	ck_assert_int_eq(find_mapping(address + 5 * BLOCK, address + 16 * BLOCK, &mapping), 0);
+	ck_assert_uint_eq(mapping.start, address + 9 * BLOCK);
+	ck_assert_int_eq(find_mapping(address + 10 * BLOCK, address + 16 * BLOCK, &mapping),
+			 ENOENT);
+	ck_assert_int_eq(find_mapping(address, address + 4 * BLOCK, &mapping), ENOENT);
 }
 END_TEST
 
-START_TEST(the_last_block_is_asked_about)
+START_TEST(the_last_block_is_searched)
 {
 	uintptr_t limit = limit_of_addresses();
 	struct buffers_span mapping;
-	int error = find(limit - BLOCK, limit, &mapping);
+	int error = find_mapping(limit - BLOCK, limit, &mapping);
 
 	ck_assert_int_eq(error, is_range_free(limit - BLOCK, limit) ? ENOENT : 0);
 }
 END_TEST
 
 /*
- * Memory that may not be there
+ * Memory that may be inaccessible
  */
 
-/* Two pages that can be used, and a third which cannot, or not in some way. */
+/* Two accessible pages, followed by one with this protection. */
 struct border {
-	const char *what;
-	DWORD protection;	/* 0: it is only reserved */
+	const char *name;
+	DWORD protection;	/* 0: only reserved */
 	bool is_readable, is_writable;
 };
 
@@ -566,18 +579,18 @@ enum { BORDERS = sizeof(borders) / sizeof(borders[0]) };
 
 static uintptr_t make_border(const struct border *border)
 {
-	uintptr_t place = unused_address(BLOCK);
+	uintptr_t address = unused_address(BLOCK);
 
-	reserve_at(place, BLOCK);
-	ck_assert_ptr_nonnull(VirtualAlloc((void *)place, 2 * PAGE, MEM_COMMIT, PAGE_READWRITE));
-	memset((void *)place, 0x5a, 2 * PAGE);
+	reserve_at(address, BLOCK);
+	ck_assert_ptr_nonnull(VirtualAlloc((void *)address, 2 * PAGE, MEM_COMMIT, PAGE_READWRITE));
+	memset((void *)address, 0x5a, 2 * PAGE);
 	if (border->protection)
-		ck_assert_ptr_nonnull(VirtualAlloc((void *)(place + 2 * PAGE), PAGE, MEM_COMMIT,
+		ck_assert_ptr_nonnull(VirtualAlloc((void *)(address + 2 * PAGE), PAGE, MEM_COMMIT,
 						   border->protection));
-	return place + 2 * PAGE;
+	return address + 2 * PAGE;
 }
 
-START_TEST(memory_is_read_up_to_what_cannot_be)
+START_TEST(try_read_fails_at_unreadable_memory)
 {
 	for (unsigned i = 0; i < BORDERS; i++) {
 		const struct border *border = &borders[i];
@@ -589,14 +602,15 @@ START_TEST(memory_is_read_up_to_what_cannot_be)
 		ck_assert_uint_eq(copy[0], 0x5a);
 		ck_assert_uint_eq(copy[63], 0x5a);
 		ck_assert_msg(buffers_platform_try_read(edge - 56, copy, 64) ==
-			      (border->is_readable ? 0 : EFAULT), "%s", border->what);
-		ck_assert_int_eq(buffers_platform_try_read(edge, copy, 64), border->is_readable ? 0 : EFAULT);
-		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->what);
+			      (border->is_readable ? 0 : EFAULT), "%s", border->name);
+		ck_assert_int_eq(buffers_platform_try_read(edge, copy, 64),
+				 border->is_readable ? 0 : EFAULT);
+		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->name);
 	}
 }
 END_TEST
 
-START_TEST(memory_is_readable_up_to_what_is_not)
+START_TEST(unreadable_memory_is_not_readable)
 {
 	for (unsigned i = 0; i < BORDERS; i++) {
 		const struct border *border = &borders[i];
@@ -605,16 +619,17 @@ START_TEST(memory_is_readable_up_to_what_is_not)
 
 		ck_assert(buffers_platform_is_readable(edge - 2 * PAGE, 2 * PAGE));
 		ck_assert(buffers_platform_is_readable(edge - 3, 3));
-		ck_assert_msg(buffers_platform_is_readable(edge - 3, 4) == border->is_readable, "%s",
-			      border->what);
+		ck_assert_msg(buffers_platform_is_readable(edge - 3, 4) == border->is_readable,
+			      "%s",
+			      border->name);
 		ck_assert(buffers_platform_is_readable(edge + PAGE - 1, 1) == border->is_readable);
 		ck_assert(!buffers_platform_is_readable(edge - 2 * PAGE, BLOCK));
-		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->what);
+		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->name);
 	}
 }
 END_TEST
 
-START_TEST(memory_is_writable_up_to_what_is_not)
+START_TEST(unwritable_memory_is_not_writable)
 {
 	for (unsigned i = 0; i < BORDERS; i++) {
 		const struct border *border = &borders[i];
@@ -623,20 +638,21 @@ START_TEST(memory_is_writable_up_to_what_is_not)
 
 		ck_assert(buffers_platform_is_writable(edge - 2 * PAGE, 2 * PAGE));
 		ck_assert(buffers_platform_is_writable(edge - 4, 4));
-		ck_assert_msg(buffers_platform_is_writable(edge - 4, 8) == border->is_writable, "%s",
-			      border->what);
+		ck_assert_msg(buffers_platform_is_writable(edge - 4, 8) == border->is_writable,
+			      "%s",
+			      border->name);
 		ck_assert(buffers_platform_is_writable(edge + PAGE - 4, 4) == border->is_writable);
 		ck_assert(!buffers_platform_is_writable(edge - 2 * PAGE, BLOCK));
-		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->what);
+		ck_assert_msg(is_same_region(region_at(edge), before), "%s", border->name);
 	}
 }
 END_TEST
 
-START_TEST(nothing_is_read_where_nothing_is)
+START_TEST(unmapped_memory_is_not_read)
 {
 	static const uintptr_t tops[] = { 0, 4096, UINTPTR_MAX - 63, UINTPTR_MAX - 7 };
 	uintptr_t limit = limit_of_addresses();
-	uintptr_t place = unused_address(BLOCK);
+	uintptr_t address = unused_address(BLOCK);
 	char copy[64];
 
 	for (unsigned i = 0; i < 4; i++) {
@@ -646,8 +662,8 @@ START_TEST(nothing_is_read_where_nothing_is)
 	}
 	ck_assert_int_eq(buffers_platform_try_read(limit, copy, 64), EFAULT);
 	ck_assert(!buffers_platform_is_readable(limit, 1));
-	ck_assert_int_eq(buffers_platform_try_read(place, copy, 64), EFAULT);
-	ck_assert(!buffers_platform_is_writable(place, 4));
+	ck_assert_int_eq(buffers_platform_try_read(address, copy, 64), EFAULT);
+	ck_assert(!buffers_platform_is_writable(address, 4));
 }
 END_TEST
 
@@ -675,23 +691,23 @@ END_TEST
  * Writing
  */
 
-START_TEST(text_is_written_and_not_by_its_address)
+START_TEST(rx_memory_is_written_but_not_by_its_address)
 {
-	uintptr_t place = map(BLOCK, BUFFERS_KIND_RX);
+	uintptr_t address = map_unused(BLOCK, BUFFERS_KIND_RX);
 
-	ck_assert(!buffers_platform_is_writable(place, 4));
-	ck_assert_int_eq(write_there(place + 7, "bytes", 6), 0);
-	ck_assert_str_eq((const char *)place + 7, "bytes");
-	ck_assert(is_zero(place, 7) && is_zero(place + 13, BLOCK - 13));
-	ck_assert(is_committed_as(place, place + BLOCK, PAGE_EXECUTE_READ));
-	unmap(place, BLOCK);
+	ck_assert(!buffers_platform_is_writable(address, 4));
+	ck_assert_int_eq(write_rx(address + 7, "bytes", 6), 0);
+	ck_assert_str_eq((const char *)address + 7, "bytes");
+	ck_assert(is_zero(address, 7) && is_zero(address + 13, BLOCK - 13));
+	ck_assert(is_committed_as(address, address + BLOCK, PAGE_EXECUTE_READ));
+	unmap_whole(address, BLOCK);
 }
 END_TEST
 
 static const size_t lengths[] = { 1, 3, 4, 8, 100, 4096, 4097, 65536, 65537, 131072 };
 enum { LENGTHS = sizeof(lengths) / sizeof(lengths[0]) };
 
-static unsigned char *numbered(size_t size)
+static unsigned char *new_numbered_bytes(size_t size)
 {
 	unsigned char *bytes = malloc(size);
 
@@ -701,63 +717,63 @@ static unsigned char *numbered(size_t size)
 	return bytes;
 }
 
-START_TEST(text_is_written_across_blocks)
+START_TEST(rx_memory_is_written_across_blocks)
 {
 	for (unsigned i = 0; i < LENGTHS; i++) {
 		size_t size = lengths[i];
-		unsigned char *bytes = numbered(size);
-		uintptr_t place = map(4 * BLOCK, BUFFERS_KIND_RX);
-		uintptr_t start = place + BLOCK - size / 2 % BLOCK;
+		unsigned char *bytes = new_numbered_bytes(size);
+		uintptr_t address = map_unused(4 * BLOCK, BUFFERS_KIND_RX);
+		uintptr_t start = address + BLOCK - size / 2 % BLOCK;
 
-		ck_assert_int_eq(write_there(start, bytes, size), 0);
+		ck_assert_int_eq(write_rx(start, bytes, size), 0);
 		ck_assert_mem_eq((const void *)start, bytes, size);
-		ck_assert(is_zero(place, start - place));
-		ck_assert(is_zero(start + size, place + 4 * BLOCK - start - size));
-		unmap(place, 4 * BLOCK);
+		ck_assert(is_zero(address, start - address));
+		ck_assert(is_zero(start + size, address + 4 * BLOCK - start - size));
+		unmap_whole(address, 4 * BLOCK);
 	}
 }
 END_TEST
 
-START_TEST(text_is_written_at_its_very_end)
+START_TEST(rx_memory_is_written_at_its_end)
 {
 	for (unsigned i = 0; i < LENGTHS; i++) {
 		size_t size = lengths[i];
-		unsigned char *bytes = numbered(size);
-		uintptr_t place = map(4 * BLOCK, BUFFERS_KIND_RX);
-		uintptr_t start = place + 4 * BLOCK - size;
+		unsigned char *bytes = new_numbered_bytes(size);
+		uintptr_t address = map_unused(4 * BLOCK, BUFFERS_KIND_RX);
+		uintptr_t start = address + 4 * BLOCK - size;
 
-		ck_assert_int_eq(write_there(start, bytes, size), 0);
+		ck_assert_int_eq(write_rx(start, bytes, size), 0);
 		ck_assert_mem_eq((const void *)start, bytes, size);
-		ck_assert(is_zero(place, start - place));
-		ck_assert_int_eq(write_there(start + 1, bytes, size), EACCES);
+		ck_assert(is_zero(address, start - address));
+		ck_assert_int_eq(write_rx(start + 1, bytes, size), EACCES);
 		ck_assert_mem_eq((const void *)start, bytes, size);
-		unmap(place, 4 * BLOCK);
+		unmap_whole(address, 4 * BLOCK);
 	}
 }
 END_TEST
 
-/* From before the place into it, and from behind it. */
-START_TEST(bytes_may_overlap_the_text)
+/* Overlaps by a source that starts before and after the destination. */
+START_TEST(source_may_overlap_rx_memory)
 {
 	static const int shifts[] = { -5000, -4096, -8, -4, -1, 0, 1, 4, 8, 4096, 5000 };
 	size_t size = 20000;
-	unsigned char *bytes = numbered(2 * BLOCK);
-	uintptr_t place = map(2 * BLOCK, BUFFERS_KIND_RX);
-	uintptr_t from = place + BLOCK - 10000;
+	unsigned char *bytes = new_numbered_bytes(2 * BLOCK);
+	uintptr_t address = map_unused(2 * BLOCK, BUFFERS_KIND_RX);
+	uintptr_t from = address + BLOCK - 10000;
 
 	for (unsigned i = 0; i < sizeof(shifts) / sizeof(shifts[0]); i++) {
 		uintptr_t to = from + (uintptr_t)shifts[i];
 
-		ck_assert_int_eq(write_there(place, bytes, 2 * BLOCK), 0);
-		ck_assert_int_eq(write_there(to, (const void *)from, size), 0);
-		ck_assert_mem_eq((const void *)to, bytes + (from - place), size);
+		ck_assert_int_eq(write_rx(address, bytes, 2 * BLOCK), 0);
+		ck_assert_int_eq(write_rx(to, (const void *)from, size), 0);
+		ck_assert_mem_eq((const void *)to, bytes + (from - address), size);
 	}
-	unmap(place, 2 * BLOCK);
+	unmap_whole(address, 2 * BLOCK);
 }
 END_TEST
 
 struct words {
-	uintptr_t place;
+	uintptr_t address;
 	size_t size;
 	volatile LONG is_over, torn;
 	volatile LONG is_reading;
@@ -771,10 +787,10 @@ static DWORD WINAPI read_words(void *context)
 
 	while (!words->is_over) {
 		if (words->size == 8) {
-			eight = __atomic_load_n((const uint64_t *)words->place, __ATOMIC_ACQUIRE);
+			eight = __atomic_load_n((const uint64_t *)words->address, __ATOMIC_ACQUIRE);
 			words->torn |= eight != 0 && eight != UINT64_MAX;
 		} else {
-			four = __atomic_load_n((const uint32_t *)words->place, __ATOMIC_ACQUIRE);
+			four = __atomic_load_n((const uint32_t *)words->address, __ATOMIC_ACQUIRE);
 			words->torn |= four != 0 && four != UINT32_MAX;
 		}
 		words->is_reading = 1;
@@ -782,26 +798,26 @@ static DWORD WINAPI read_words(void *context)
 	return 0;
 }
 
-/* Of 8 bytes, i386 reads both halves at once only by other instructions than C's. */
-START_TEST(four_and_eight_bytes_change_as_a_whole)
+/* On i386, C has no atomic 8-byte load, so only 4 bytes can be checked. */
+START_TEST(four_and_eight_bytes_change_atomically)
 {
 	static const uint64_t values[] = { 0, UINT64_MAX };
-	struct words words = { .place = map(BLOCK, BUFFERS_KIND_RX), .size = (size_t)_i };
+	struct words words = { .address = map_unused(BLOCK, BUFFERS_KIND_RX), .size = (size_t)_i };
 	HANDLE reader = CreateThread(NULL, 0, read_words, &words, 0, NULL);
 
 	while (!words.is_reading)
 		Sleep(0);
 	for (unsigned i = 1; i < 20000; i++)
-		ck_assert_int_eq(write_there(words.place, &values[i % 2], words.size), 0);
+		ck_assert_int_eq(write_rx(words.address, &values[i % 2], words.size), 0);
 	words.is_over = 1;
 	WaitForSingleObject(reader, INFINITE);
 	CloseHandle(reader);
 	ck_assert_int_eq(words.torn, 0);
-	unmap(words.place, BLOCK);
+	unmap_whole(words.address, BLOCK);
 }
 END_TEST
 
-START_TEST(writing_what_is_not_ours_is_eacces)
+START_TEST(writing_memory_of_others_is_eacces)
 {
 	uintptr_t private = (uintptr_t)commit_at(unused_address(BLOCK), BLOCK, PAGE_EXECUTE_READ);
 	uintptr_t view = map_view(0, BLOCK, PAGE_EXECUTE_READWRITE,
@@ -809,17 +825,17 @@ START_TEST(writing_what_is_not_ours_is_eacces)
 	uintptr_t image = (uintptr_t)GetModuleHandleA("kernel32.dll");
 	uint32_t before = *(const uint32_t *)image;
 
-	ck_assert_int_eq(write_there(private, "bytes", 5), EACCES);
+	ck_assert_int_eq(write_rx(private, "bytes", 5), EACCES);
 	ck_assert(is_zero(private, BLOCK));
-	ck_assert_int_eq(write_there(view, "bytes", 5), EACCES);
+	ck_assert_int_eq(write_rx(view, "bytes", 5), EACCES);
 	ck_assert(is_zero(view, BLOCK));
-	ck_assert_int_eq(write_there(image, "bytes", 5), EACCES);
+	ck_assert_int_eq(write_rx(image, "bytes", 5), EACCES);
 	ck_assert_uint_eq(*(const uint32_t *)image, before);
-	ck_assert_int_eq(write_there(unused_address(BLOCK), "bytes", 5), EACCES);
+	ck_assert_int_eq(write_rx(unused_address(BLOCK), "bytes", 5), EACCES);
 }
 END_TEST
 
-static void text_name(char name[128], uintptr_t address)
+static void rx_section_name(char name[128], uintptr_t address)
 {
 	snprintf(name, 128, "Reloaded.Memory.Buffers.RX, PID %lu, %llx", GetCurrentProcessId(),
 		 (unsigned long long)address);
@@ -834,57 +850,58 @@ static HANDLE make_section(const char *name, size_t size)
 	return section;
 }
 
-START_TEST(place_whose_name_is_taken_is_eexist)
+START_TEST(address_whose_section_name_exists_is_eexist)
 {
-	uintptr_t place = unused_address(BLOCK);
+	uintptr_t address = unused_address(BLOCK);
 	char name[128];
 	HANDLE section;
 
-	text_name(name, place);
+	rx_section_name(name, address);
 	section = make_section(name, BLOCK);
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), EEXIST);
-	ck_assert(is_range_free(place, place + BLOCK));
+	ck_assert_int_eq(buffers_platform_map(address, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), EEXIST);
+	ck_assert(is_range_free(address, address + BLOCK));
 	CloseHandle(section);
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), 0);
-	unmap(place, BLOCK);
+	ck_assert_int_eq(buffers_platform_map(address, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), 0);
+	unmap_whole(address, BLOCK);
 }
 END_TEST
 
-START_TEST(writing_under_another_s_name_is_eacces)
+START_TEST(writing_under_the_name_of_another_section_is_eacces)
 {
 	uintptr_t view = map_view(0, BLOCK, PAGE_EXECUTE_READWRITE,
 				  FILE_MAP_READ | FILE_MAP_EXECUTE);
 	char name[128];
 	HANDLE section;
 
-	text_name(name, view);
+	rx_section_name(name, view);
 	section = make_section(name, BLOCK);
-	ck_assert_int_eq(write_there(view, "bytes", 6), EACCES);
+	ck_assert_int_eq(write_rx(view, "bytes", 6), EACCES);
 	ck_assert(is_zero(view, BLOCK));
 	CloseHandle(section);
 }
 END_TEST
 
 /*
- * What is left over
+ * Leaks
  */
 
 static void use_memory(unsigned kind)
 {
-	uintptr_t place = map(2 * BLOCK, kind), other;
+	uintptr_t address = map_unused(2 * BLOCK, kind), other;
 
-	ck_assert_int_eq(buffers_platform_map(place, BLOCK, kind), EEXIST);
-	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind | BUFFERS_MAP_RESERVED, &other), 0);
+	ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind), EEXIST);
+	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind | BUFFERS_MAP_RESERVED, &other),
+			 0);
 	ck_assert_int_eq(buffers_platform_commit(other, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
-	ck_assert_int_eq(buffers_platform_unmap(place, BLOCK), EINVAL);
+	ck_assert_int_eq(buffers_platform_unmap(address, BLOCK), EINVAL);
 	if (kind == BUFFERS_KIND_RX)
-		ck_assert_int_eq(write_there(place + BLOCK - 2, "over", 5), 0);
-	ck_assert_int_eq(write_there(place, "bytes", 3 * BLOCK), EACCES);
-	unmap(place, 2 * BLOCK);
-	unmap(other, BLOCK);
+		ck_assert_int_eq(write_rx(address + BLOCK - 2, "over", 5), 0);
+	ck_assert_int_eq(write_rx(address, "bytes", 3 * BLOCK), EACCES);
+	unmap_whole(address, 2 * BLOCK);
+	unmap_whole(other, BLOCK);
 }
 
-START_TEST(no_handle_and_no_view_is_left_over)
+START_TEST(handles_and_views_are_not_leaked)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		unsigned handles;
@@ -903,58 +920,62 @@ START_TEST(no_handle_and_no_view_is_left_over)
 }
 END_TEST
 
-START_TEST(text_takes_one_handle)
+START_TEST(rx_memory_takes_one_handle)
 {
-	uintptr_t place = map(BLOCK, BUFFERS_KIND_RX);
+	uintptr_t address = map_unused(BLOCK, BUFFERS_KIND_RX);
 	unsigned handles;
 
-	unmap(place, BLOCK);	/* the first name of all takes a handle of the place of names */
+	/* The first named object of a process opens a handle of the object directory. */
+	unmap_whole(address, BLOCK);
 	handles = count_handles();
-	place = map(BLOCK, BUFFERS_KIND_RX);
+	address = map_unused(BLOCK, BUFFERS_KIND_RX);
 	ck_assert_uint_eq(count_handles(), handles + 1);
-	unmap(place, BLOCK);
+	unmap_whole(address, BLOCK);
 	ck_assert_uint_eq(count_handles(), handles);
 }
 END_TEST
 
 /*
- * Notices
+ * Rendezvous sections
  */
 
-START_TEST(notice_is_memory_that_is_found_by_its_name)
+START_TEST(rendezvous_section_is_found_by_its_name)
 {
 	uint64_t start[10];
-	struct buffers_rendezvous_dirs board;
+	struct buffers_rendezvous_dirs dirs;
 	struct buffers_rendezvous_id id;
 	uintptr_t address = 0;
 	bool is_fresh;
-	unsigned place = (unsigned)_i;
+	unsigned dir = (unsigned)_i;
 
-	buffers_platform_rendezvous_open(&board);
-	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, place, "of a test", start, 80, &id,
+	buffers_platform_rendezvous_open(&dirs);
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&dirs, dir, "of a test", start, 80, &id,
 						      &is_fresh), ENOENT);
-	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, place, "of a test", BLOCK, BUFFERS_KIND_RWX,
+	ck_assert_int_eq(buffers_platform_rendezvous_map(&dirs, dir, "of a test", BLOCK,
+							 BUFFERS_KIND_RWX,
 						     &address), 0);
 	ck_assert(is_committed_as(address, address + BLOCK, PAGE_EXECUTE_READWRITE));
 	ck_assert(is_zero(address, BLOCK));
 	*(uint64_t *)address = 0x1234567890;
-	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, place, "of a test", start, 80, &id,
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&dirs, dir, "of a test", start, 80, &id,
 						      &is_fresh), 0);
 	ck_assert_uint_eq(start[0], 0x1234567890);
-	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, place, "of a test", BLOCK, BUFFERS_KIND_RWX,
+	ck_assert_int_eq(buffers_platform_rendezvous_map(&dirs, dir, "of a test", BLOCK,
+							 BUFFERS_KIND_RWX,
 						     &address), EAGAIN);
-	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, !place, "of a test", start, 80, &id,
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&dirs, !dir, "of a test", start, 80, &id,
 						      &is_fresh), ENOENT);
-	ck_assert_int_eq(buffers_platform_rendezvous_create(&board, place, "of a test", start, 80, NULL),
+	ck_assert_int_eq(buffers_platform_rendezvous_create(&dirs, dir, "of a test", start, 80,
+							    NULL),
 			 EACCES);
-	buffers_platform_rendezvous_remove(&board, place, "of a test", &id);
-	buffers_platform_rendezvous_close(&board);
+	buffers_platform_rendezvous_remove(&dirs, dir, "of a test", &id);
+	buffers_platform_rendezvous_close(&dirs);
 }
 END_TEST
 
-START_TEST(notice_is_never_another_object_of_that_name)
+START_TEST(other_object_of_the_rendezvous_name_is_rejected)
 {
-	struct buffers_rendezvous_dirs board;
+	struct buffers_rendezvous_dirs dirs;
 	struct buffers_rendezvous_id id;
 	uint64_t start[10];
 	uintptr_t address = 0;
@@ -965,21 +986,22 @@ START_TEST(notice_is_never_another_object_of_that_name)
 	snprintf(name, sizeof(name), "/of a test, PID %lu", GetCurrentProcessId());
 	event = CreateEventA(NULL, FALSE, FALSE, name);
 	ck_assert_ptr_nonnull(event);
-	buffers_platform_rendezvous_open(&board);
-	ck_assert_int_eq(buffers_platform_rendezvous_read(&board, 0, "of a test", start, 80, &id,
+	buffers_platform_rendezvous_open(&dirs);
+	ck_assert_int_eq(buffers_platform_rendezvous_read(&dirs, 0, "of a test", start, 80, &id,
 						      &is_fresh), EACCES);
-	ck_assert_int_eq(buffers_platform_rendezvous_map(&board, 0, "of a test", BLOCK, BUFFERS_KIND_RWX,
+	ck_assert_int_eq(buffers_platform_rendezvous_map(&dirs, 0, "of a test", BLOCK,
+							 BUFFERS_KIND_RWX,
 						     &address), EACCES);
-	buffers_platform_rendezvous_close(&board);
+	buffers_platform_rendezvous_close(&dirs);
 	CloseHandle(event);
 }
 END_TEST
 
 /*
- * The process, and its threads
+ * The process and its threads
  */
 
-START_TEST(numbers_are_the_system_s)
+START_TEST(pid_and_properties_are_those_of_windows)
 {
 	ck_assert_uint_eq(buffers_platform_pid(), GetCurrentProcessId());
 	ck_assert(!buffers_platform_has_robust_locks());
@@ -987,7 +1009,7 @@ START_TEST(numbers_are_the_system_s)
 }
 END_TEST
 
-static int compare(const void *one, const void *two)
+static int compare_numbers(const void *one, const void *two)
 {
 	uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)two;
 
@@ -1005,7 +1027,7 @@ START_TEST(random_numbers_differ)
 		ones |= numbers[i];
 		zeros |= ~numbers[i];
 	}
-	qsort(numbers, NUMBERS, sizeof(numbers[0]), compare);
+	qsort(numbers, NUMBERS, sizeof(numbers[0]), compare_numbers);
 	for (unsigned i = 1; i < NUMBERS; i++)
 		ck_assert_uint_ne(numbers[i], numbers[i - 1]);
 	ck_assert_uint_eq(ones, UINT64_MAX);
@@ -1030,47 +1052,47 @@ START_TEST(random_numbers_of_processes_differ)
 }
 END_TEST
 
-static BUFFERS_TLS struct { uintptr_t words[4]; } mine;
-static BUFFERS_TLS int mine_too;
+static BUFFERS_TLS struct { uintptr_t words[4]; } thread_words;
+static BUFFERS_TLS int thread_number;
 
 enum { THREADS = 16 };
 static HANDLE all_wrote;
 static volatile LONG wrote, faults_seen;
 
-static DWORD WINAPI use_own(void *context)
+static DWORD WINAPI use_thread_variables(void *context)
 {
 	uintptr_t number = (uintptr_t)context;
 
 	for (unsigned i = 0; i < 4; i++)
-		if (BUFFERS_TLS_ADDRESS(mine)->words[i] != 0)
+		if (BUFFERS_TLS_ADDRESS(thread_words)->words[i] != 0)
 			InterlockedIncrement(&faults_seen);
-	if (*BUFFERS_TLS_ADDRESS(mine_too) != 0)
+	if (*BUFFERS_TLS_ADDRESS(thread_number) != 0)
 		InterlockedIncrement(&faults_seen);
-	BUFFERS_TLS_ADDRESS(mine)->words[number % 4] = number;
-	*BUFFERS_TLS_ADDRESS(mine_too) = (int)number;
+	BUFFERS_TLS_ADDRESS(thread_words)->words[number % 4] = number;
+	*BUFFERS_TLS_ADDRESS(thread_number) = (int)number;
 	if (InterlockedIncrement(&wrote) == THREADS)
 		SetEvent(all_wrote);
 	WaitForSingleObject(all_wrote, INFINITE);
-	if (BUFFERS_TLS_ADDRESS(mine)->words[number % 4] != number ||
-	    *BUFFERS_TLS_ADDRESS(mine_too) != (int)number)
+	if (BUFFERS_TLS_ADDRESS(thread_words)->words[number % 4] != number ||
+	    *BUFFERS_TLS_ADDRESS(thread_number) != (int)number)
 		InterlockedIncrement(&faults_seen);
 	return 0;
 }
 
-START_TEST(thread_variables_are_zero_at_first_and_each_thread_s_own)
+START_TEST(thread_variables_are_zero_and_private_to_a_thread)
 {
 	HANDLE threads[THREADS];
 
 	all_wrote = CreateEventA(NULL, TRUE, FALSE, NULL);
 	for (unsigned i = 0; i < 4; i++)
-		ck_assert_uint_eq(BUFFERS_TLS_ADDRESS(mine)->words[i], 0);
-	BUFFERS_TLS_ADDRESS(mine)->words[0] = 4711;
+		ck_assert_uint_eq(BUFFERS_TLS_ADDRESS(thread_words)->words[i], 0);
+	BUFFERS_TLS_ADDRESS(thread_words)->words[0] = 4711;
 	for (uintptr_t i = 0; i < THREADS; i++)
-		threads[i] = CreateThread(NULL, 0, use_own, (void *)(i + 1), 0, NULL);
+		threads[i] = CreateThread(NULL, 0, use_thread_variables, (void *)(i + 1), 0, NULL);
 	WaitForMultipleObjects(THREADS, threads, TRUE, INFINITE);
 	ck_assert_int_eq(faults_seen, 0);
-	ck_assert_uint_eq(BUFFERS_TLS_ADDRESS(mine)->words[0], 4711);
-	ck_assert_int_eq(*BUFFERS_TLS_ADDRESS(mine_too), 0);
+	ck_assert_uint_eq(BUFFERS_TLS_ADDRESS(thread_words)->words[0], 4711);
+	ck_assert_int_eq(*BUFFERS_TLS_ADDRESS(thread_number), 0);
 }
 END_TEST
 
@@ -1102,30 +1124,32 @@ START_TEST(memory_of_another_process_is_mapped_and_unmapped)
 {
 	struct buffers_span usable, mapping;
 	struct buffers_maps maps;
-	uintptr_t place;
+	uintptr_t address;
 	HANDLE process;
 	DWORD number = start_process(&process);
 
 	ck_assert_int_eq(buffers_platform_maps_open_in(number, &maps, &usable), 0);
 	ck_assert_uint_eq(usable.end, limit_of_addresses());
-	for (place = GIB; !is_range_free_in(process, place, place + 2 * BLOCK); place += BLOCK)
+	for (address = GIB; !is_range_free_in(process, address,
+					      address + 2 * BLOCK); address += BLOCK)
 		;
-	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ place, place +
+	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ address, address +
 						    2 * BLOCK }, &mapping), ENOENT);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, place, 2 * BLOCK, BUFFERS_KIND_RWX), 0);
-	ck_assert_uint_eq(region_in(process, place).protection, PAGE_EXECUTE_READWRITE);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, place, 2 * BLOCK, BUFFERS_KIND_RWX), EEXIST);
-	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ place, place +
+	ck_assert_int_eq(buffers_platform_map_in(&maps, address, 2 * BLOCK, BUFFERS_KIND_RWX), 0);
+	ck_assert_uint_eq(region_in(process, address).protection, PAGE_EXECUTE_READWRITE);
+	ck_assert_int_eq(buffers_platform_map_in(&maps, address, 2 * BLOCK, BUFFERS_KIND_RWX),
+			 EEXIST);
+	ck_assert_int_eq(buffers_platform_maps_find(&maps, (struct buffers_span){ address, address +
 						    2 * BLOCK }, &mapping), 0);
-	ck_assert_int_eq(buffers_platform_unmap_in(&maps, place, BLOCK), EINVAL);
-	ck_assert_int_eq(buffers_platform_unmap_in(&maps, place, 2 * BLOCK), 0);
-	ck_assert_int_eq(buffers_platform_unmap_in(&maps, place, 2 * BLOCK), EINVAL);
+	ck_assert_int_eq(buffers_platform_unmap_in(&maps, address, BLOCK), EINVAL);
+	ck_assert_int_eq(buffers_platform_unmap_in(&maps, address, 2 * BLOCK), 0);
+	ck_assert_int_eq(buffers_platform_unmap_in(&maps, address, 2 * BLOCK), EINVAL);
 	buffers_platform_maps_close(&maps);
 	end_process(process);
 }
 END_TEST
 
-START_TEST(process_that_ends_meanwhile_is_einval)
+START_TEST(process_that_ended_is_einval)
 {
 	struct buffers_span usable;
 	struct buffers_maps maps;
@@ -1135,7 +1159,8 @@ START_TEST(process_that_ends_meanwhile_is_einval)
 	ck_assert_int_eq(buffers_platform_maps_open_in(number, &maps, &usable), 0);
 	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB, BLOCK, BUFFERS_KIND_RWX), 0);
 	end_process(process);
-	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB + BLOCK, BLOCK, BUFFERS_KIND_RWX), EINVAL);
+	ck_assert_int_eq(buffers_platform_map_in(&maps, GIB + BLOCK, BLOCK, BUFFERS_KIND_RWX),
+			 EINVAL);
 	ck_assert_int_eq(buffers_platform_unmap_in(&maps, GIB, BLOCK), EINVAL);
 	buffers_platform_maps_close(&maps);
 	ck_assert_int_eq(buffers_platform_maps_open_in(number, &maps, &usable), EINVAL);
@@ -1151,56 +1176,56 @@ static void add_all(Suite *suite)
 	TCase *writing = tcase_create("writing");
 	TCase *process = tcase_create("process");
 
-	tcase_add_test(limits, granularity_and_limits_are_the_system_s);
-	tcase_add_test(limits, usable_is_cut_and_may_be_empty_or_inverted);
-	tcase_add_test(limits, nothing_grows);
-	tcase_add_test(mapping, memory_is_mapped_at_that_address_as_its_kind);
-	tcase_add_test(mapping, memory_is_mapped_anywhere_as_its_kind);
-	tcase_add_test(mapping, occupied_place_is_eexist_and_stays_as_it_is);
-	tcase_add_test(mapping, place_inside_of_a_block_is_eexist_and_leaves_nothing);
-	tcase_add_test(mapping, lost_race_is_eexist_and_leaves_the_winner_alone);
-	tcase_add_test(mapping, one_of_many_threads_gets_a_place);
+	tcase_add_test(limits, granularity_and_limits_are_those_of_windows);
+	tcase_add_test(limits, usable_is_clipped_and_may_be_empty_or_inverted);
+	tcase_add_test(limits, heap_and_stack_do_not_grow);
+	tcase_add_test(mapping, each_kind_of_memory_is_mapped_at_an_address);
+	tcase_add_test(mapping, each_kind_of_memory_is_mapped_anywhere);
+	tcase_add_test(mapping, occupied_address_is_eexist_and_unchanged);
+	tcase_add_test(mapping, address_inside_a_block_is_eexist_and_maps_nothing);
+	tcase_add_test(mapping, lost_race_is_eexist_and_keeps_the_winners_memory);
+	tcase_add_test(mapping, one_of_many_threads_maps_an_address);
 	tcase_add_test(mapping, more_than_all_addresses_is_enomem);
 	tcase_add_test(mapping, more_than_all_memory_is_enomem_at_an_address_too);
 	tcase_add_test(mapping, state_is_a_page_of_zeros);
-	tcase_add_test(mapping, sparse_memory_is_there_once_committed);
+	tcase_add_test(mapping, sparse_memory_is_usable_once_committed);
 	tcase_add_test(mapping, committing_again_changes_nothing);
-	tcase_add_test(mapping, sparse_memory_of_64_gib_takes_none);
-	tcase_add_test(mapping, sparse_text_that_is_not_there_is_not_written);
+	tcase_add_test(mapping, reserving_64_gib_takes_no_memory);
+	tcase_add_test(mapping, uncommitted_rx_memory_is_not_readable);
 	tcase_add_test(mapping, parts_are_not_unmapped);
-	tcase_add_test(mapping, two_that_touch_are_not_unmapped_as_one);
-	tcase_add_test(mapping, what_is_unmapped_already_is_einval);
-	tcase_add_test(mapping, others_views_are_not_unmapped);
+	tcase_add_test(mapping, adjacent_mappings_are_not_unmapped_as_one);
+	tcase_add_test(mapping, unmapping_twice_is_einval);
+	tcase_add_test(mapping, views_of_other_sections_are_not_unmapped);
 	tcase_add_test(mapping, images_are_not_unmapped);
 	tcase_add_test(mapping, heap_memory_is_not_unmapped);
-	tcase_add_test(memory, all_that_occupies_a_place_is_found);
+	tcase_add_test(memory, everything_that_occupies_an_address_is_found);
 	tcase_add_test(memory, the_lowest_of_several_is_found);
-	tcase_add_test(memory, the_last_block_is_asked_about);
-	tcase_add_test(memory, memory_is_read_up_to_what_cannot_be);
-	tcase_add_test(memory, memory_is_readable_up_to_what_is_not);
-	tcase_add_test(memory, memory_is_writable_up_to_what_is_not);
-	tcase_add_test(memory, nothing_is_read_where_nothing_is);
+	tcase_add_test(memory, the_last_block_is_searched);
+	tcase_add_test(memory, try_read_fails_at_unreadable_memory);
+	tcase_add_test(memory, unreadable_memory_is_not_readable);
+	tcase_add_test(memory, unwritable_memory_is_not_writable);
+	tcase_add_test(memory, unmapped_memory_is_not_read);
 	tcase_add_test(memory, guard_page_of_a_stack_still_grows_it);
-	tcase_add_test(writing, text_is_written_and_not_by_its_address);
-	tcase_add_test(writing, text_is_written_across_blocks);
-	tcase_add_test(writing, text_is_written_at_its_very_end);
-	tcase_add_test(writing, bytes_may_overlap_the_text);
-	tcase_add_loop_test(writing, four_and_eight_bytes_change_as_a_whole, 4, 5);
+	tcase_add_test(writing, rx_memory_is_written_but_not_by_its_address);
+	tcase_add_test(writing, rx_memory_is_written_across_blocks);
+	tcase_add_test(writing, rx_memory_is_written_at_its_end);
+	tcase_add_test(writing, source_may_overlap_rx_memory);
+	tcase_add_loop_test(writing, four_and_eight_bytes_change_atomically, 4, 5);
 	if (sizeof(void *) == 8)
-		tcase_add_loop_test(writing, four_and_eight_bytes_change_as_a_whole, 8, 9);
-	tcase_add_test(writing, writing_what_is_not_ours_is_eacces);
-	tcase_add_test(writing, place_whose_name_is_taken_is_eexist);
-	tcase_add_test(writing, writing_under_another_s_name_is_eacces);
-	tcase_add_test(writing, no_handle_and_no_view_is_left_over);
-	tcase_add_test(writing, text_takes_one_handle);
-	tcase_add_loop_test(process, notice_is_memory_that_is_found_by_its_name, 0, 2);
-	tcase_add_test(process, notice_is_never_another_object_of_that_name);
-	tcase_add_test(process, numbers_are_the_system_s);
+		tcase_add_loop_test(writing, four_and_eight_bytes_change_atomically, 8, 9);
+	tcase_add_test(writing, writing_memory_of_others_is_eacces);
+	tcase_add_test(writing, address_whose_section_name_exists_is_eexist);
+	tcase_add_test(writing, writing_under_the_name_of_another_section_is_eacces);
+	tcase_add_test(writing, handles_and_views_are_not_leaked);
+	tcase_add_test(writing, rx_memory_takes_one_handle);
+	tcase_add_loop_test(process, rendezvous_section_is_found_by_its_name, 0, 2);
+	tcase_add_test(process, other_object_of_the_rendezvous_name_is_rejected);
+	tcase_add_test(process, pid_and_properties_are_those_of_windows);
 	tcase_add_test(process, random_numbers_differ);
 	tcase_add_test(process, random_numbers_of_processes_differ);
-	tcase_add_test(process, thread_variables_are_zero_at_first_and_each_thread_s_own);
+	tcase_add_test(process, thread_variables_are_zero_and_private_to_a_thread);
 	tcase_add_test(process, memory_of_another_process_is_mapped_and_unmapped);
-	tcase_add_test(process, process_that_ends_meanwhile_is_einval);
+	tcase_add_test(process, process_that_ended_is_einval);
 	suite_add_tcase(suite, limits);
 	suite_add_tcase(suite, mapping);
 	suite_add_tcase(suite, memory);
@@ -1210,7 +1235,7 @@ static void add_all(Suite *suite)
 
 int main(void)
 {
-	Suite *suite = suite_create("unit-windows");
+	Suite *suite = suite_create("unit/windows");
 
 	add_all(suite);
 	return run_suite(suite);

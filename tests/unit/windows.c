@@ -25,12 +25,17 @@ static bool is_zero(uintptr_t start, size_t size)
 	return true;
 }
 
-static uintptr_t map_unused(size_t size, unsigned kind)
+static uintptr_t map_with_flags(size_t size, unsigned kind, enum buffers_map_flags flags)
 {
 	uintptr_t address = unused_address(size);
 
-	ck_assert_int_eq(buffers_platform_map(address, size, kind), 0);
+	ck_assert_int_eq(buffers_platform_map(address, size, kind, flags), 0);
 	return address;
+}
+
+static uintptr_t map_unused(size_t size, unsigned kind)
+{
+	return map_with_flags(size, kind, BUFFERS_MAP_PLAIN);
 }
 
 static void unmap_whole(uintptr_t address, size_t size)
@@ -121,7 +126,8 @@ START_TEST(each_kind_of_memory_is_mapped_anywhere)
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		uintptr_t address = 0;
 
-		ck_assert_int_eq(buffers_platform_map_anywhere(2 * BLOCK, kind, &address), 0);
+		ck_assert_int_eq(buffers_platform_map_anywhere(2 * BLOCK, kind, BUFFERS_MAP_PLAIN,
+							       &address), 0);
 		ck_assert_uint_eq(address % BLOCK, 0);
 		ck_assert(is_committed_as(address, address + 2 * BLOCK, protections[kind]));
 		ck_assert(is_zero(address, 2 * BLOCK));
@@ -183,7 +189,8 @@ START_TEST(occupied_address_is_eexist_and_unchanged)
 		uintptr_t address = occupied[i / BUFFERS_KINDS].occupy();
 		struct region first = region_at(address), second = region_at(address + BLOCK);
 
-		ck_assert_msg(buffers_platform_map(address, 2 * BLOCK, i % BUFFERS_KINDS) == EEXIST,
+		ck_assert_msg(buffers_platform_map(address, 2 * BLOCK, i % BUFFERS_KINDS,
+						   BUFFERS_MAP_PLAIN) == EEXIST,
 			      "%s", occupied[i / BUFFERS_KINDS].name);
 		ck_assert(is_same_region(region_at(address), first));
 		ck_assert(is_same_region(region_at(address + BLOCK), second));
@@ -198,10 +205,12 @@ START_TEST(address_inside_a_block_is_eexist_and_maps_nothing)
 		uintptr_t address = unused_address(4 * BLOCK);
 		void *part = commit_at(address, PAGE, PAGE_READWRITE);
 
-		ck_assert_int_eq(buffers_platform_map(address + PAGE, BLOCK, kind), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address + PAGE, BLOCK, kind,
+						      BUFFERS_MAP_PLAIN), EEXIST);
 		ck_assert(is_range_free(address + PAGE, address + 2 * BLOCK));
 		release_memory(part);
-		ck_assert_int_eq(buffers_platform_map(address + PAGE, BLOCK, kind), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address + PAGE, BLOCK, kind,
+						      BUFFERS_MAP_PLAIN), EEXIST);
 		ck_assert(is_range_free(address, address + 2 * BLOCK));
 	}
 }
@@ -219,7 +228,8 @@ START_TEST(lost_race_is_eexist_and_keeps_the_winners_memory)
 		ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &mapping), ENOENT);
 		winner = commit_at(address, BLOCK, PAGE_READWRITE);
 		memset(winner, 0x5a, BLOCK);
-		ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind, BUFFERS_MAP_PLAIN),
+				 EEXIST);
 		ck_assert_int_eq(winner[0], 0x5a);
 		ck_assert_int_eq(winner[BLOCK - 1], 0x5a);
 		ck_assert_int_eq(buffers_platform_maps_find(&maps, span, &mapping), 0);
@@ -245,7 +255,7 @@ static DWORD WINAPI race(void *context)
 		int error;
 
 		WaitForSingleObject(all->start, INFINITE);
-		error = buffers_platform_map(all->address, BLOCK, all->kind);
+		error = buffers_platform_map(all->address, BLOCK, all->kind, BUFFERS_MAP_PLAIN);
 		if (error == 0)
 			InterlockedIncrement(&all->winners);
 		else if (error != EEXIST)
@@ -292,9 +302,11 @@ START_TEST(more_than_all_addresses_is_enomem)
 		uintptr_t address = 1;
 
 		ck_assert_int_eq(buffers_platform_map_anywhere(limit_of_addresses(), kind,
-							       &address), ENOMEM);
+							       BUFFERS_MAP_PLAIN, &address),
+				 ENOMEM);
 		ck_assert_int_eq(buffers_platform_map_anywhere(UINTPTR_MAX - BLOCK + 1, kind,
-							       &address), ENOMEM);
+							       BUFFERS_MAP_PLAIN, &address),
+				 ENOMEM);
 	}
 }
 END_TEST
@@ -314,7 +326,8 @@ START_TEST(more_than_all_memory_is_enomem_at_an_address_too)
 		if (possible)
 			release_memory(possible);
 		SKIP_IF(possible, "this system commits 64 TiB");
-		ck_assert_int_eq(buffers_platform_map(address, size, kind), ENOMEM);
+		ck_assert_int_eq(buffers_platform_map(address, size, kind, BUFFERS_MAP_PLAIN),
+				 ENOMEM);
 		ck_assert(is_range_free(address, address + size));
 	}
 }
@@ -337,13 +350,12 @@ END_TEST
 START_TEST(sparse_memory_is_usable_once_committed)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t address = map_unused(4 * BLOCK, kind | BUFFERS_MAP_RESERVED);
+		uintptr_t address = map_with_flags(4 * BLOCK, kind, BUFFERS_MAP_RESERVED);
 		uintptr_t odd = address + BLOCK + 100;
 
 		ck_assert_uint_eq(region_at(address).state, MEM_RESERVE);
 		ck_assert_uint_eq(end_of_allocation(address), address + 4 * BLOCK);
-		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE,
-							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE, kind), 0);
 		ck_assert(is_committed_as(address + BLOCK, address + BLOCK + 3 * PAGE,
 					  protections[kind]));
 		ck_assert_uint_eq(region_at(address + BLOCK - 1).state, MEM_RESERVE);
@@ -357,16 +369,14 @@ END_TEST
 START_TEST(committing_again_changes_nothing)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		uintptr_t address = map_unused(2 * BLOCK, kind | BUFFERS_MAP_RESERVED);
+		uintptr_t address = map_with_flags(2 * BLOCK, kind, BUFFERS_MAP_RESERVED);
 
-		ck_assert_int_eq(buffers_platform_commit(address, PAGE,
-							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert_int_eq(buffers_platform_commit(address, PAGE, kind), 0);
 		if (kind == BUFFERS_KIND_RX)
 			ck_assert_int_eq(write_rx(address, "kept", 5), 0);
 		else
 			memcpy((void *)address, "kept", 5);
-		ck_assert_int_eq(buffers_platform_commit(address, 2 * PAGE,
-							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert_int_eq(buffers_platform_commit(address, 2 * PAGE, kind), 0);
 		ck_assert_str_eq((const char *)address, "kept");
 		ck_assert(is_committed_as(address, address + 2 * PAGE, protections[kind]));
 		unmap_whole(address, 2 * BLOCK);
@@ -380,10 +390,9 @@ START_TEST(reserving_64_gib_takes_no_memory)
 		size_t size = sizeof(void *) == 8 ? GIB << (sizeof(void *) == 8 ? 6 : 0) : GIB / 2;
 		uintptr_t address = 0;
 
-		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind | BUFFERS_MAP_RESERVED,
+		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind, BUFFERS_MAP_RESERVED,
 							       &address), 0);
-		ck_assert_int_eq(buffers_platform_commit(address + size - PAGE, PAGE,
-							 kind | BUFFERS_MAP_RESERVED), 0);
+		ck_assert_int_eq(buffers_platform_commit(address + size - PAGE, PAGE, kind), 0);
 		ck_assert(is_committed_as(address + size - PAGE, address + size,
 					  protections[kind]));
 		if (kind == BUFFERS_KIND_RX)
@@ -395,10 +404,9 @@ END_TEST
 
 START_TEST(uncommitted_rx_memory_is_not_readable)
 {
-	uintptr_t address = map_unused(2 * BLOCK, BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED);
+	uintptr_t address = map_with_flags(2 * BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_RESERVED);
 
-	ck_assert_int_eq(buffers_platform_commit(address, PAGE,
-						 BUFFERS_KIND_RX | BUFFERS_MAP_RESERVED), 0);
+	ck_assert_int_eq(buffers_platform_commit(address, PAGE, BUFFERS_KIND_RX), 0);
 	ck_assert(!buffers_platform_is_readable(address, PAGE + 1));
 	ck_assert(buffers_platform_is_readable(address, PAGE));
 	unmap_whole(address, 2 * BLOCK);
@@ -430,8 +438,9 @@ START_TEST(adjacent_mappings_are_not_unmapped_as_one)
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		uintptr_t address = unused_address(2 * BLOCK);
 
-		ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind), 0);
-		ck_assert_int_eq(buffers_platform_map(address + BLOCK, BLOCK, kind), 0);
+		ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind, BUFFERS_MAP_PLAIN), 0);
+		ck_assert_int_eq(buffers_platform_map(address + BLOCK, BLOCK, kind,
+						      BUFFERS_MAP_PLAIN), 0);
 		ck_assert_int_eq(buffers_platform_unmap(address, 2 * BLOCK), EINVAL);
 		unmap_whole(address, BLOCK);
 		unmap_whole(address + BLOCK, BLOCK);
@@ -858,10 +867,12 @@ START_TEST(address_whose_section_name_exists_is_eexist)
 
 	rx_section_name(name, address);
 	section = make_section(name, BLOCK);
-	ck_assert_int_eq(buffers_platform_map(address, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), EEXIST);
+	ck_assert_int_eq(buffers_platform_map(address, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN),
+			 EEXIST);
 	ck_assert(is_range_free(address, address + BLOCK));
 	CloseHandle(section);
-	ck_assert_int_eq(buffers_platform_map(address, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN), 0);
+	ck_assert_int_eq(buffers_platform_map(address, BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_PLAIN),
+			 0);
 	unmap_whole(address, BLOCK);
 }
 END_TEST
@@ -889,10 +900,10 @@ static void use_memory(unsigned kind)
 {
 	uintptr_t address = map_unused(2 * BLOCK, kind), other;
 
-	ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind), EEXIST);
-	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind | BUFFERS_MAP_RESERVED, &other),
+	ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind, BUFFERS_MAP_PLAIN), EEXIST);
+	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind, BUFFERS_MAP_RESERVED, &other),
 			 0);
-	ck_assert_int_eq(buffers_platform_commit(other, PAGE, kind | BUFFERS_MAP_RESERVED), 0);
+	ck_assert_int_eq(buffers_platform_commit(other, PAGE, kind), 0);
 	ck_assert_int_eq(buffers_platform_unmap(address, BLOCK), EINVAL);
 	if (kind == BUFFERS_KIND_RX)
 		ck_assert_int_eq(write_rx(address + BLOCK - 2, "over", 5), 0);

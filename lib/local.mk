@@ -65,6 +65,7 @@ linux = \
 	lib/platform/posix/rendezvous-files.c \
 	lib/platform/posix/sys.h
 windows = \
+	lib/platform/windows/error.c \
 	lib/platform/windows/internal.h \
 	lib/platform/windows/map.c \
 	lib/platform/windows/maps.c \

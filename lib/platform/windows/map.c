@@ -8,10 +8,6 @@
 
 #define KIB ((uintptr_t)1 << 10)
 
-#ifndef ERROR_DYNAMIC_CODE_BLOCKED
-# define ERROR_DYNAMIC_CODE_BLOCKED 1655
-#endif
-
 /* Every thread computes the same value, so a race is harmless. */
 size_t buffers_platform_granularity(void)
 {
@@ -62,27 +58,6 @@ struct buffers_span buffers_platform_usable(struct buffers_span range)
 /*
  * Mapping
  */
-
-int buffers_windows_classify_failure(void)
-{
-	switch (GetLastError()) {
-	case ERROR_NOT_ENOUGH_MEMORY:
-	case ERROR_OUTOFMEMORY:
-	case ERROR_NO_SYSTEM_RESOURCES:
-	case ERROR_NOT_ENOUGH_QUOTA:
-	case ERROR_COMMITMENT_LIMIT:
-	case ERROR_COMMITMENT_MINIMUM:
-	case ERROR_PAGEFILE_QUOTA:
-	case ERROR_WORKING_SET_QUOTA:
-	case ERROR_TOO_MANY_OPEN_FILES:
-		return ENOMEM;
-	case ERROR_ACCESS_DENIED:
-	case ERROR_DYNAMIC_CODE_BLOCKED:
-		return EACCES;
-	default:
-		return EEXIST;
-	}
-}
 
 static DWORD protection_of(enum buffers_kind kind)
 {

@@ -835,7 +835,7 @@ static bool is_in_use(uintptr_t address)
 }
 
 /* The share of guessed pages within reach of the target that are in use. */
-static struct sample measure_peer_fixed(const struct row *row)
+static struct sample measure_peer_fixed_lost(const struct row *row)
 {
 	enum { COUNT = 10000 };
 	uintptr_t lowest = (uintptr_t)target - (BUFFERS_REACH_BRANCH - PAGE);
@@ -849,6 +849,26 @@ static struct sample measure_peer_fixed(const struct row *row)
 	return (struct sample){ (double)in_use * 100 / COUNT, 100 };
 }
 
+static void map_fixed(void *page)
+{
+	if (mmap(page, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != page)
+		err(1, "mmap");
+}
+
+/* MAP_FIXED over a page that the benchmark owns: the call alone, without the guess. */
+static struct sample measure_peer_fixed_page(const struct row *row)
+{
+	void *page = map_by_hints();
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(1, map_fixed(page)) / 1000;
+	munmap(page, PAGE);
+	sample.limit = TIME(1, map_next_page()) / 1000;
+	return sample;
+}
+
 #define PAGE_NEAR(n)							\
 	{ "new_page_near_" #n, "us", prepare_page_near, measure_page_near,	\
 	  .mappings = (n), .layout = BELOW, .per_process = 31, .most = 2 }
@@ -858,6 +878,8 @@ static struct sample measure_peer_fixed(const struct row *row)
 
 const struct row rows[] = {
 	{ "get_release", "ns", NULL, measure_get_release, .per_process = 31, .most = 5 },
+	{ "get_release_50000", "ns", NULL, measure_get_release,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31, .most = 5 },
 	/* 4 times the goal of get_release */
 	{ "get_release_5000_full", "ns", prepare_full, measure_get_release,
 	  .per_process = 31, .most = 20 },
@@ -901,8 +923,11 @@ const struct row rows[] = {
 	  .mappings = 50, .layout = BELOW, .per_process = 31 },
 	{ "peer_hints_50000", "us", NULL, measure_peer_hints,
 	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
-	/* MAP_FIXED itself takes what the limit of new_page_near_50 says. */
-	{ "peer_fixed_lost_50000", "%", NULL, measure_peer_fixed,
+	{ "peer_fixed_50", "us", NULL, measure_peer_fixed_page,
+	  .mappings = 50, .layout = BELOW, .per_process = 31 },
+	{ "peer_fixed_50000", "us", NULL, measure_peer_fixed_page,
+	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
+	{ "peer_fixed_lost_50000", "%", NULL, measure_peer_fixed_lost,
 	  .mappings = 50000, .layout = BELOW, .per_process = 31 },
 };
 const size_t row_count = sizeof(rows) / sizeof(rows[0]);

@@ -3,7 +3,7 @@
  * state.h: the knowledge of this copy of the library about its process
  *
  * One page for each kind of memory, mapped at the first use, and zero again in a forked
- * child.  Here the chain of locators meets the allocator.
+ * child.  A page holds what the locator units and the allocator know of the kind.
  */
 #ifndef BUFFERS_STATE_H
 #define BUFFERS_STATE_H

@@ -26,7 +26,7 @@ struct worker {
 	pthread_t thread;
 	pthread_barrier_t *start;
 	struct foreign_locator *first;	/* NULL: foreign workers find it themselves */
-	enum foreign_storage storage;		/* of a locator that a foreign worker makes */
+	enum foreign_storage storage;		/* for locators that foreign workers make */
 	unsigned number;
 	unsigned rounds;		/* number of entries to write */
 	double end;

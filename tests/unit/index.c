@@ -44,7 +44,7 @@ enum { MAX_ITEMS = 24000 };
 struct world {
 	struct buffers_index *index;
 	struct buffers_locator *first, *tail;
-	unsigned capacity;	/* of each locator */
+	unsigned capacity;	/* items in each locator */
 	unsigned count;
 	struct buffers_item *items[MAX_ITEMS];
 };

@@ -59,6 +59,12 @@ static bool is_alignment(size_t alignment)
  * Requests
  */
 
+/* Whether the flags are those of one kind: RW and RX contradict each other. */
+static bool is_kind(unsigned flags)
+{
+	return !(flags & ~KIND_FLAGS) && flags != KIND_FLAGS;
+}
+
 static int window_from(const struct buffers_request *request, struct buffers_window *window)
 {
 	size_t alignment;
@@ -66,7 +72,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 	if (!request)
 		return EINVAL;
 	alignment = request->alignment ? request->alignment : 1;
-	if (request->size == 0 || !is_alignment(alignment) || request->flags >= BUFFERS_KINDS ||
+	if (request->size == 0 || !is_alignment(alignment) || !is_kind(request->flags) ||
 	    request->reserved[0] || request->reserved[1] ||
 	    (request->max_address && request->min_address >= request->max_address))
 		return EINVAL;
@@ -78,7 +84,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 		.target = (uintptr_t)request->target,
 		.size = request->size,
 		.alignment = alignment,
-		.kind = request->flags,
+		.kind = request->flags & KIND_FLAGS,
 	};
 	return 0;
 }

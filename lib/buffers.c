@@ -137,7 +137,7 @@ static inline bool suits_request(const struct buffers_request *request,
 	       (request->reserved[0] | request->reserved[1]) == 0;
 }
 
-static inline void set_own(struct buffers_item *item, enum buffers_kind kind)
+static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_kind kind)
 {
 	if (kind == BUFFERS_KIND_RX)
 		buffers_item_set_owner(item, BUFFERS_TAKEN | BUFFERS_TAKEN_RX);
@@ -157,7 +157,7 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 	position = buffers_item_position(item);
 	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
 		return NULL;
-	set_own(item, kind);
+	set_owner_for_kind(item, kind);
 	return item;
 }
 
@@ -190,7 +190,7 @@ static int find_or_make(const struct buffers_window *window, struct buffers_item
 		error = buffers_pool_get(&pool, window, item);
 	if (error)
 		return error;
-	set_own(*item, window->kind);
+	set_owner_for_kind(*item, window->kind);
 	*cached_of(window->kind) = (struct cached){ *item, pool.first };
 	return 0;
 }
@@ -459,7 +459,7 @@ void buffers_flush_icache(void *start, size_t size)
  * Private memory
  */
 
-static int map_window(const struct buffers_window *window, struct buffers_span *mapped)
+static int map_private(const struct buffers_window *window, struct buffers_span *mapped)
 {
 	struct buffers_state *state;
 	int error = buffers_state_get(window->kind, &state);
@@ -477,7 +477,7 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated)
 	int error = allocated ? window_from(request, &window) : EINVAL;
 
 	if (!error)
-		error = map_window(&window, &mapped);
+		error = map_private(&window, &mapped);
 	if (set_errno(error, saved) != 0)
 		return NULL;
 	*allocated = mapped.end - mapped.start;

@@ -30,8 +30,8 @@ static void unlock_cache(struct buffers_search_cache *cache)
  * where the last one without a target ended, never beside memory for a target: an attacker
  * can guess that address.
  */
-static bool is_usable(const struct buffers_search_entry *entry,
-		      const struct buffers_search_key *key)
+static bool is_usable_entry(const struct buffers_search_entry *entry,
+			    const struct buffers_search_key *key)
 {
 	struct buffers_span full = entry->full;
 
@@ -59,7 +59,7 @@ bool buffers_search_cache_lookup(struct buffers_search_cache *cache,
 		return false;
 	for (size_t i = 0; i < BUFFERS_SEARCH_ENTRIES && !is_found; i++) {
 		*entry = cache->entries[i];
-		is_found = is_usable(entry, key) && (!is_equal || has_equal_size(entry, key));
+		is_found = is_usable_entry(entry, key) && (!is_equal || has_equal_size(entry, key));
 	}
 	unlock_cache(cache);
 	return is_found;

@@ -133,7 +133,7 @@ static uint32_t own_pid(const struct buffers_arena *arena)
 	return pid == buffers_state_pid() ? pid : 0;
 }
 
-static void set_own(const struct buffers_arena *arena, struct buffers_item *item)
+static void set_arena_owner(const struct buffers_arena *arena, struct buffers_item *item)
 {
 	buffers_item_set_owner(item, BUFFERS_TAKEN |
 			      (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
@@ -152,7 +152,7 @@ static bool take_private(struct buffers_item *item, const struct buffers_window 
 {
 	if (!buffers_item_take(item, window))
 		return false;
-	set_own(block_of(item)->arena, item);
+	set_arena_owner(block_of(item)->arena, item);
 	return true;
 }
 
@@ -170,7 +170,7 @@ static bool take_shared(struct buffers_item *item, const struct buffers_window *
 	if (!fits(item, window) || !buffers_platform_trylock(lock))
 		return false;
 	if (fits(item, window)) {
-		set_own(block_of(item)->arena, item);
+		set_arena_owner(block_of(item)->arena, item);
 		return true;
 	}
 	buffers_platform_unlock(lock);
@@ -256,7 +256,7 @@ static int find_block_with_room(struct buffers_arena *arena, struct block **foun
 	return 0;
 }
 
-static void publish(struct block *block, unsigned slots)
+static void publish_slots(struct block *block, unsigned slots)
 {
 	unsigned count = slots == SLOTS ? BUFFERS_LOCATOR_CAPACITY : slots * STRIDE;
 
@@ -264,8 +264,8 @@ static void publish(struct block *block, unsigned slots)
 }
 
 /* Adds an item, taken by the caller unless `taken` is NULL. */
-static int add_item(struct buffers_arena *arena, struct buffers_span span,
-		    struct buffers_item **taken)
+static int list_item(struct buffers_arena *arena, struct buffers_span span,
+		     struct buffers_item **taken)
 {
 	struct buffers_item *item;
 	struct block *block;
@@ -285,10 +285,10 @@ static int add_item(struct buffers_arena *arena, struct buffers_span span,
 		.base_address = span.start, .size = (uint32_t)(span.end - span.start),
 	};
 	if (taken) {
-		set_own(arena, item);
+		set_arena_owner(arena, item);
 		*taken = item;
 	}
-	publish(block, slot + 1);
+	publish_slots(block, slot + 1);
 	return 0;
 }
 
@@ -319,14 +319,14 @@ static int carve_locked(struct buffers_arena *arena, const struct buffers_window
 		return ENOSPC;
 	for (; used < start && !error; used = end) {
 		end = used + buffers_min(start - used, largest_item());
-		error = add_item(arena, (struct buffers_span){ used, end }, NULL);
+		error = list_item(arena, (struct buffers_span){ used, end }, NULL);
 	}
 	if (error)
 		return error;
 	if (size < arena->chunk)
 		size = arena->chunk;
 	end = start + buffers_min(size, arena->window.end - start);
-	return add_item(arena, (struct buffers_span){ start, end }, item);
+	return list_item(arena, (struct buffers_span){ start, end }, item);
 }
 
 /* Looks for room without the lock first: most calls that fail then need no lock. */
@@ -392,8 +392,8 @@ static int commit_item(const struct buffers_arena *arena, struct buffers_item *i
 	return error;
 }
 
-static int find_or_make(struct buffers_arena *arena, const struct buffers_window *wanted,
-		      struct buffers_item **item)
+static int find_or_carve(struct buffers_arena *arena, const struct buffers_window *wanted,
+			 struct buffers_item **item)
 {
 	struct state *state = arena->state;
 	struct buffers_pool pool = {
@@ -433,7 +433,7 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 		*item = own->item;
 		return 0;
 	}
-	return find_or_make(arena, &wanted, item);
+	return find_or_carve(arena, &wanted, item);
 }
 
 /*

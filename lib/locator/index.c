@@ -211,7 +211,7 @@ static struct buffers_item *next_new(struct buffers_locator **tail, uint32_t *co
 	return &(*tail)->items[(*count)++];
 }
 
-static bool is_usable(const struct buffers_item *item)
+static bool is_usable_item(const struct buffers_item *item)
 {
 	return buffers_item_is_valid(item) && item->size > 0;
 }
@@ -223,7 +223,7 @@ static bool is_usable(const struct buffers_item *item)
 static bool is_being_written(const struct buffers_locator *locator,
 			     const struct buffers_item *item)
 {
-	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) && !is_usable(item);
+	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) && !is_usable_item(item);
 }
 
 static bool is_behind(const struct buffers_index *index)
@@ -248,7 +248,7 @@ static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)) && !would_skip_room(index, tail) &&
-	       !is_being_written(tail, item) && (!is_usable(item) || insert(index, item))) {
+	       !is_being_written(tail, item) && (!is_usable_item(item) || insert(index, item))) {
 		if (tail != index->tail)	/* buffers_index_take() relies on this order */
 			__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->tail, tail, __ATOMIC_RELEASE);
@@ -339,7 +339,7 @@ static struct buffers_item *take_unindexed(const struct search *search,
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)))
-		if (is_usable(item) && take_item(search, item))
+		if (is_usable_item(item) && take_item(search, item))
 			return item;
 	return NULL;
 }

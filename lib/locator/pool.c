@@ -38,8 +38,8 @@ static unsigned own_slot(const struct buffers_pool *pool)
 }
 
 /* If no item can be made, searches all items, however near they are to busy ones. */
-static int find_or_make(const struct buffers_pool *pool, const struct buffers_window *window,
-			struct buffers_item **item)
+static int find_or_make_once(const struct buffers_pool *pool, const struct buffers_window *window,
+			     struct buffers_item **item)
 {
 	struct buffers_busy busy;
 	struct buffers_item_filter filter = {
@@ -65,12 +65,12 @@ int buffers_pool_get(const struct buffers_pool *pool, const struct buffers_windo
 		     struct buffers_item **item)
 {
 	unsigned attempts = 3;
-	int error = find_or_make(pool, window, item);
+	int error = find_or_make_once(pool, window, item);
 
 	while (!error && !buffers_contention_claim(pool->contention, own_slot(pool), *item) &&
 	       --attempts) {
 		pool->release(*item);
-		error = find_or_make(pool, window, item);
+		error = find_or_make_once(pool, window, item);
 	}
 	return error;
 }

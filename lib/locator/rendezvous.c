@@ -355,7 +355,7 @@ static int publish_where(struct lookup *lookup, const struct record *record, boo
 }
 
 /* EAGAIN: another thread or process was first, look again.  EACCES: no directory is usable. */
-static int publish(struct lookup *lookup, const struct buffers_root *root)
+static int publish_record(struct lookup *lookup, const struct buffers_root *root)
 {
 	struct record record = make_record(lookup, root);
 	int error = publish_where(lookup, &record, false);
@@ -425,7 +425,7 @@ static int offer_and_publish(struct lookup *lookup, struct buffers_root *root,
 	if (error)
 		return error;
 	*locator = (struct buffers_locator *)__atomic_load_n(&root->offered, __ATOMIC_ACQUIRE);
-	return publish(lookup, root) == EAGAIN ? EAGAIN : 0;
+	return publish_record(lookup, root) == EAGAIN ? EAGAIN : 0;
 }
 
 /* The last attempt: a file that could not be replaced until now is left alone. */

@@ -138,7 +138,7 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
  * and ENOMEM at a limit, but also for addresses above the user's.  Only policies and limits
  * also refuse such memory at an address of the kernel's choice.
  */
-static int classify_failure(size_t size, enum buffers_kind kind, enum buffers_map_flags flags)
+static int classify_map_failure(size_t size, enum buffers_kind kind, enum buffers_map_flags flags)
 {
 	uintptr_t address;
 	int error = buffers_platform_map_anywhere(size, kind, flags, &address);
@@ -170,7 +170,7 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 	case EAGAIN:	/* beyond RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE) */
 	case EACCES:
 	case EPERM:
-		return classify_failure(size, kind, flags);
+		return classify_map_failure(size, kind, flags);
 	default:
 		return EEXIST;
 	}

@@ -48,7 +48,7 @@ struct destination {
 };
 
 /* ENOMEM if the system lacks something, EACCES if it refuses. */
-static int classify_failure(void)
+static int classify_write_failure(void)
 {
 	switch (errno) {
 	case ENOMEM:
@@ -139,7 +139,7 @@ static int replace_pages(void *copy, const struct destination *destination)
 		    MREMAP_MAYMOVE | MREMAP_FIXED, destination->start) ==
 	    (long)destination->start)
 		return 0;
-	return unmap_after(classify_failure(), copy, destination->length);
+	return unmap_after(classify_write_failure(), copy, destination->length);
 }
 
 static int write_to_copy(int file, const struct destination *destination)
@@ -157,7 +157,7 @@ static int write_to_copy(int file, const struct destination *destination)
 		       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0),
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (copy == MAP_FAILED)
-		return classify_failure();
+		return classify_write_failure();
 	if (!write_all(file, (uintptr_t)copy, (const char *)destination->start,
 		       destination->length) ||
 	    !write_all(file, (uintptr_t)copy + offset, destination->bytes, destination->size))
@@ -267,7 +267,7 @@ static int write_through_file(const char *name, const struct destination *destin
 	int error = EACCES;
 
 	if (file < 0)
-		return classify_failure();
+		return classify_write_failure();
 	if (is_of_proc(file) && has_own_addresses(file)) {
 		if (destination->is_atomic)
 			error = write_to_copy(file, destination);
@@ -309,11 +309,11 @@ static int write_by_view(const struct destination *destination)
 	char *alias;
 
 	if (view == MAP_FAILED)
-		return errno == EINVAL ? EINVAL : classify_failure();
+		return errno == EINVAL ? EINVAL : classify_write_failure();
 	/* Another thread may fork meanwhile. */
 	syscall(SYS_madvise, view, destination->length, MADV_DONTFORK);
 	if (syscall(SYS_mprotect, view, destination->length, PROT_READ | PROT_WRITE) != 0)
-		return unmap_after(classify_failure(), view, destination->length);
+		return unmap_after(classify_write_failure(), view, destination->length);
 	alias = view + (destination->address - destination->start);
 	buffers_copy_through_alias(alias, destination->address, destination->bytes,
 				   destination->size);
@@ -355,10 +355,10 @@ static int map_file(int file, const struct destination *destination)
 	    !write_all(file, destination->address - destination->start, destination->bytes,
 		       destination->size) ||
 	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
-		return classify_failure();
+		return classify_write_failure();
 	copy = buffers_sys_map(destination->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
 	if (copy == MAP_FAILED)
-		return classify_failure();
+		return classify_write_failure();
 	return is_as_written(copy, destination) ?
 	       replace_pages(copy, destination) :
 	       unmap_after(EACCES, copy, destination->length);
@@ -372,7 +372,7 @@ static int write_by_file(const struct destination *destination)
 		return EACCES;
 	file = make_file();
 	if (file < 0)
-		return classify_failure();
+		return classify_write_failure();
 	error = map_file(file, destination);
 	buffers_sys_close(file);
 	return error;

@@ -158,7 +158,7 @@ static int try_anywhere(HANDLE process, size_t size, enum buffers_kind kind)
 }
 
 /* No policy forbids RW memory: if that is refused, the process is ending. */
-static int confirm_failure(HANDLE process, int error, size_t size, enum buffers_kind kind)
+static int confirm_failure_in(HANDLE process, int error, size_t size, enum buffers_kind kind)
 {
 	if (error == 0)
 		return 0;
@@ -182,7 +182,7 @@ int buffers_platform_map_in(const struct buffers_maps *maps, uintptr_t address, 
 	int error = buffers_windows_map_private(process, address, size, kind, BUFFERS_MAP_PLAIN,
 						&mapped);
 
-	return confirm_failure(process, error, size, kind);
+	return confirm_failure_in(process, error, size, kind);
 }
 
 int buffers_platform_unmap_in(const struct buffers_maps *maps, uintptr_t address, size_t size)

@@ -455,10 +455,10 @@ static void list_pages(unsigned count)
 
 static void register_next_page(void)
 {
-	struct buffers_locator *last = buffers_index_tail(world.index, world.first);
+	struct buffers_locator *tail = buffers_index_tail(world.index, world.first);
 	struct buffers_item *item;
 
-	ck_assert_int_eq(buffers_locator_register(last, BUFFERS_KIND_RWX, next_page(), &item), 0);
+	ck_assert_int_eq(buffers_locator_register(tail, BUFFERS_KIND_RWX, next_page(), &item), 0);
 	buffers_item_release(item);
 	world.items[world.count++] = item;
 	if (buffers_locator_next(world.tail))

@@ -3,7 +3,7 @@
  * buffers.c: the public calls
  *
  * Checks the arguments of the caller, and passes a request through the index and the
- * allocator.  Only this file writes errno.
+ * allocator.  Only this file sets errno for the caller.
  */
 
 #include "config.h"
@@ -123,7 +123,7 @@ static int make_buffer(const struct buffers_pool *pool, const struct buffers_win
  * few instructions that most calls consist of.
  */
 static inline bool suits_request(const struct buffers_request *request,
-			  const struct buffers_item *item, uint32_t position)
+				 const struct buffers_item *item, uint32_t position)
 {
 	uintptr_t start = item->base_address + position;
 	size_t room = item->size - position;
@@ -258,9 +258,9 @@ static void *fail_with(int error)
 	return NULL;
 }
 
-/* A write that fails may have changed bytes: they are free space, without an owner. */
+/* A write that fails may leave changed bytes.  They are free space, which no code uses. */
 static int write_rx(const struct buffers_item *item, uintptr_t address, const void *data,
-		      size_t size)
+		    size_t size)
 {
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
 		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
@@ -268,7 +268,7 @@ static int write_rx(const struct buffers_item *item, uintptr_t address, const vo
 }
 
 static int append_rx(struct buffers_item *item, const void *data, size_t size,
-		       uintptr_t *address)
+		     uintptr_t *address)
 {
 	int error;
 
@@ -500,8 +500,8 @@ int buffers_free(void *address, size_t allocated)
 	struct buffers_span span;
 	int saved = errno;
 
-	return set_errno(span_from(address, allocated, &span) ? buffers_state_unmap(span) :
-							       EINVAL, saved);
+	return set_errno(span_from(address, allocated, &span) ?
+			 buffers_state_unmap(span) : EINVAL, saved);
 }
 
 /*
@@ -531,7 +531,7 @@ int buffers_free_in(uint32_t process, void *address, size_t allocated)
 	int saved = errno;
 
 	return set_errno(span_from(address, allocated, &span) ?
-			buffers_allocator_unmap_in(process, span) : EINVAL, saved);
+			 buffers_allocator_unmap_in(process, span) : EINVAL, saved);
 }
 
 /*

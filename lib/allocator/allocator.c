@@ -17,7 +17,7 @@
  * The rungs
  */
 
-/* On the side of the last mapping, so that the kernel joins them; not across the target. */
+/* Finds the candidate beside the last mapping, on its side of the target: the kernel joins both. */
 static bool find_adjacent(const struct buffers_search *search,
 			  const struct buffers_search_entry *entry,
 			  struct buffers_candidate *candidate)
@@ -27,7 +27,7 @@ static bool find_adjacent(const struct buffers_search *search,
 }
 
 /*
- * Beside the mapping of an equal search, or a few pages further.  Asks no questions: an
+ * Maps beside the mapping of an equal search, or a few pages further.  Asks no questions: an
  * attempt to map costs less than a question about the address.
  */
 static int map_adjacent(struct buffers_search *search, struct buffers_span *mapped)
@@ -52,7 +52,7 @@ static int map_adjacent(struct buffers_search *search, struct buffers_span *mapp
 	return error == EEXIST ? EADDRNOTAVAIL : error;
 }
 
-/* From the edges of the span in which an earlier search found no gap. */
+/* Searches from the edges of the span in which an earlier search found no gap. */
 static int map_resuming(struct buffers_search *search, struct buffers_span *mapped)
 {
 	struct buffers_search_entry entry;
@@ -62,7 +62,7 @@ static int map_resuming(struct buffers_search *search, struct buffers_span *mapp
 	return buffers_search_map_nearest(search, mapped);
 }
 
-/* From the target, or from a random one. */
+/* Searches from the target, or from a random one. */
 static int map_from_target(struct buffers_search *search, struct buffers_span *mapped)
 {
 	buffers_search_aim(search, search->is_aimed ? search->wanted_target :
@@ -70,7 +70,10 @@ static int map_from_target(struct buffers_search *search, struct buffers_span *m
 	return buffers_search_map_nearest(search, mapped);
 }
 
-/* In one growth room, starting at `edge` or at a random address of the half beyond it. */
+/*
+ * Searches the half of a growth room that is farther from heap or stack: from `edge`, its far
+ * end, or without a target from a random address in it.
+ */
 static int map_in_half(struct buffers_search *search, struct buffers_span half, uintptr_t edge,
 		       struct buffers_span *mapped)
 {
@@ -81,8 +84,8 @@ static int map_in_half(struct buffers_search *search, struct buffers_span half, 
 }
 
 /*
- * In the room into which the heap or the stack grows, as far from them as the range allows:
- * they would soon reach memory close to them.
+ * Maps in the room into which the heap or the stack grows, as far from them as the range
+ * allows: they would soon reach memory close to them.
  */
 static int map_in_growth_room(struct buffers_search *search, struct buffers_span *mapped)
 {
@@ -101,8 +104,9 @@ static int map_in_growth_room(struct buffers_search *search, struct buffers_span
 }
 
 /*
- * At an address of the system's choice, if it is in the range: for systems whose list of
- * mappings is wrong, where free addresses are refused, or all seem occupied.
+ * Maps at an address of the system's choice, and keeps it if it is in the range.  Helps where
+ * addresses that seem free were refused, and where the list of mappings may be wrong, as it may
+ * be with every method but QUERY.
  */
 static int map_anywhere_usable(struct buffers_search *search, struct buffers_span *mapped)
 {

@@ -135,7 +135,7 @@ bool buffers_search_resume(struct buffers_search *search, bool is_equal,
 		return false;
 	if (!search->is_aimed)
 		search->target = buffers_max(entry->full.start, search->range.start);
-	/* A longer candidate may begin where the entry excluded no shorter one. */
+	/* From the highest start that the entry leaves, a longer candidate ends higher. */
 	longer = search->size - entry->size;
 	search->down = buffers_min(entry->full.start, UINTPTR_MAX - longer) + longer;
 	search->up = entry->full.end;

@@ -136,9 +136,9 @@ static uint32_t own_pid(const struct buffers_arena *arena)
 static void set_arena_owner(const struct buffers_arena *arena, struct buffers_item *item)
 {
 	buffers_item_set_owner(item, BUFFERS_TAKEN |
-			      (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
-			      (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
-			      own_pid(arena) * BUFFERS_TAKEN_BY);
+			       (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
+			       (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
+			       own_pid(arena) * BUFFERS_TAKEN_BY);
 }
 
 static bool is_own(const struct buffers_arena *arena, const struct buffers_item *item)

@@ -3,8 +3,8 @@
  * arena.h: windows of addresses that one user creates for itself
  *
  * An arena has a chain of locators, as the process has.  All of its locators are reserved
- * when it is created, outside the window.  Forked children share both in an arena of
- * BUFFERS_ARENA_FORK_SHARED, and its locks survive the end of their holder.
+ * when it is created, outside the window.  In an arena of BUFFERS_ARENA_FORK_SHARED, forked
+ * children share the window and the locators, and a lock is released if its holder ends.
  */
 #ifndef BUFFERS_ARENA_H
 #define BUFFERS_ARENA_H

@@ -131,7 +131,7 @@ static struct node *new_node(struct buffers_index *index)
 
 /* Replaces a link by a node with the old link on one side and the item on the other. */
 static bool split_link(struct buffers_index *index, uintptr_t *link, uintptr_t difference,
-		      struct buffers_item *item)
+		       struct buffers_item *item)
 {
 	struct node *node = new_node(index);
 	uintptr_t key = key_of(item);
@@ -236,7 +236,7 @@ static bool is_behind(const struct buffers_index *index)
 
 /* Other implementations may still add to a locator that is not full, though it has a next one. */
 static bool would_skip_room(const struct buffers_index *index,
-			   const struct buffers_locator *next)
+			    const struct buffers_locator *next)
 {
 	return index->tail && next != index->tail && index->count < BUFFERS_LOCATOR_CAPACITY;
 }

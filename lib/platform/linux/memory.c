@@ -64,7 +64,10 @@ bool buffers_platform_is_readable(uintptr_t address, size_t size)
 	return true;
 }
 
-/* Has the kernel do an atomic "or 0" on the word, and wake waiters of a word without any. */
+/*
+ * Has the kernel do an atomic "or 0" on the word.  The call also wakes the threads that wait
+ * for another word, `unused`, for which no thread waits.
+ */
 static bool can_or_zero(uintptr_t word)
 {
 	uint32_t unused = 0;

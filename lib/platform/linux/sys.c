@@ -190,7 +190,7 @@ int64_t buffers_sys_now(void)
 
 bool buffers_sys_may_write(uint64_t size)
 {
-	struct { uint64_t soft, hard; } limit;	/* the kernel's structure on every processor */
+	struct { uint64_t soft, hard; } limit;	/* the kernel has it for every processor */
 
 	return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.soft >= size;
 }

@@ -154,8 +154,8 @@ static int write_to_copy(int file, const struct destination *destination)
 	if (permissions & PERM_WRITE)	/* a protection key forbids it: pkeys(7) */
 		return write_in_place(file, destination) ? 0 : EACCES;
 	copy = buffers_sys_map(destination->length,
-		       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0),
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
+			       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0),
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (copy == MAP_FAILED)
 		return classify_write_failure();
 	if (!write_all(file, (uintptr_t)copy, (const char *)destination->start,
@@ -405,7 +405,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			return 0;
 		lacking = error == ENOMEM ? ENOMEM : 0;
 	}
-	/* For private memory a view fails, and the kernel logs the attempt once: try it last. */
+	/* A view of private memory fails, and the kernel logs the first one: try /proc before. */
 	if (mode != BUFFERS_WRITE_FREE_PRIVATE) {
 		error = write_by_view(&destination);
 		if (error && mode == BUFFERS_WRITE_IN_USE && is_private(address))

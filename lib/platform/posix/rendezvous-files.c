@@ -19,7 +19,7 @@
 #define NAME_SIZE	 128
 #define FILE_SIZE	 4096	/* other implementations map at least as much */
 #define WORD_SIZE	 8
-#define OVERFLOW_USER	 65534	/* the number of every user that a user namespace lacks */
+#define OVERFLOW_USER	 65534	/* stands for every user that a user namespace lacks */
 #define SECOND		 ((int64_t)1000000000)
 #define TEN_DAYS	 (10 * 86400 * SECOND)
 
@@ -355,13 +355,13 @@ static bool ensure_mode(int file, unsigned mode)
 static bool write_draft(int dir, const char *draft, const void *bytes, size_t size)
 {
 	int file = buffers_sys_open(dir, draft, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-			    S_IRUSR | S_IWUSR);
+				    S_IRUSR | S_IWUSR);
 	bool is_complete;
 
 	if (file < 0)
 		return false;
 	is_complete = write_whole(file, bytes, size) && ensure_mode(file, S_IRUSR | S_IWUSR);
-	if (!buffers_sys_close(file))	/* network file systems and quotas report a failure here */
+	if (!buffers_sys_close(file))	/* network file systems and quotas fail here */
 		is_complete = false;
 	if (!is_complete)
 		buffers_sys_remove(dir, draft);
@@ -586,12 +586,14 @@ struct name_range {
 static void clean_up_records(struct cleanup *cleanup, const char *records, long size,
 			     struct name_range *range)
 {
-	for (const char *record = records; record < records + size;
-	     record += buffers_sys_record_size(record), range->number++) {
+	size_t record_size;
+
+	for (long at = 0; at < size; at += (long)record_size, range->number++) {
 		if (range->number >= range->end || is_exhausted(cleanup))
 			return;
 		if (range->number >= range->first)
-			clean_up_name(cleanup, buffers_sys_record_name(record));
+			clean_up_name(cleanup, buffers_sys_record_name(records + at));
+		record_size = buffers_sys_record_size(records + at);
 	}
 }
 

@@ -8,7 +8,7 @@
  * fakeroot change users and files; and a thread that is cancelled in a C library function
  * would leave its descriptor open.
  *
- * A failure is -1, or false, with errno set.  Interrupted calls are repeated.
+ * A failure is -1, or false, with errno set.  A read or write that is interrupted is repeated.
  */
 #ifndef BUFFERS_POSIX_SYS_H
 #define BUFFERS_POSIX_SYS_H

@@ -43,8 +43,8 @@ bool buffers_windows_is_allocation(HANDLE process, uintptr_t address, size_t siz
 HANDLE buffers_windows_process_of(const struct buffers_maps *maps);
 
 /*
- * Allocates private memory of any process.  Address 0 lets the system choose; it may also
- * choose otherwise than asked: EEXIST.
+ * Allocates private memory of any process.  Address 0 lets the system choose.
+ * EEXIST: the address is not available, or the system chose another one.
  */
 int buffers_windows_map_private(HANDLE process, uintptr_t address, size_t size,
 				enum buffers_kind kind, enum buffers_map_flags flags,

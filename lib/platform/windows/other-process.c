@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* other-process.c: memory in another process, also of fewer bits */
+/* other-process.c: memory in another process, also in a 32-bit one from a 64-bit one */
 
 #include "config.h"
 #include "platform/windows/internal.h"
@@ -13,7 +13,7 @@
  * The process
  */
 
-/* A running process may also report the exit status STILL_ACTIVE as its own. */
+/* A process can end with the status STILL_ACTIVE, too: then only its end time tells. */
 static bool has_ended(HANDLE process)
 {
 	FILETIME start, end = { 0, 0 }, kernel, user;

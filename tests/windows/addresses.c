@@ -529,7 +529,7 @@ int main(void)
 {
 	Suite *suite = suite_create("windows/addresses");
 	TCase *ends = tcase_create("ends");
-	TCase *places = tcase_create("places");
+	TCase *choice = tcase_create("choice");
 
 	printf("addresses: %llx to %llx\n", (unsigned long long)lowest_address(),
 	       (unsigned long long)limit_of_addresses());
@@ -551,13 +551,13 @@ int main(void)
 	tcase_add_test(ends, low_2_gib_are_used);
 	tcase_add_test(ends, all_parts_of_the_address_space_are_used);
 #endif
-	tcase_add_test(places, alignment_may_be_large);
-	tcase_add_test(places, hole_of_one_block_is_used_exactly);
-	tcase_add_test(places, hole_that_is_too_small_is_not_used);
-	tcase_add_test(places, nothing_is_overwritten);
-	tcase_add_test(places, target_in_a_partly_used_block_gets_an_adjacent_block);
-	tcase_add_test(places, range_of_an_image_has_no_free_block);
+	tcase_add_test(choice, alignment_may_be_large);
+	tcase_add_test(choice, hole_of_one_block_is_used_exactly);
+	tcase_add_test(choice, hole_that_is_too_small_is_not_used);
+	tcase_add_test(choice, nothing_is_overwritten);
+	tcase_add_test(choice, target_in_a_partly_used_block_gets_an_adjacent_block);
+	tcase_add_test(choice, range_of_an_image_has_no_free_block);
 	suite_add_tcase(suite, ends);
-	suite_add_tcase(suite, places);
+	suite_add_tcase(suite, choice);
 	return run_suite(suite);
 }

@@ -45,7 +45,7 @@ static void measure(const struct row *row, int pipe)
  * The process that runs the others
  */
 
-static void start(const struct row *row, int ends[2])
+static void start_process(const struct row *row, int ends[2])
 {
 	char number[24];
 
@@ -72,7 +72,7 @@ static unsigned collect(const struct row *row, struct sample *samples, unsigned 
 	if (child < 0)
 		err(1, "fork");
 	if (child == 0)
-		start(row, ends);
+		start_process(row, ends);
 	close(ends[1]);
 	while (count < most &&
 	       read(ends[0], &samples[count], sizeof(*samples)) == sizeof(*samples))
@@ -114,7 +114,7 @@ static struct result summarize(const struct sample *samples)
 	};
 }
 
-static bool run(const struct row *row, struct result *result)
+static bool run_row(const struct row *row, struct result *result)
 {
 	struct sample samples[SAMPLES];
 	unsigned count = 0;
@@ -135,7 +135,7 @@ static void print_heading(void)
 	       "limit", "ratio", "goal");
 }
 
-static void print(const struct row *row, const struct result *result)
+static void print_row(const struct row *row, const struct result *result)
 {
 	char goal[24] = "";
 
@@ -184,13 +184,13 @@ static bool run_all(char **names)
 		if (!is_wanted(row, names))
 			continue;
 		show_progress(row->name);
-		if (!run(row, &result)) {
+		if (!run_row(row, &result)) {
 			printf("%-24s not measured\n", row->name);
 			is_complete = false;
 			continue;
 		}
 		show_progress("");
-		print(row, &result);
+		print_row(row, &result);
 		fprintf(table, "%s\t%.6g\t%s\t%.6g\t%.4g\n", row->name, result.value, row->unit,
 			result.limit, result.value / result.limit);
 		fflush(table);

@@ -508,7 +508,7 @@ int buffers_free(void *address, size_t allocated)
  * Private memory of other processes
  */
 
-void *buffers_alloc_in(uint32_t process, const struct buffers_request *request,
+void *buffers_alloc_in(uint32_t pid, const struct buffers_request *request,
 		       size_t *allocated)
 {
 	struct buffers_window window;
@@ -518,20 +518,20 @@ void *buffers_alloc_in(uint32_t process, const struct buffers_request *request,
 
 	if (!error)
 		error = window.kind == BUFFERS_KIND_RX ?
-			ENOSYS : buffers_allocator_map_in(process, &window, &mapped);
+			ENOSYS : buffers_allocator_map_in(pid, &window, &mapped);
 	if (set_errno(error, saved) != 0)
 		return NULL;
 	*allocated = mapped.end - mapped.start;
 	return (void *)mapped.start;
 }
 
-int buffers_free_in(uint32_t process, void *address, size_t allocated)
+int buffers_free_in(uint32_t pid, void *address, size_t allocated)
 {
 	struct buffers_span span;
 	int saved = errno;
 
 	return set_errno(span_from(address, allocated, &span) ?
-			 buffers_allocator_unmap_in(process, span) : EINVAL, saved);
+			 buffers_allocator_unmap_in(pid, span) : EINVAL, saved);
 }
 
 /*

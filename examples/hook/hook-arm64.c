@@ -187,7 +187,7 @@ static uintptr_t target_of(const uint8_t *at)
 	return address + (uintptr_t)field(instruction, 5, 19) * 4 + (instruction >> 29 & 3);
 }
 
-static size_t cover(const struct function *function, size_t most)
+static size_t cover_instructions(const struct function *function, size_t most)
 {
 	const uint8_t *end = function->size ? function->entry + function->size : function->end;
 	const uint8_t *at = function->patched;
@@ -221,11 +221,11 @@ bool machine_examine(struct function *function)
 	function->patched = function->entry;
 	if (is_landing_pad(instruction_at(function->entry)))
 		function->patched += WORD;
-	function->stolen = cover(function, WORD);
+	function->stolen = cover_instructions(function, WORD);
 	if (function->stolen < WORD)
 		return refuse("its code ends with its landing pad");
 	function->far_jump = FAR_JUMP;
-	function->far_stolen = cover(function, FAR_JUMP);
+	function->far_stolen = cover_instructions(function, FAR_JUMP);
 	if (function->patched != function->entry)
 		branch = find_branch_inside(function);
 	if (branch)
@@ -299,7 +299,7 @@ static void move_load_literal(struct code *code, const uint8_t *at)
 	put_word(code, load | SCRATCH << 5 | (instruction & 31));
 }
 
-static bool move(struct code *code, const uint8_t *at)
+static bool move_instruction(struct code *code, const uint8_t *at)
 {
 	uint32_t instruction = instruction_at(at);
 
@@ -327,7 +327,7 @@ bool machine_make_code(struct function *function, struct code *code,
 	put(code, hook_stub, (size_t)(hook_stub_end - hook_stub));
 	memcpy(code->bytes + (hook_stub_callee - hook_stub), &callee, sizeof(callee));
 	function->trampoline = code->address + code->size;
-	return move(code, function->patched) &&
+	return move_instruction(code, function->patched) &&
 	       machine_put_jump(code, (uintptr_t)function->patched + WORD);
 }
 

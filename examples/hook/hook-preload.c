@@ -322,7 +322,7 @@ static const char *take_first_word(const char *variable)
 	return word;
 }
 
-static bool prepare(void)
+static bool prepare_hook(void)
 {
 	const char *wanted = take_first_word("RELOADED_HOOK");
 
@@ -343,7 +343,8 @@ static void print_far_jump(const struct function *function)
 	size_t stolen = function->far_stolen;
 
 	if (stolen < function->far_jump)
-		dprintf(output, "an absolute jump would not have fitted in its %zu bytes; ", stolen);
+		dprintf(output, "an absolute jump would not have fitted in its %zu bytes; ",
+			stolen);
 	else if (function->far_jump)
 		dprintf(output, "an absolute jump would have cost %zu; ", stolen);
 }
@@ -368,7 +369,7 @@ __attribute__((constructor)) static void start(void)
 	struct function function = { .size = 0 };
 
 	is_busy = true;
-	if (prepare() && look_up(&function) && machine_examine(&function) && hook(&function)) {
+	if (prepare_hook() && look_up(&function) && machine_examine(&function) && hook(&function)) {
 		hooked_pid = getpid();
 		print_success(&function);
 	}

@@ -164,7 +164,7 @@ static bool is_last(const ZydisDecodedInstruction *instruction)
 }
 
 /* Size of the instructions that cover `least` bytes; less if a last instruction comes earlier. */
-static size_t cover(const struct function *function, size_t least)
+static size_t cover_instructions(const struct function *function, size_t least)
 {
 	const uint8_t *end = function->size ? function->entry + function->size : function->end;
 	ZydisDecodedInstruction instruction;
@@ -205,12 +205,12 @@ bool machine_examine(struct function *function)
 	if (!initialise_decoder())
 		return false;
 	function->patched = function->entry;
-	function->stolen = cover(function, JUMP);
+	function->stolen = cover_instructions(function, JUMP);
 	if (function->stolen < JUMP)
 		return refuse("its code ends after %zu of the %d bytes that a jump takes",
 			      function->stolen, JUMP);
 	function->far_jump = FAR_JUMP;
-	function->far_stolen = cover(function, FAR_JUMP);
+	function->far_stolen = cover_instructions(function, FAR_JUMP);
 	branch = find_branch_inside(function, function->start, function->entry);
 	if (!branch)
 		branch = find_branch_inside(function, function->entry, function->end);
@@ -289,7 +289,8 @@ static bool move_branch(struct code *code, const uint8_t *at,
 	return aim(code, code->size - 4, target_of(at, instruction));
 }
 
-static bool move(struct code *code, const uint8_t *at, const ZydisDecodedInstruction *instruction)
+static bool move_instruction(struct code *code, const uint8_t *at,
+			     const ZydisDecodedInstruction *instruction)
 {
 	size_t start = code->size;
 
@@ -314,7 +315,7 @@ bool machine_make_code(struct function *function, struct code *code,
 	memcpy(code->bytes + (hook_stub_callee - hook_stub), &callee, sizeof(callee));
 	function->trampoline = code->address + code->size;
 	for (const uint8_t *at = function->entry; at < rest; at += instruction.length)
-		if (!decode(at, rest, &instruction) || !move(code, at, &instruction))
+		if (!decode(at, rest, &instruction) || !move_instruction(code, at, &instruction))
 			return false;
 	return machine_put_jump(code, (uintptr_t)rest);
 }

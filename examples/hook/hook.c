@@ -25,7 +25,7 @@
 enum { USAGE = 2, FAILED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
 __attribute__((format(printf, 2, 3)))
-static _Noreturn void fail(int status, const char *format, ...)
+static _Noreturn void exit_with(int status, const char *format, ...)
 {
 	va_list arguments;
 
@@ -42,7 +42,7 @@ static char *join(const char *first, const char *second, const char *third)
 	char *text;
 
 	if (asprintf(&text, "%s%s%s", first, second, third) < 0)
-		fail(FAILED, "%s", strerror(ENOMEM));
+		exit_with(FAILED, "%s", strerror(ENOMEM));
 	return text;
 }
 
@@ -53,7 +53,7 @@ static char *program_directory(void)
 	char *slash;
 
 	if (length < 0)
-		fail(FAILED, "/proc/self/exe: %s", strerror(errno));
+		exit_with(FAILED, "/proc/self/exe: %s", strerror(errno));
 	path[length] = '\0';
 	slash = strrchr(path, '/');
 	if (slash)
@@ -70,9 +70,9 @@ static char *find_object(void)
 	char *found = access(installed, R_OK) == 0 ? installed : in_libs;
 
 	if (access(found, R_OK) != 0)
-		fail(FAILED, "neither %s nor %s is there to be read", installed, in_libs);
+		exit_with(FAILED, "neither %s nor %s is there to be read", installed, in_libs);
 	if (strpbrk(found, ": "))
-		fail(FAILED, "%s: LD_PRELOAD takes no path with a blank or colon", found);
+		exit_with(FAILED, "%s: LD_PRELOAD takes no path with a blank or colon", found);
 	return found;
 }
 
@@ -81,7 +81,7 @@ static void prepend(const char *name, const char *word)
 	const char *rest = getenv(name);
 
 	if (setenv(name, rest ? join(word, ":", rest) : word, 1) != 0)
-		fail(FAILED, "%s: %s", name, strerror(errno));
+		exit_with(FAILED, "%s: %s", name, strerror(errno));
 }
 
 int main(int argc, char **argv)
@@ -93,10 +93,10 @@ int main(int argc, char **argv)
 		return USAGE;
 	}
 	if (argv[1][0] == '\0' || strchr(argv[1], ':'))
-		fail(USAGE, "no function is called \"%s\"", argv[1]);
+		exit_with(USAGE, "no function is called \"%s\"", argv[1]);
 	prepend("LD_PRELOAD", find_object());
 	prepend("RELOADED_HOOK", argv[1]);
 	execvp(argv[2], argv + 2);
 	error = errno;
-	fail(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE, "%s: %s", argv[2], strerror(error));
+	exit_with(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE, "%s: %s", argv[2], strerror(error));
 }

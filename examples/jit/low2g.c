@@ -25,7 +25,8 @@
 /* The largest code and the most numbers that an expression can have. */
 #define MOST_SIZE (MOST_CODE + MOST_NUMBERS * sizeof(int64_t))
 
-static _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static _Noreturn void exit_with_error(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
 
 /*
  * Use of the library: a buffer below 2 GiB that receives numbers and code
@@ -41,7 +42,7 @@ static struct buffers_item *get_low_buffer(void)
 	struct buffers_item *item = buffers_get(&request);
 
 	if (!item)
-		fail("no memory in the first 2 GiB: %s", strerror(errno));
+		exit_with_error("no memory in the first 2 GiB: %s", strerror(errno));
 	return item;
 }
 
@@ -50,7 +51,7 @@ static uint32_t place_number(void *item, int64_t value)
 	int64_t *number = buffers_reserve(item, sizeof(*number), sizeof(*number));
 
 	if (!number)
-		fail("no space for a number: %s", strerror(errno));
+		exit_with_error("no space for a number: %s", strerror(errno));
 	*number = value;
 	return (uint32_t)(uintptr_t)number;
 }
@@ -61,18 +62,18 @@ static void *place_code(struct buffers_item *item, const struct code *code)
 	void *address = buffers_append_code(item, code->bytes, code->size);
 
 	if (!address)
-		fail("no space for the code: %s", strerror(errno));
+		exit_with_error("no space for the code: %s", strerror(errno));
 	return address;
 }
 
-static struct outcome run(const void *address)
+static struct outcome run_code(const void *address)
 {
 	struct outcome (*function)(void) = (struct outcome (*)(void))(uintptr_t)address;
 
 	return function();
 }
 
-static void fail(const char *format, ...)
+static void exit_with_error(const char *format, ...)
 {
 	va_list arguments;
 
@@ -84,7 +85,8 @@ static void fail(const char *format, ...)
 	exit(EXIT_FAILURE);
 }
 
-static void print(char **arguments, int64_t value, const void *address, const struct code *code)
+static void print_result(char **arguments, int64_t value, const void *address,
+			 const struct code *code)
 {
 	printf("%s%s", arguments[0], arguments[1] ? " with" : "");
 	while (*++arguments)
@@ -94,10 +96,10 @@ static void print(char **arguments, int64_t value, const void *address, const st
 		printf("%s %02x", i % 16 ? "" : "\n", code->bytes[i]);
 	printf("\n");
 	if (fflush(stdout) != 0)
-		fail("standard output: %s", strerror(errno));
+		exit_with_error("standard output: %s", strerror(errno));
 }
 
-static const struct code *compile(struct buffers_item *item, char **arguments)
+static const struct code *compile_arguments(struct buffers_item *item, char **arguments)
 {
 	static struct compiler compiler = {
 		.place = place_number, .code.addressing = ABSOLUTE,
@@ -107,7 +109,7 @@ static const struct code *compile(struct buffers_item *item, char **arguments)
 	for (char **argument = arguments + 1; *argument; argument++)
 		compile_definition(&compiler, *argument);
 	if (!compile_expression(&compiler, arguments[0]))
-		fail("%s", compiler.complaint);
+		exit_with_error("%s", compiler.complaint);
 	compile_return(&compiler.code, OVERFLOWED);
 	compile_return(&compiler.code, DIVIDED_BY_ZERO);
 	return &compiler.code;
@@ -125,12 +127,12 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	item = get_low_buffer();
-	code = compile(item, argv + 1);
+	code = compile_arguments(item, argv + 1);
 	address = place_code(item, code);
 	buffers_release(item);
-	outcome = run(address);
+	outcome = run_code(address);
 	if (outcome.failure)
-		fail(outcome.failure == OVERFLOWED ? "overflow" : "division by zero");
-	print(argv + 1, outcome.value, address, code);
+		exit_with_error(outcome.failure == OVERFLOWED ? "overflow" : "division by zero");
+	print_result(argv + 1, outcome.value, address, code);
 	return EXIT_SUCCESS;
 }

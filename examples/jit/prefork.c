@@ -141,7 +141,7 @@ static size_t expression_length(const char *line)
 	return length;
 }
 
-static const char *prepare(const char *line)
+static const char *prepare_line(const char *line)
 {
 	size_t length = expression_length(line);
 	char *rest = strcpy(job.words, line + length);
@@ -182,7 +182,7 @@ static const char *find_or_add(void)
 }
 
 /* Sets the code last, when all other members of the expression are complete. */
-static const char *compile(unsigned line)
+static const char *compile_line(unsigned line)
 {
 	struct expression *expression = job.expression;
 	function *code;
@@ -205,7 +205,7 @@ static const char *compile_once(unsigned line)
 
 	turns_lock(&job.expression->mutex);
 	if (!job.expression->code)
-		wrong = compile(line);
+		wrong = compile_line(line);
 	pthread_mutex_unlock(&job.expression->mutex);
 	return wrong;
 }
@@ -225,7 +225,7 @@ static const char *call(void)
 
 static void compute_answer(struct turns_answer *answer, const char *line)
 {
-	const char *wrong = prepare(line);
+	const char *wrong = prepare_line(line);
 	char by[32] = "";
 
 	if (!wrong)

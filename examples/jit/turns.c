@@ -181,7 +181,7 @@ static void answer_lines(int worker, int pipe, turns_work *work)
  * The parent: printing, and replacing killed workers
  */
 
-static void start(int worker, turns_work *work)
+static void start_worker(int worker, turns_work *work)
 {
 	pid_t pid;
 	int ends[2];
@@ -214,7 +214,7 @@ static void reap(int worker, turns_work *work)
 	if (waitpid(pid, &status, 0) != pid)
 		turns_fail("waitpid");
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
-		start(worker, work);
+		start_worker(worker, work);
 		fprintf(stderr, "prefork: %d was killed, %d goes on\n",
 			(int)pid, (int)workers[worker].pid);
 	} else if (status != 0) {
@@ -223,7 +223,7 @@ static void reap(int worker, turns_work *work)
 	}
 }
 
-static void print(struct worker *worker, const struct turns_answer *answer)
+static void print_answer(struct worker *worker, const struct turns_answer *answer)
 {
 	if (worker->answered == answer->number)
 		return;
@@ -239,7 +239,7 @@ static void read_answer(int worker, turns_work *work)
 	ssize_t got = read(pipes[worker].fd, &answer, sizeof(answer));
 
 	if (got == sizeof(answer))
-		print(&workers[worker], &answer);
+		print_answer(&workers[worker], &answer);
 	else if (got == 0)
 		reap(worker, work);
 	else
@@ -254,7 +254,7 @@ int turns_serve(int num_workers, turns_work *work)
 	shared->reader = shared->last = NO_WORKER;
 	turns_lock(&shared->turn);	/* until all workers exist */
 	for (int i = 0; i < num_workers; i++)
-		start(i, work);
+		start_worker(i, work);
 	pthread_mutex_unlock(&shared->turn);
 	while (num_running > 0) {
 		if (poll(pipes, (nfds_t)num_workers, -1) < 0)

@@ -35,7 +35,7 @@ struct worker {
 	const char *fault;
 };
 
-static double now(void)
+static double seconds_now(void)
 {
 	struct timespec time;
 
@@ -100,7 +100,7 @@ static void *write_entries(void *context)
 	do
 		for (unsigned i = 0; i < worker->rounds && i < 64 && !worker->fault; i++)
 			worker->fault = write_one(worker);
-	while (!worker->fault && now() < worker->end);
+	while (!worker->fault && seconds_now() < worker->end);
 	return NULL;
 }
 
@@ -153,7 +153,7 @@ START_TEST(both_append_at_once_and_no_entry_is_lost)
 	SKIP_WITHOUT_SANDBOX();
 	pattern.random = seed_random();
 	pattern.first = make_first_locator((enum creator)_i);
-	pattern.end = now() + how_many(1000, 10000) / 1e3;
+	pattern.end = seconds_now() + how_many(1000, 10000) / 1e3;
 	fault = run_threads(write_entries, workers, pattern);
 	ck_assert_msg(!fault, "%s", fault);
 	fault = read_back(workers, pattern.first);

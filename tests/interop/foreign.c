@@ -98,7 +98,7 @@ static void hold_rests(struct foreign_locator *locator)
 }
 
 /* Fills the first locator with items that have no free space. */
-static void fill(struct foreign_locator *first)
+static void fill_locator(struct foreign_locator *first)
 {
 	hold_rests(first);
 	while (!foreign_item_at(first, FOREIGN_CAPACITY - 1))
@@ -116,7 +116,7 @@ START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 	first = make_first_locator((enum creator)_i);
 	if (_i == LIBRARY_FIRST)
 		ck_assert_ptr_nonnull(buffers_get(&request));
-	fill(first);
+	fill_locator(first);
 	own = buffers_get(&request);
 	ck_assert_ptr_nonnull(own);
 	next = foreign_next(first);
@@ -139,7 +139,7 @@ START_TEST(library_follows_a_locator_that_foreign_code_links)
 	first = make_first_locator((enum creator)_i);
 	if (_i == LIBRARY_FIRST)
 		ck_assert_ptr_nonnull(buffers_get(&request));
-	fill(first);
+	fill_locator(first);
 	foreign = foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
 	next = foreign_next(first);
 	ck_assert_ptr_eq(buffers_get(&request), foreign);

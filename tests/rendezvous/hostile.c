@@ -211,7 +211,7 @@ static void make_good_directory(void)
 }
 
 /* Asserts that the victim changes nothing in /tmp, except in its own directory if that is good. */
-static void attack(const struct layout *shared, const struct layout *own)
+static void attack_layouts(const struct layout *shared, const struct layout *own)
 {
 	struct victim victim = { shared, own, { -1, -1 } };
 	const char *except = own ? NULL : outer_of_victim();
@@ -259,7 +259,7 @@ START_TEST(untrusted_shared_directory_is_not_used)
 	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	forge_locator(&forged_locator, new_page());
 	for (size_t i = 0; i < COUNT; i++)
-		attack(&layouts[i], NULL);
+		attack_layouts(&layouts[i], NULL);
 }
 END_TEST
 
@@ -272,11 +272,11 @@ START_TEST(nothing_is_published_if_both_directories_are_untrusted)
 	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	forge_locator(&forged_locator, new_page());
 	for (size_t i = 0; i < COUNT; i++)
-		attack(&layouts[i], &layouts[i]);
+		attack_layouts(&layouts[i], &layouts[i]);
 	for (unsigned i = 0; i < count; i++) {
 		size_t pair = count < COUNT * COUNT ? random_below(&state, COUNT * COUNT) : i;
 
-		attack(&layouts[pair / COUNT], &layouts[pair % COUNT]);
+		attack_layouts(&layouts[pair / COUNT], &layouts[pair % COUNT]);
 	}
 }
 END_TEST

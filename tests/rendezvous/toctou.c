@@ -194,7 +194,7 @@ static int be_victim(void *context)
 	return 0;
 }
 
-static void attack(void (*make)(struct swap *))
+static void attack_with_swap(void (*make)(struct swap *))
 {
 	struct swap swap = { .evil = -1 };
 	struct child attacked, attacker;
@@ -248,7 +248,7 @@ static void attack_often(void (*make)(struct swap *), int number)
 	ck_assert_ptr_ne(shared, MAP_FAILED);
 	forge_locator(&forged_locator, new_page());
 	for (unsigned i = 0; i < count; i++)
-		attack(make);
+		attack_with_swap(make);
 }
 
 START_TEST(swapping_the_outer_directory_is_harmless)

@@ -17,7 +17,7 @@
 static double creation_time;
 static bool has_stalled;
 
-static double now(void)
+static double seconds_now(void)
 {
 	struct timespec time;
 
@@ -56,7 +56,7 @@ int foreign_create(void)
 	file = open_file(O_CREAT | O_EXCL);
 	ck_assert(file >= 0 || errno == EEXIST);
 	if (file >= 0)
-		creation_time = now();
+		creation_time = seconds_now();
 	return file;
 }
 
@@ -88,7 +88,7 @@ struct foreign_locator *foreign_publish_file(int file, enum foreign_storage stor
 	locator = storage == IN_FILE ? (void *)address : foreign_map(FOREIGN_SIZE);
 	__atomic_store_n(&locator->this_address, (uintptr_t)locator, __ATOMIC_RELEASE);
 	__atomic_store_n(address, (uintptr_t)locator, __ATOMIC_RELEASE);
-	__atomic_store_n(&has_stalled, now() - creation_time > 0.9, __ATOMIC_RELAXED);
+	__atomic_store_n(&has_stalled, seconds_now() - creation_time > 0.9, __ATOMIC_RELAXED);
 	return locator;
 }
 

@@ -76,7 +76,7 @@ static bool is_candidate(const struct buffers_window *window, uintptr_t address,
 	return true;
 }
 
-static size_t distance(const struct buffers_window *window, uintptr_t address)
+static size_t distance_to_target(const struct buffers_window *window, uintptr_t address)
 {
 	uintptr_t end = address + ((window->size + FAKE_PAGE - 1) & ~(uintptr_t)(FAKE_PAGE - 1));
 	uintptr_t target = window->target;
@@ -99,8 +99,8 @@ static size_t nearest(const struct buffers_window *window, uintptr_t start, uint
 
 	for (uintptr_t address = start; address < end; address += FAKE_PAGE)
 		if (is_candidate(window, address, may_use_growth) &&
-		    distance(window, address) < least)
-			least = distance(window, address);
+		    distance_to_target(window, address) < least)
+			least = distance_to_target(window, address);
 	return least;
 }
 
@@ -875,7 +875,7 @@ START_TEST(nearest_candidate_in_another_process_is_taken)
 		ck_assert_uint_eq(mapped.end - mapped.start, wanted.size);
 		ck_assert_int_eq(buffers_allocator_unmap_in(FAKE_PID, mapped), 0);
 		ck_assert_uint_eq(fake.opened, 0);
-		ck_assert_uint_eq(distance(&wanted, mapped.start), least);
+		ck_assert_uint_eq(distance_to_target(&wanted, mapped.start), least);
 	}
 }
 END_TEST

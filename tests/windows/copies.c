@@ -31,7 +31,7 @@ static void load_all(struct copy copies[COPIES])
 		copies[i] = load(files[i]);
 }
 
-static struct buffers_item *get(const struct copy *copy, unsigned flags)
+static struct buffers_item *get_from_copy(const struct copy *copy, unsigned flags)
 {
 	struct buffers_request request = { .size = 256, .flags = flags };
 	struct buffers_item *item = copy->calls.get(&request);
@@ -42,7 +42,7 @@ static struct buffers_item *get(const struct copy *copy, unsigned flags)
 
 static void *append(const struct copy *copy, unsigned flags, const void *bytes, size_t size)
 {
-	struct buffers_item *item = get(copy, flags);
+	struct buffers_item *item = get_from_copy(copy, flags);
 	void *there = copy->calls.append(item, bytes, size);
 
 	ck_assert_ptr_nonnull(there);
@@ -68,7 +68,7 @@ START_TEST(each_copy_lists_the_buffers_of_the_others)
 
 	load_all(copies);
 	for (unsigned i = 0; i < COPIES; i++)
-		get(&copies[i], kinds[_i]);	/* held, so the next copy makes another */
+		get_from_copy(&copies[i], kinds[_i]);	/* held, so the next copy makes another */
 	for (unsigned i = 0; i < COPIES; i++)
 		listings[i] = list_buffers(&copies[i]);
 	ck_assert_uint_ge(listings[0].count, 1);
@@ -99,12 +99,12 @@ START_TEST(item_held_by_one_copy_is_skipped_by_the_others)
 
 	load_all(copies);
 	for (unsigned i = 0; i < COPIES; i++)
-		items[i] = get(&copies[i], kinds[_i]);
+		items[i] = get_from_copy(&copies[i], kinds[_i]);
 	for (unsigned i = 0; i < COPIES; i++)
 		for (unsigned j = 0; j < i; j++)
 			ck_assert_ptr_ne(items[i], items[j]);
 	copies[0].calls.release(items[1]);
-	ck_assert_ptr_eq(get(&copies[2], kinds[_i]), items[1]);
+	ck_assert_ptr_eq(get_from_copy(&copies[2], kinds[_i]), items[1]);
 }
 END_TEST
 
@@ -121,7 +121,8 @@ START_TEST(one_copy_overwrites_code_of_another)
 		for (unsigned j = 0; j < COPIES; j++) {
 			struct code other = code_of(1000 + j);
 
-			ck_assert_int_eq(copies[j].calls.overwrite(there, &other, sizeof(other)), 0);
+			ck_assert_int_eq(copies[j].calls.overwrite(there, &other, sizeof(other)),
+					 0);
 			ck_assert_uint_eq(call_code(there), 1000 + j);
 		}
 		ck_assert_uint_eq(region_at((uintptr_t)there).protection, PAGE_EXECUTE_READ);
@@ -202,7 +203,8 @@ START_TEST(memory_allocated_by_one_copy_is_freed_by_another)
 
 	load_all(copies);
 	for (unsigned i = 0; i < 12; i++) {
-		const struct copy *one = &copies[i % COPIES], *other = &copies[(i + 1 + i / 4) % COPIES];
+		const struct copy *one = &copies[i % COPIES];
+		const struct copy *other = &copies[(i + 1 + i / 4) % COPIES];
 		void *memory = one->calls.alloc(&request, &size);
 
 		ck_assert_ptr_eq(memory, (void *)address);

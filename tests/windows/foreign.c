@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <string.h>
 
-static struct buffers_item *get(unsigned flags)
+static struct buffers_item *get_item(unsigned flags)
 {
 	struct buffers_request of_kind = { .size = 64, .flags = flags };
 	struct buffers_item *item;
@@ -30,7 +30,7 @@ enum { FOREIGN_FIRST, LIBRARY_FIRST, CREATORS };
 static struct foreign_locator *make_first_locator(int creator)
 {
 	if (creator == LIBRARY_FIRST)
-		buffers_release(get(0));
+		buffers_release(get_item(0));
 	return foreign_find_section();
 }
 
@@ -39,7 +39,7 @@ struct view {
 	size_t count;
 };
 
-static int compare(const struct buffers_info *info, void *context)
+static int compare_with_view(const struct buffers_info *info, void *context)
 {
 	struct view *view = context;
 	const struct foreign_item *item = foreign_item_at(view->first, view->count++);
@@ -53,7 +53,7 @@ static bool see_same_items(struct foreign_locator *first)
 {
 	struct view view = { first, 0 };
 
-	return buffers_walk(compare, &view) == 0 && !foreign_item_at(first, view.count);
+	return buffers_walk(compare_with_view, &view) == 0 && !foreign_item_at(first, view.count);
 }
 
 /*
@@ -68,7 +68,7 @@ START_TEST(each_continues_where_the_other_stopped)
 	struct buffers_item *own;
 
 	foreign_release(foreign);
-	own = get(0);
+	own = get_item(0);
 	ck_assert_ptr_eq(own, foreign);
 	ck_assert_ptr_eq(buffers_append(own, "own, ", 5), text + 9);
 	buffers_release(own);
@@ -85,21 +85,21 @@ START_TEST(item_held_by_the_other_is_skipped)
 {
 	struct foreign_locator *first = make_first_locator(_i);
 	struct foreign_item *foreign = foreign_get(first, 64);
-	struct buffers_item *own = get(0);
+	struct buffers_item *own = get_item(0);
 
 	ck_assert_ptr_ne(own, foreign);
 	ck_assert_ptr_ne(foreign_get(first, 64), own);
-	ck_assert_ptr_ne(get(0), foreign);
+	ck_assert_ptr_ne(get_item(0), foreign);
 	ck_assert(see_same_items(first));
 	foreign_release(foreign);
-	ck_assert_ptr_eq(get(0), foreign);
+	ck_assert_ptr_eq(get_item(0), foreign);
 	buffers_release(own);
 	ck_assert_ptr_eq(foreign_get(first, 64), own);
 }
 END_TEST
 
 /* Fills the first locator with items that have no free space. */
-static void fill(struct foreign_locator *first)
+static void fill_locator(struct foreign_locator *first)
 {
 	void *memory = foreign_map(FOREIGN_SIZE);
 
@@ -115,12 +115,13 @@ START_TEST(foreign_code_follows_a_locator_that_the_library_links)
 	struct foreign_locator *first = make_first_locator(_i), *next;
 	struct buffers_item *own;
 
-	fill(first);
-	own = get(0);
+	fill_locator(first);
+	own = get_item(0);
 	next = foreign_next(first);
 	ck_assert_ptr_nonnull(next);
 	ck_assert_uint_eq(next->this_address, (uintptr_t)next);
-	ck_assert((uintptr_t)own > (uintptr_t)next && (uintptr_t)own < (uintptr_t)next + FOREIGN_SIZE);
+	ck_assert((uintptr_t)own > (uintptr_t)next &&
+		  (uintptr_t)own < (uintptr_t)next + FOREIGN_SIZE);
 	ck_assert_ptr_eq(foreign_get(first, 64), &next->items[0]);
 	ck_assert(see_same_items(first));
 }
@@ -131,10 +132,10 @@ START_TEST(library_follows_a_locator_that_foreign_code_links)
 	struct foreign_locator *first = make_first_locator(_i);
 	struct foreign_item *foreign;
 
-	fill(first);
+	fill_locator(first);
 	foreign = foreign_add(first, foreign_map(BLOCK), BLOCK, false);
 	ck_assert_ptr_nonnull(foreign_next(first));
-	ck_assert_ptr_eq(get(0), foreign);
+	ck_assert_ptr_eq(get_item(0), foreign);
 	ck_assert(see_same_items(first));
 }
 END_TEST
@@ -146,7 +147,7 @@ START_TEST(both_list_the_same_chain_of_many_locators)
 
 	for (unsigned i = 0; i < 3 * FOREIGN_CAPACITY; i++) {
 		if (i % 2)
-			get(0);
+			get_item(0);
 		else
 			foreign_get(first, 16);
 	}
@@ -202,7 +203,7 @@ START_TEST(first_locator_is_a_view_of_the_named_section)
 	struct region region;
 	HANDLE section;
 
-	buffers_release(get(kinds[_i].flags));
+	buffers_release(get_item(kinds[_i].flags));
 	locator = locator_of_kind(_i);
 	region = region_at((uintptr_t)locator);
 	ck_assert_uint_eq(region.type, MEM_MAPPED);
@@ -227,7 +228,7 @@ START_TEST(rest_of_the_first_section_is_listed_as_buffers_of_16_kib)
 	size_t covered = FOREIGN_SIZE;
 	unsigned count = 0;
 
-	buffers_release(get(kinds[_i].flags));
+	buffers_release(get_item(kinds[_i].flags));
 	locator = locator_of_kind(_i);
 	while (count < locator->num_items &&
 	       locator->items[count].base == (uintptr_t)locator + covered) {
@@ -242,7 +243,7 @@ END_TEST
 START_TEST(rest_listed_by_foreign_code_is_used_first)
 {
 	struct foreign_locator *first = foreign_find_section();
-	struct buffers_item *own = get(0);
+	struct buffers_item *own = get_item(0);
 
 	ck_assert_uint_ge((uintptr_t)buffers_base(own), (uintptr_t)first + FOREIGN_SIZE);
 	ck_assert_uint_lt((uintptr_t)buffers_base(own), (uintptr_t)first + BLOCK);
@@ -256,8 +257,8 @@ START_TEST(other_kinds_have_sections_of_their_own)
 	struct foreign_locator *first = foreign_find_section();
 	char name[128];
 
-	buffers_release(get(BUFFERS_RW));
-	buffers_release(get(BUFFERS_RX));
+	buffers_release(get_item(BUFFERS_RW));
+	buffers_release(get_item(BUFFERS_RX));
 	ck_assert_uint_eq(first->num_items, 4);
 	for (unsigned i = 0; i < first->num_items; i++)
 		ck_assert_uint_eq(first->items[i].position, 0);
@@ -304,7 +305,7 @@ START_TEST(library_waits_for_an_address_that_is_written_late)
 	struct buffers_item *own;
 
 	SetEvent(slow.is_asked);
-	own = get(0);
+	own = get_item(0);
 	WaitForSingleObject(thread, INFINITE);
 	printf("written after %lu ms\n", slow.written - start);
 	SKIP_IF(slow.written - start > LONG_MS, "the machine stalled: the creator was too slow");
@@ -318,9 +319,9 @@ START_TEST(library_stops_waiting_for_an_address_that_is_never_written)
 	DWORD start = GetTickCount();
 
 	ck_assert_ptr_nonnull(foreign_create_section());
-	buffers_release(get(0));
+	buffers_release(get_item(0));
 	printf("waited %lu ms\n", GetTickCount() - start);
-	buffers_release(get(0));
+	buffers_release(get_item(0));
 	ck_assert_uint_eq(rendezvous_address(), 0);
 }
 END_TEST
@@ -329,13 +330,13 @@ END_TEST
 START_TEST(address_written_after_the_wait_is_ignored)
 {
 	HANDLE section = foreign_create_section();
-	struct buffers_item *own = get(0);
+	struct buffers_item *own = get_item(0);
 	struct foreign_locator *locator = foreign_prepare(section);
 	void *text = buffers_append(own, "text", 5);
 
 	foreign_publish(locator);
 	buffers_release(own);
-	ck_assert_ptr_eq(get(0), own);
+	ck_assert_ptr_eq(get_item(0), own);
 	ck_assert_str_eq(text, "text");
 	for (unsigned i = 0; i < locator->num_items; i++)
 		ck_assert_uint_eq(locator->items[i].position, 0);
@@ -370,7 +371,9 @@ static void write_locator(struct foreign_locator *view)
 {
 	view->this_address = (uintptr_t)view;
 	view->num_items = 1;
-	view->items[0] = (struct foreign_item){ .base = (uintptr_t)view + FOREIGN_SIZE, .size = 16384 };
+	view->items[0] = (struct foreign_item){
+		.base = (uintptr_t)view + FOREIGN_SIZE, .size = 16384,
+	};
 }
 
 static void write_version(struct foreign_locator *view)
@@ -503,7 +506,8 @@ static const struct bad_section bad_sections[] = {
 	{ "an address in reserved memory", 0, 0, write_reserved_address, false },
 	{ "an image", 0, 0, write_image, false },
 	{ "a truncated locator", 0, 0, write_edge, false },
-	{ "a section without pages", 0, PAGE_EXECUTE_READWRITE | SEC_RESERVE, write_nothing, false },
+	{ "a section without pages", 0, PAGE_EXECUTE_READWRITE | SEC_RESERVE, write_nothing,
+	  false },
 	{ "a tiny section", 1, PAGE_READWRITE, write_free_address, false },
 	{ "zeros", 0, PAGE_READWRITE, write_nothing, true },
 	{ "zeros, read-only", 0, PAGE_READONLY, NULL, true },
@@ -538,7 +542,7 @@ static int list_base(const struct buffers_info *info, void *context)
 static void check_sharing(unsigned flags)
 {
 	struct buffers_request of_kind = { .size = 64, .flags = flags };
-	struct buffers_item *item = get(flags);
+	struct buffers_item *item = get_item(flags);
 	void *base = buffers_base(item);
 	struct copy copy;
 
@@ -614,8 +618,8 @@ START_TEST(requests_succeed_when_both_names_are_taken)
 			section_name(name, kinds[kind].name, is_second);
 			ck_assert_ptr_nonnull(CreateEventA(NULL, FALSE, FALSE, name));
 		}
-		buffers_release(get(kinds[kind].flags));
-		buffers_release(get(kinds[kind].flags));
+		buffers_release(get_item(kinds[kind].flags));
+		buffers_release(get_item(kinds[kind].flags));
 	}
 }
 END_TEST
@@ -630,7 +634,7 @@ START_TEST(section_of_another_pid_is_ignored)
 		 GetCurrentProcessId() + 4);
 	section = CreateFileMappingA(INVALID_HANDLE_VALUE, NULL, PAGE_READWRITE, 0, BLOCK, name);
 	write_locator(MapViewOfFile(section, FILE_MAP_WRITE, 0, 0, 0));
-	buffers_release(get(0));
+	buffers_release(get_item(0));
 	ck_assert_uint_ne(rendezvous_address(), 0);
 	ck_assert(!has_second_name(""));
 }

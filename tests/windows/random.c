@@ -88,7 +88,7 @@ static bool is_candidate(uintptr_t start, size_t size, const struct buffers_requ
 	return true;
 }
 
-static size_t distance(uintptr_t start, size_t size, uintptr_t target)
+static size_t distance_from(uintptr_t start, size_t size, uintptr_t target)
 {
 	if (start > target)
 		return start - target;
@@ -106,7 +106,7 @@ static struct best find_best(const struct buffers_request *request, size_t size)
 
 	for (unsigned i = 0; i + size / BLOCK <= BLOCKS; i++) {
 		uintptr_t start = area + i * BLOCK;
-		size_t from = distance(start, size, (uintptr_t)request->target);
+		size_t from = distance_from(start, size, (uintptr_t)request->target);
 
 		if (is_candidate(start, size, request) && (!best.exists || from < best.distance))
 			best = (struct best){ true, from };
@@ -164,11 +164,11 @@ static void check_success(const struct buffers_request *request, uintptr_t start
 
 	ck_assert(is_candidate(start, size, request));
 	if (request->target)
-		ck_assert_uint_lt(distance(start, size, (uintptr_t)request->target),
+		ck_assert_uint_lt(distance_from(start, size, (uintptr_t)request->target),
 				  best.distance + BLOCK);
 }
 
-static void fill(uintptr_t start, size_t size, unsigned char byte)
+static void fill_bytes(uintptr_t start, size_t size, unsigned char byte)
 {
 	static unsigned char bytes[64 * BLOCK];
 
@@ -193,7 +193,7 @@ static bool try_request(uint64_t *random)
 	ck_assert_uint_eq(allocated, size);
 	check_success(&request, (uintptr_t)memory, size);
 	hold((uintptr_t)memory, size, byte, false);
-	fill((uintptr_t)memory, size, byte);
+	fill_bytes((uintptr_t)memory, size, byte);
 	return true;
 }
 
@@ -254,7 +254,7 @@ struct piece {
 };
 static struct piece pieces[PIECES];
 
-static int compare(const void *one, const void *two)
+static int compare_pieces(const void *one, const void *two)
 {
 	const struct piece *a = one, *b = two;
 
@@ -299,7 +299,7 @@ START_TEST(bytes_are_handed_out_once_and_never_change)
 		pieces[count] = append_some(&random);
 		count += pieces[count].start != NULL;
 	}
-	qsort(pieces, count, sizeof(pieces[0]), compare);
+	qsort(pieces, count, sizeof(pieces[0]), compare_pieces);
 	for (unsigned i = 0; i < count; i++) {
 		if (i)
 			ck_assert(pieces[i - 1].start + pieces[i - 1].size <= pieces[i].start);

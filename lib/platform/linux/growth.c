@@ -20,6 +20,20 @@ static uintptr_t largest_growth(void)
 	return buffers_linux_space_mask() / 16 + 1;
 }
 
+/* The address at which the kernel mapped the dynamic linker at exec; 0: it mapped none. */
+static uintptr_t interpreter_base(void)
+{
+	enum { KNOWN = 1 };		/* a base is a multiple of the page size */
+	static uintptr_t base;		/* every thread reads the same value */
+	uintptr_t known = __atomic_load_n(&base, __ATOMIC_RELAXED);
+
+	if (known == 0) {
+		known = getauxval(AT_BASE) | KNOWN;
+		__atomic_store_n(&base, known, __ATOMIC_RELAXED);
+	}
+	return known & ~(uintptr_t)KNOWN;
+}
+
 /*
  * The heap
  */
@@ -28,7 +42,7 @@ static uintptr_t largest_growth(void)
 static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
 {
 	const uintptr_t above[] = {
-		buffers_linux_space_mask(), buffers_linux_stack_top(), getauxval(AT_BASE),
+		buffers_linux_space_mask(), buffers_linux_stack_top(), interpreter_base(),
 	};
 
 	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++)
@@ -103,7 +117,7 @@ static struct buffers_span stack_down(uintptr_t room)
 	uintptr_t end = buffers_page_up(buffers_linux_stack_top());
 	uintptr_t guard = 256 * buffers_platform_granularity();	/* stack_guard_gap */
 	uintptr_t start = end - room - guard;
-	uintptr_t interpreter = getauxval(AT_BASE);
+	uintptr_t interpreter = interpreter_base();
 
 	/* The kernel mapped the interpreter directly below the stack's room at exec. */
 	if (start < interpreter && interpreter < end)

@@ -44,9 +44,17 @@ static uintptr_t protected_end(void)
 	return buffers_page_up(end);
 }
 
+/* getauxval(3) searches the whole vector, which is half of the work of an easy search. */
 uintptr_t buffers_linux_stack_top(void)
 {
-	return getauxval(AT_RANDOM);
+	static uintptr_t top;		/* every thread reads the same value */
+	uintptr_t known = __atomic_load_n(&top, __ATOMIC_RELAXED);
+
+	if (known == 0) {
+		known = getauxval(AT_RANDOM);
+		__atomic_store_n(&top, known, __ATOMIC_RELAXED);
+	}
+	return known;
 }
 
 /*

@@ -362,7 +362,7 @@ static bool is_writable(uintptr_t address, size_t size)
 {
 	uintptr_t start = address & ~(uintptr_t)3;
 
-	if (address > UINTPTR_MAX - 3 - size)
+	if (address > UINTPTR_MAX - 3 || size > UINTPTR_MAX - 3 - address)
 		return false;
 	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
 }

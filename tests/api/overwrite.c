@@ -508,6 +508,31 @@ START_TEST(unreadable_memory_is_einval_and_changes_nothing)
 }
 END_TEST
 
+/* Sizes near the largest: the end of such memory wraps to an address below its start. */
+START_TEST(size_that_wraps_is_einval_and_changes_nothing)
+{
+	static const unsigned char source[64] = { 1 };
+	static const unsigned char zeros[4096];
+	unsigned char *memory;
+
+	SKIP_IF_NO_VIEW(_i);
+	memory = make_memory(kind_of(_i), PAGE, true);
+	for (size_t less = 0; less < 24; less++) {
+		for (size_t offset = 0; offset < 8; offset++) {
+			errno = 0;
+			ck_assert_int_eq(buffers_overwrite(memory + offset, source,
+							   SIZE_MAX - less), -1);
+			ck_assert_int_eq(errno, EINVAL);
+			errno = 0;
+			ck_assert_int_eq(buffers_overwrite_with(memory + offset, SIZE_MAX - less,
+								change_all, NULL), -1);
+			ck_assert_int_eq(errno, EINVAL);
+		}
+	}
+	ck_assert_mem_eq(memory, zeros, sizeof(zeros));
+}
+END_TEST
+
 /*
  * Makes memory read-only, as a caller does that has written everything.  An overwrite of it
  * succeeds or fails, but must not change its permissions.
@@ -891,6 +916,7 @@ static void add_writing(Suite *suite)
 			    0, VIEWS);
 	suite_add_tcase(suite, writing);
 
+	tcase_add_loop_test(unwritable, size_that_wraps_is_einval_and_changes_nothing, 0, VIEWS);
 	tcase_add_loop_test(unwritable, unreadable_memory_is_einval_and_changes_nothing,
 			    0, VIEWS);
 	tcase_add_loop_test(unwritable, sealed_memory_keeps_its_permissions, 0, VIEWS);

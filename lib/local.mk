@@ -32,6 +32,7 @@ lib_libunits_la_SOURCES = \
 	lib/platform/defaults.c \
 	lib/platform/platform.h \
 	lib/platform/tls.h \
+	lib/platform/wait.h \
 	lib/base/atomic-store.h \
 	lib/base/format.h \
 	lib/base/kind.h \

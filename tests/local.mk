@@ -156,7 +156,8 @@ tests_unit_windows_LDADD = $(UNIT)
 else
 test_programs += tests/unit/linux
 tests_unit_linux_CPPFLAGS = $(UNIT_CPPFLAGS)
-tests_unit_linux_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mmap -Wl,--wrap=mmap64
+tests_unit_linux_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mmap -Wl,--wrap=mmap64 \
+	-Wl,--wrap=buffers_platform_clock
 tests_unit_linux_LDADD = $(UNIT)
 endif
 endif

@@ -11,7 +11,7 @@
 
 #include "config.h"
 #include "locator/rendezvous.h"
-#include "platform/platform.h"
+#include "platform/wait.h"
 
 #define NAME "Reloaded.Memory.Buffers.MemoryBuffer"
 
@@ -62,7 +62,7 @@ struct lookup {
 	uint64_t pid_namespace;
 	uintptr_t stack_top;	/* copies of records on the stack lie below it */
 	bool is_pending;	/* another thread or process is about to write: look again */
-	unsigned attempts;
+	struct buffers_wait wait;
 };
 
 /* The caller passes __builtin_frame_address(0), and reads no record itself. */
@@ -276,15 +276,11 @@ static bool look_in_all(struct lookup *lookup, struct buffers_locator **locator)
 	return false;
 }
 
-/* With buffers_platform_backoff() between them, so many attempts take about a second. */
-enum { MOST_ATTEMPTS = 8192 };
-
 static bool wait_to_retry(struct lookup *lookup)
 {
-	if (lookup->attempts == MOST_ATTEMPTS)
-		return false;
-	buffers_platform_backoff(lookup->attempts++);
-	return true;
+	enum { LONGEST_WAIT = 1000 };	/* milliseconds */
+
+	return buffers_wait_again(&lookup->wait, LONGEST_WAIT);
 }
 
 __attribute__((noinline))

@@ -130,6 +130,9 @@ uint32_t buffers_platform_pid(void);
 /* An outsider cannot guess the number, where the system has such numbers. */
 uint64_t buffers_platform_random(void);
 
+/* Milliseconds of a clock that never goes back, from any moment on; 0: there is no clock. */
+uint64_t buffers_platform_clock(void);
+
 /* Waits between two attempts at a spin lock; `attempt` counts them from 0. */
 void buffers_platform_backoff(unsigned attempt);
 

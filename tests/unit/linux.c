@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "platform/linux/internal.h"
+#include "platform/wait.h"
 #include "support/restrict.h"
 #include "support/support.h"
 
@@ -837,6 +838,76 @@ START_TEST(backoff_is_no_cancellation_point)
 }
 END_TEST
 
+/*
+ * Waiting
+ */
+
+uint64_t __real_buffers_platform_clock(void);
+uint64_t __wrap_buffers_platform_clock(void);
+
+static bool is_clock_simulated;
+static uint64_t simulated_clock;
+static unsigned simulated_step;		/* milliseconds from one read to the next */
+
+uint64_t __wrap_buffers_platform_clock(void)
+{
+	if (!is_clock_simulated)
+		return __real_buffers_platform_clock();
+	simulated_clock += simulated_step;
+	return simulated_clock;
+}
+
+START_TEST(clock_never_goes_back)
+{
+	uint64_t last = buffers_platform_clock();
+
+	ck_assert_uint_ne(last, 0);
+	for (unsigned i = 0; i < 10000; i++) {
+		uint64_t now = buffers_platform_clock();
+
+		ck_assert_uint_ge(now, last);
+		last = now;
+	}
+}
+END_TEST
+
+static unsigned count_waits(unsigned milliseconds)
+{
+	struct buffers_wait wait = { .attempts = 0 };
+
+	while (buffers_wait_again(&wait, milliseconds))
+		;
+	return wait.attempts;
+}
+
+/* A thread that runs often waits as long as one that runs seldom. */
+START_TEST(wait_ends_by_the_clock)
+{
+	is_clock_simulated = true;
+	simulated_step = 1;
+	ck_assert_uint_eq(count_waits(500), 500);
+	ck_assert_uint_eq(count_waits(900), 900);
+	simulated_step = 5;
+	ck_assert_uint_eq(count_waits(500), 100);
+}
+END_TEST
+
+/* The system did not run the thread until the time was over. */
+START_TEST(wait_has_some_attempts_however_late)
+{
+	is_clock_simulated = true;
+	simulated_step = 1000000;
+	ck_assert_uint_eq(count_waits(1), 64);
+}
+END_TEST
+
+START_TEST(wait_without_a_clock_ends)
+{
+	is_clock_simulated = true;
+	ck_assert_uint_ge(count_waits(50), 64);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("unit/linux");
@@ -887,6 +958,10 @@ int main(void)
 	tcase_add_test(process, random_numbers_differ);
 	tcase_add_test(process, backoff_returns);
 	tcase_add_test(process, backoff_is_no_cancellation_point);
+	tcase_add_test(process, clock_never_goes_back);
+	tcase_add_test(process, wait_ends_by_the_clock);
+	tcase_add_test(process, wait_has_some_attempts_however_late);
+	tcase_add_test(process, wait_without_a_clock_ends);
 	suite_add_tcase(suite, process);
 	return run_suite(suite);
 }

@@ -174,18 +174,29 @@ bool buffers_sys_is_pid_used(pid_t pid)
 	return syscall(SYS_kill, pid, 0) == 0 || errno != ESRCH;
 }
 
-int64_t buffers_sys_now(void)
+/* Nanoseconds of the clock, 0 if unknown. */
+static int64_t read_clock(clockid_t clock)
 {
 	struct { long seconds, nanoseconds; } time;
 #ifdef SYS_clock_gettime64
 	struct { int64_t seconds, nanoseconds; } long_time;
 
-	if (syscall(SYS_clock_gettime64, CLOCK_REALTIME, &long_time) == 0)	/* Linux 5.1 */
+	if (syscall(SYS_clock_gettime64, clock, &long_time) == 0)	/* Linux 5.1 */
 		return long_time.seconds * SECOND + long_time.nanoseconds;
 #endif
-	if (syscall(SYS_clock_gettime, CLOCK_REALTIME, &time) != 0)
+	if (syscall(SYS_clock_gettime, clock, &time) != 0)
 		return 0;
 	return time.seconds * SECOND + time.nanoseconds;
+}
+
+int64_t buffers_sys_now(void)
+{
+	return read_clock(CLOCK_REALTIME);
+}
+
+uint64_t buffers_platform_clock(void)
+{
+	return (uint64_t)(read_clock(CLOCK_MONOTONIC) / 1000000);
 }
 
 bool buffers_sys_may_write(uint64_t size)

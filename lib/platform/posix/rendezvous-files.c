@@ -10,7 +10,7 @@
 
 #include "config.h"
 #include "base/format.h"
-#include "platform/platform.h"
+#include "platform/wait.h"
 #include "platform/posix/sys.h"
 
 #include <limits.h>
@@ -421,17 +421,16 @@ static bool is_locked_elsewhere(int file)
 /* Any user that can read a file can lock it: do not wait for long. */
 static int wait_for_lock(int file, const struct buffers_sys_status *status)
 {
-	enum { SOME_TENS_OF_MILLISECONDS = 1024 + 200 };
+	enum { LONGEST_WAIT = 50 };	/* milliseconds */
+	struct buffers_wait wait = { .attempts = 0 };
 
 	if (!is_locked_elsewhere(file))
 		return 0;
 	if (!(status->mode & (S_IRWXG | S_IRWXO)))
 		return EAGAIN;
-	for (unsigned attempt = 0; attempt < SOME_TENS_OF_MILLISECONDS; attempt++) {
-		buffers_platform_backoff(attempt);
+	while (buffers_wait_again(&wait, LONGEST_WAIT))
 		if (!is_locked_elsewhere(file))
 			return 0;
-	}
 	return EACCES;
 }
 

@@ -67,6 +67,11 @@ uint64_t buffers_platform_random(void)
  * Waiting
  */
 
+uint64_t buffers_platform_clock(void)
+{
+	return GetTickCount64();
+}
+
 /* A sleep takes 1 to 16 ms, so only every 64th attempt sleeps. */
 void buffers_platform_backoff(unsigned attempt)
 {

@@ -157,7 +157,7 @@ else
 test_programs += tests/unit/linux
 tests_unit_linux_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_linux_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mmap -Wl,--wrap=mmap64 \
-	-Wl,--wrap=buffers_platform_clock
+	-Wl,--wrap=buffers_platform_clock -Wl,--wrap=prctl
 tests_unit_linux_LDADD = $(UNIT)
 endif
 endif

@@ -839,6 +839,49 @@ START_TEST(backoff_is_no_cancellation_point)
 END_TEST
 
 /*
+ * Names of mappings
+ */
+
+int __real_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+int __wrap_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+
+static unsigned named_mappings;
+
+/* Simulates a kernel that can name mappings. */
+int __wrap_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	enum { SET_VMA = 0x53564d41 };
+
+	if (option != SET_VMA)
+		return __real_prctl(option, a, b, c, d);
+	named_mappings++;
+	return 0;
+}
+
+/* perf(1) ignores /tmp/perf-PID.map for code in a named mapping. */
+START_TEST(only_memory_without_code_is_named)
+{
+	static const enum buffers_kind kinds[] = { BUFFERS_KIND_RWX, BUFFERS_KIND_RX,
+						   BUFFERS_KIND_RW };
+	uintptr_t address;
+
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned expected = kinds[i] == BUFFERS_KIND_RW;
+
+		named_mappings = 0;
+		ck_assert_int_eq(buffers_platform_map_anywhere(page(), kinds[i], BUFFERS_MAP_PLAIN,
+							       &address), 0);
+		ck_assert_uint_eq(named_mappings, expected);
+		ck_assert_int_eq(buffers_platform_unmap(address, page()), 0);
+		named_mappings = 0;
+		ck_assert_int_eq(buffers_platform_map(address, page(), kinds[i],
+						      BUFFERS_MAP_PLAIN), 0);
+		ck_assert_uint_eq(named_mappings, expected);
+	}
+}
+END_TEST
+
+/*
  * Waiting
  */
 
@@ -962,6 +1005,7 @@ int main(void)
 	tcase_add_test(process, wait_ends_by_the_clock);
 	tcase_add_test(process, wait_has_some_attempts_however_late);
 	tcase_add_test(process, wait_without_a_clock_ends);
+	tcase_add_test(process, only_memory_without_code_is_named);
 	suite_add_tcase(suite, process);
 	return run_suite(suite);
 }

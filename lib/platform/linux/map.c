@@ -115,12 +115,16 @@ static int mmap_flags_of(enum buffers_map_flags flags)
 	       (flags & BUFFERS_MAP_RESERVED ? MAP_NORESERVE : 0);
 }
 
-/* EINVAL means that the kernel has no names for mappings (CONFIG_ANON_VMA_NAME): stop asking. */
-static void name_mapping(void *address, size_t size)
+/*
+ * Names memory without code.  perf(1) takes a named mapping for a file, and would ignore the
+ * symbols of /tmp/perf-PID.map for code in it.  EINVAL means that the kernel has no names
+ * (CONFIG_ANON_VMA_NAME): stop asking.
+ */
+static void name_mapping(void *address, size_t size, enum buffers_kind kind)
 {
 	static bool is_unsupported;
 
-	if (!__atomic_load_n(&is_unsupported, __ATOMIC_RELAXED) &&
+	if (kind == BUFFERS_KIND_RW && !__atomic_load_n(&is_unsupported, __ATOMIC_RELAXED) &&
 	    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, address, size, mapping_name) != 0 &&
 	    errno == EINVAL)
 		__atomic_store_n(&is_unsupported, true, __ATOMIC_RELAXED);
@@ -136,7 +140,7 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 
 	if (got == MAP_FAILED)	/* seccomp filters, as systemd's, return EPERM */
 		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
-	name_mapping(got, size);
+	name_mapping(got, size, kind);
 	*address = (uintptr_t)got;
 	return 0;
 }
@@ -165,7 +169,7 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 			 mmap_flags_of(flags) | MAP_FIXED_NOREPLACE, -1, 0);
 
 	if (got == wanted) {
-		name_mapping(got, size);
+		name_mapping(got, size, kind);
 		return 0;
 	}
 	if (got != MAP_FAILED) {

@@ -211,11 +211,12 @@ static uintptr_t end_of(const struct block *block)
 static struct block *tail_block(struct buffers_arena *arena)
 {
 	struct control *control = arena->control;
-	struct block *block = &control->blocks[__atomic_load_n(&control->tail, __ATOMIC_RELAXED)];
+	struct block *block = &control->blocks[__atomic_load_n(&control->tail, __ATOMIC_ACQUIRE)];
 
 	while (used_slots(block) == SLOTS && buffers_locator_next(&block->locator))
 		block++;
-	__atomic_store_n(&control->tail, (uint32_t)(block - control->blocks), __ATOMIC_RELAXED);
+	/* Releases the block, which this thread may know by its link from the one before. */
+	__atomic_store_n(&control->tail, (uint32_t)(block - control->blocks), __ATOMIC_RELEASE);
 	return block;
 }
 

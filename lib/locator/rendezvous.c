@@ -39,7 +39,10 @@ struct record {
 _Static_assert(offsetof(struct record, signature) == 32, "layout");
 _Static_assert(sizeof(struct record) == 80, "layout");
 
-static const char signature[16] = "reloaded-buffers";
+/* "reloaded-buffers" without a terminator, which newer compilers warn of in a string. */
+static const char signature[16] = {
+	'r', 'e', 'l', 'o', 'a', 'd', 'e', 'd', '-', 'b', 'u', 'f', 'f', 'e', 'r', 's',
+};
 
 static bool is_signed(const struct record *record)
 {

@@ -103,7 +103,7 @@ nodist_definition_DATA = lib/libreloaded-buffers.def
 endif
 lib/exports: lib/libreloaded-buffers.map
 	$(AM_V_GEN)$(MKDIR_P) lib && \
-	$(SED) -n 's/^	\(buffers_[a-z_]*\);$$/\1/p' $(srcdir)/lib/libreloaded-buffers.map >$@
+	LC_ALL=C $(SED) -n 's/^	\(buffers_[a-z_]*\);$$/\1/p' $(srcdir)/lib/libreloaded-buffers.map >$@
 lib/libreloaded-buffers.def: lib/exports libreloaded-buffers.la
 	$(AM_V_GEN). ./libreloaded-buffers.la && \
 	{ echo "LIBRARY $${dlname##*/}"; echo EXPORTS; cat lib/exports; } >$@

@@ -293,6 +293,7 @@ if !WINDOWS
 shell_tests += \
 	tests/package/examples.sh \
 	tests/package/layout-m32.sh \
+	tests/package/locale.sh \
 	tests/package/man.sh \
 	tests/package/usage.sh
 endif
@@ -304,6 +305,7 @@ EXTRA_DIST += \
 	tests/package/installed.c \
 	tests/package/installed.sh \
 	tests/package/layout-m32.sh \
+	tests/package/locale.sh \
 	tests/package/man.sh \
 	tests/package/no-check.sh \
 	tests/package/usage.sh \

@@ -14,6 +14,7 @@ usage() {
 case ${1-} in -*) usage ;; esac
 
 set -u
+export LC_ALL=C
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 failed=0

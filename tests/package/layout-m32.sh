@@ -13,6 +13,7 @@ usage() {
 case ${1-} in -*) usage ;; esac
 
 set -eu
+export LC_ALL=C
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 

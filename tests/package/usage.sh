@@ -13,6 +13,7 @@ usage() {
 case ${1-} in -*) usage ;; esac
 
 set -u
+export LC_ALL=C
 cd "${top_srcdir:-.}" || exit 1
 failed=0
 

@@ -180,6 +180,7 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 	if (!buffers_search_init(&search, window, range, preferred))
 		return EADDRNOTAVAIL;
 	search.cache = cache;
+	search.generation = buffers_search_cache_generation(cache);
 	return climb(&search, mapped);
 }
 

@@ -90,12 +90,18 @@ static void store_entry(struct buffers_search_cache *cache,
 	cache->entries[i] = *entry;
 }
 
+uint32_t buffers_search_cache_generation(const struct buffers_search_cache *cache)
+{
+	return cache ? __atomic_load_n(&cache->generation, __ATOMIC_ACQUIRE) : 0;
+}
+
 void buffers_search_cache_record(struct buffers_search_cache *cache,
-				 const struct buffers_search_entry *entry)
+				 const struct buffers_search_entry *entry, uint32_t generation)
 {
 	if (!lock_cache(cache))
 		return;
-	store_entry(cache, entry);
+	if (buffers_search_cache_generation(cache) == generation)
+		store_entry(cache, entry);
 	unlock_cache(cache);
 }
 
@@ -127,6 +133,8 @@ void buffers_search_cache_invalidate(struct buffers_search_cache *cache,
 {
 	if (!cache)
 		return;
+	/* First, so that a search which records later has seen the new generation, or is undone. */
+	__atomic_fetch_add(&cache->generation, 1, __ATOMIC_ACQ_REL);
 	if (!lock_cache(cache)) {
 		__atomic_store_n(&cache->is_stale, 1, __ATOMIC_RELEASE);
 		return;

@@ -38,21 +38,28 @@ struct buffers_search_key {
 struct buffers_search_cache {
 	uint32_t is_locked;
 	uint32_t is_stale;	/* memory was unmapped while the cache was locked */
+	uint32_t generation;	/* number of invalidations so far */
 	uint32_t oldest;
 	struct buffers_search_entry entries[BUFFERS_SEARCH_ENTRIES];
 };
 
 /*
  * Copies an entry that the search can use.  is_equal: only one of the same size and
- * alignment.  In all three calls the cache may be NULL.
+ * alignment.  In all these calls the cache may be NULL.
  */
 bool buffers_search_cache_lookup(struct buffers_search_cache *cache,
 				 const struct buffers_search_key *key, bool is_equal,
 				 struct buffers_search_entry *entry);
 
-/* Records what a search has learned; replaces an entry that says less, or the oldest one. */
+/* The generation at the start of a search, for buffers_search_cache_record(). */
+uint32_t buffers_search_cache_generation(const struct buffers_search_cache *cache);
+
+/*
+ * Records what a search has learned; replaces an entry that says less, or the oldest one.  Does
+ * nothing if memory was unmapped since the search began: the search may have seen it mapped.
+ */
 void buffers_search_cache_record(struct buffers_search_cache *cache,
-				 const struct buffers_search_entry *entry);
+				 const struct buffers_search_entry *entry, uint32_t generation);
 
 /* Notes that this span is free again. */
 void buffers_search_cache_invalidate(struct buffers_search_cache *cache,

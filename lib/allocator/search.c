@@ -156,7 +156,7 @@ void buffers_search_record(const struct buffers_search *search)
 	};
 
 	if (entry.full.start <= entry.full.end && !search->was_refused)
-		buffers_search_cache_record(search->cache, &entry);
+		buffers_search_cache_record(search->cache, &entry, search->generation);
 }
 
 bool buffers_search_init(struct buffers_search *search, const struct buffers_window *window,

@@ -64,6 +64,12 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 	ck_assert_uint_ge(first, FAKE_FIRST);
 	ck_assert_uint_le(end, FAKE_PAGES);
 	fake.attempts++;
+	if (fake.before_map) {
+		void (*act)(void) = fake.before_map;
+
+		fake.before_map = NULL;
+		act();
+	}
 	if (fake.error)
 		return fake.error;
 	if (fake.max_size && size > fake.max_size)

@@ -23,6 +23,7 @@ extern struct fake {
 	int scan_error;			/* every scan fails with it, unless 0 */
 	size_t max_size;			/* larger mappings fail with ENOMEM, unless 0 */
 	unsigned races;			/* mappings that lose their first page to another thread */
+	void (*before_map)(void);	/* actions of another thread before the next mapping */
 	uint64_t random;
 	unsigned opened, queries, attempts;
 	unsigned remote_attempts;		/* attempts to map in the other process */

@@ -266,6 +266,38 @@ START_TEST(freed_address_is_the_nearest_again)
 }
 END_TEST
 
+static struct buffers_search_cache raced_cache;
+static struct buffers_span raced_span;
+
+static void free_raced_span(void)
+{
+	ck_assert_int_eq(buffers_allocator_unmap(raced_span, &raced_cache), 0);
+}
+
+/*
+ * Another thread unmaps memory near the target after a search has seen it mapped, and before
+ * that search records the span it found full.
+ */
+START_TEST(address_freed_during_a_search_is_the_nearest_again)
+{
+	struct buffers_window wanted = make_window(16, 512, 256, 1);
+	struct buffers_span mapped[10];
+
+	reset_fake(_i);
+	raced_cache = (struct buffers_search_cache){ 0 };
+	for (size_t i = 0; i < 10; i++) {
+		if (i == 9)
+			fake.before_map = free_raced_span;
+		ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &raced_cache, &mapped[i]), 0);
+		if (i == 2)
+			raced_span = mapped[2];
+	}
+	ck_assert(!fake.before_map);
+	ck_assert_int_eq(buffers_allocator_map(&wanted, 0, &raced_cache, &mapped[0]), 0);
+	ck_assert_uint_eq(mapped[0].start, raced_span.start);
+}
+END_TEST
+
 /*
  * An empty span also counts as full: no candidate of the entry's size crosses it.  unmap() must
  * invalidate it.
@@ -940,6 +972,7 @@ int main(void)
 	suite_add_tcase(suite, random);
 
 	tcase_add_test(rules, search_cache_saves_queries);
+	tcase_add_loop_test(rules, address_freed_during_a_search_is_the_nearest_again, 0, METHODS);
 	tcase_add_loop_test(rules, freed_address_is_the_nearest_again, 0, METHODS);
 	tcase_add_loop_test(rules, freed_address_across_an_empty_span_is_found, 0, METHODS);
 	tcase_add_loop_test(rules, longer_candidate_may_overlap_a_full_span, 0, METHODS);

@@ -122,9 +122,9 @@ int main(int argc, char **argv)
 	struct outcome outcome;
 	void *address;
 
-	if (argc < 2) {
-		fputs("usage: low2g EXPRESSION [NAME=NUMBER ...]\n", stderr);
-		return 2;
+	if (argc < 2 || strcmp(argv[1], "--help") == 0) {
+		fputs("usage: low2g EXPRESSION [NAME=NUMBER ...]\n", argc < 2 ? stderr : stdout);
+		return argc < 2 ? 2 : EXIT_SUCCESS;
 	}
 	item = get_low_buffer();
 	code = compile_arguments(item, argv + 1);

@@ -258,6 +258,15 @@ static int usage(void)
 	return 2;
 }
 
+/* 0: the text is not a number, or is out of range. */
+static int number_of(const char *text)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	return *text && !*end && number > 0 && number <= TURNS_MOST_WORKERS ? (int)number : 0;
+}
+
 int main(int argc, char **argv)
 {
 	int num_workers = 4;
@@ -268,11 +277,11 @@ int main(int argc, char **argv)
 		if (option == 'w')
 			kind = BUFFERS_RX;
 		else if (option == 'n')
-			num_workers = atoi(optarg);
+			num_workers = number_of(optarg);
 		else
 			return usage();
 	}
-	if (optind < argc || num_workers < 1 || num_workers > TURNS_MOST_WORKERS)
+	if (optind < argc || num_workers < 1)
 		return usage();
 	make_arena(kind);	/* first, before other memory fills the gaps near the program */
 	make_table();

@@ -11,6 +11,7 @@
 #include "turns.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -160,6 +161,17 @@ static bool take_line(int worker)
 	return *task->line;
 }
 
+/* Copies the line without its end, which is CR LF in some files. */
+static void copy_line(char *to, const char *line)
+{
+	size_t length = strlen(line) - 1;
+
+	if (length > 0 && line[length - 1] == '\r')
+		length--;
+	memcpy(to, line, length);
+	to[length] = '\0';
+}
+
 static void answer_lines(int worker, int pipe, turns_work *work)
 {
 	struct task *task = &shared->tasks[worker];
@@ -168,8 +180,7 @@ static void answer_lines(int worker, int pipe, turns_work *work)
 		struct turns_answer answer = { .number = task->number };
 		char line[sizeof(task->line)];
 
-		strcpy(line, task->line);
-		line[strlen(line) - 1] = '\0';
+		copy_line(line, task->line);
 		work(&answer, line);
 		if (write(pipe, &answer, sizeof(answer)) != sizeof(answer))
 			turns_fail("answer");
@@ -246,8 +257,19 @@ static void read_answer(int worker, turns_work *work)
 		turns_fail("answer");
 }
 
+/* A pipe must not take the number of a standard stream that is closed. */
+static void check_streams(void)
+{
+	static const char *const names[] = { "standard input", "standard output", "standard error" };
+
+	for (int stream = 0; stream <= STDERR_FILENO; stream++)
+		if (fcntl(stream, F_GETFD) < 0)
+			turns_fail(names[stream]);
+}
+
 int turns_serve(int num_workers, turns_work *work)
 {
+	check_streams();
 	shared = turns_share(sizeof(*shared));
 	turns_make_lock(&shared->turn);
 	shared->num_workers = num_workers;

@@ -274,6 +274,9 @@ low2g_output() {
 	ok "low2g: without arguments the exit status is 2" is "$status" 2
 	ok "low2g: without arguments it prints its usage" \
 		is "$(cat "$scratch/err")" 'usage: low2g EXPRESSION [NAME=NUMBER ...]'
+	run $low2g --help
+	ok "low2g --help: it prints its usage" is "$status:$(cat "$scratch/out")" \
+		'0:usage: low2g EXPRESSION [NAME=NUMBER ...]'
 	run sh -c "$low2g 1 >/dev/full"
 	ok "low2g: output that cannot be written is an error" \
 		fails_with 'standard output: No space left on device'
@@ -504,7 +507,7 @@ prefork_lines() {
 }
 
 prefork_errors() {
-	for arguments in -x '-n 0' '-n 65' '-n x' '-n 2 1+1'; do
+	for arguments in -x '-n 0' '-n 65' '-n x' '-n 2x' '-n 4294967298' '-n 2 1+1'; do
 		# shellcheck disable=SC2086
 		serve /dev/null $arguments
 		ok "prefork $arguments: the exit status is 2" is "$status" 2
@@ -522,6 +525,13 @@ prefork_input() {
 	ok "prefork: input that cannot be read is an error" is "$status:$(sed \
 		's/[0-9][0-9]*/N/' "$scratch/err")" \
 		"$(printf '%s\n' '1:prefork: standard input: Is a directory' 'prefork: N failed')"
+	run timeout 20 sh -c "$prefork <&-"
+	ok "prefork: a closed standard input is an error" is "$status:$(cat \
+		"$scratch/err")" '1:prefork: standard input: Bad file descriptor'
+	printf '1+1\r\n2+2\r\n' >"$scratch/lines"
+	printf '%s\n' '1+1 = 2' '2+2 = 4' >"$scratch/answers"
+	serve "$scratch/lines"
+	ok "prefork: lines may end in CR LF" answers "$scratch/answers"
 }
 
 # A Perl program that calls prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN) by its number, then

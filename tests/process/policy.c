@@ -353,6 +353,41 @@ START_TEST(without_robust_mutexes_no_arena_is_shared_with_children)
 }
 END_TEST
 
+/* Shared RX memory must stay shared: a write that succeeds only in a copy would be lost. */
+static int have_no_views(void *hides_proc)
+{
+	struct buffers_request window = { .size = MIB };
+	struct buffers_arena *arena =
+		buffers_arena_create(&window, BUFFERS_RX | BUFFERS_ARENA_FORK_SHARED);
+	struct buffers_item *item = buffers_arena_get(arena, 100, 1);
+	char *text = item ? buffers_append(item, "before", 7) : NULL;
+
+	STEP(text);
+	STEP(!*(bool *)hides_proc || hide_proc());
+	STEP(refuse_views(EINVAL));
+	errno = 0;
+	STEP(!buffers_append(item, "after", 6));
+	STEP(errno == EACCES);
+	errno = 0;
+	STEP(buffers_overwrite(text, "after!", 7) == -1);
+	STEP(errno == EACCES);
+	STEP(memcmp(text, "before", 7) == 0);
+	return 0;
+}
+
+START_TEST(without_views_shared_memory_is_not_replaced_by_a_copy)
+{
+	bool hides_proc = _i;
+
+	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
+	SKIP_IF(!can_map_twice(), "shared memory cannot be mapped twice here");
+	SKIP_IF(hides_proc && (is_asan() || is_tsan()),
+		"the sanitizer's runtime reads /proc itself");
+	run_child(have_no_views, &hides_proc);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("process/policy");
@@ -374,6 +409,7 @@ int main(void)
 	tcase_add_test(lacking, without_random_numbers_addresses_still_differ);
 	tcase_add_test(lacking, without_wiping_a_forked_child_has_no_buffers);
 	tcase_add_test(lacking, without_robust_mutexes_no_arena_is_shared_with_children);
+	tcase_add_loop_test(lacking, without_views_shared_memory_is_not_replaced_by_a_copy, 0, 2);
 	suite_add_tcase(suite, lacking);
 	return run_suite(suite);
 }

@@ -22,7 +22,8 @@
 # define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
 
-bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
+/* Refuses calls whose argument, of which only the low 32 bits count, has this value in `mask`. */
+static bool refuse_masked(int number, unsigned argument, unsigned mask, unsigned value, int error)
 {
 	size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) +
 		     (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
@@ -30,8 +31,8 @@ bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 4),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)low),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, bits, 0, 1),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -39,6 +40,17 @@ bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
 
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
+{
+	return refuse_masked(number, argument, bits, bits, error);
+}
+
+/* An old size of 0, argument 1, asks mremap() for a second mapping. */
+bool refuse_views(int error)
+{
+	return refuse_masked(SYS_mremap, 1, UINT32_MAX, 0, error);
 }
 
 bool refuse_call(int number, int error)

@@ -15,6 +15,9 @@
 bool refuse_call(int number, int error);
 bool refuse_call_where(int number, unsigned argument, unsigned bits, int error);
 
+/* Shared memory cannot be mapped a second time. */
+bool refuse_views(int error);
+
 /* Every mmap() fails. */
 bool refuse_memory(int error);
 

@@ -378,12 +378,49 @@ static int write_by_file(const struct destination *destination)
 	return error;
 }
 
-/* Emulators fail with another errno than the kernel for a view of private memory. */
-static bool is_private(uintptr_t address)
+/* Tries a view of new shared memory: 0, or the reason why there is none. */
+static int try_view(void)
+{
+	size_t page = buffers_platform_granularity();
+	void *memory = buffers_sys_map(page, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1);
+	int error = 0;
+	long view;
+
+	if (memory == MAP_FAILED)
+		return classify_write_failure();
+	view = syscall(SYS_mremap, memory, 0L, page, MREMAP_MAYMOVE, 0L);
+	if (view == -1)
+		error = classify_write_failure();
+	else
+		buffers_sys_unmap((void *)view, page);
+	return unmap_after(error, memory, page);
+}
+
+/*
+ * 0: memory of which a view failed is private.  Without the list of mappings, EINVAL says so,
+ * unless a filter or an emulator returns it for every view.
+ */
+static int confirm_private(uintptr_t address, int view_error)
 {
 	unsigned permissions;
 
-	return buffers_linux_permissions(address, &permissions) && !(permissions & PERM_SHARED);
+	if (buffers_linux_permissions(address, &permissions))
+		return permissions & PERM_SHARED ? view_error : 0;
+	return view_error == EINVAL ? try_view() : view_error;
+}
+
+/* A copy of shared memory would part the processes that share it: makes one of private memory. */
+static int write_by_view_or_file(const struct destination *destination,
+				 enum buffers_write_mode mode)
+{
+	int error = write_by_view(destination);
+
+	if (error && mode == BUFFERS_WRITE_IN_USE) {
+		error = confirm_private(destination->address, error);
+		if (!error)
+			return write_by_file(destination);
+	}
+	return error == EINVAL ? EACCES : error;
 }
 
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
@@ -396,7 +433,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			     buffers_is_atomic_size(address, size),
 		.start = start, .length = buffers_page_up(address + size) - start,
 	};
-	int error = EINVAL;
+	int error;
 	int lacking = 0;
 
 	if (mode != BUFFERS_WRITE_FREE_SHARED) {
@@ -406,12 +443,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 		lacking = error == ENOMEM ? ENOMEM : 0;
 	}
 	/* A view of private memory fails, and the kernel logs the first one: try /proc before. */
-	if (mode != BUFFERS_WRITE_FREE_PRIVATE) {
-		error = write_by_view(&destination);
-		if (error && mode == BUFFERS_WRITE_IN_USE && is_private(address))
-			error = EINVAL;
-	}
-	if (mode == BUFFERS_WRITE_FREE_PRIVATE || error == EINVAL)
-		error = write_by_file(&destination);
+	error = mode == BUFFERS_WRITE_FREE_PRIVATE ? write_by_file(&destination) :
+						     write_by_view_or_file(&destination, mode);
 	return error == EACCES && lacking ? lacking : error;
 }

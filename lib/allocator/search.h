@@ -32,7 +32,7 @@ struct buffers_search {
 	struct buffers_span growth_room[2];	/* heap and stack; may be empty */
 	struct buffers_maps maps;
 	struct buffers_search_cache *cache;	/* may be NULL */
-	uint32_t generation;	/* of the cache, when the search began */
+	uint32_t generation;	/* the cache's, when the search began */
 };
 
 /* An address that may be free. */

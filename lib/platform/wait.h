@@ -13,12 +13,12 @@ struct buffers_wait {
 
 /*
  * Waits a moment, and returns whether the caller should try again: for so many milliseconds,
- * and for some attempts in any case, since a busy system may not have run this thread or the
- * other one meanwhile.  Without a clock, the number of attempts limits the time.
+ * and until it has yielded and slept often in any case, since a busy system may not have run the
+ * other thread meanwhile.  Without a clock, the number of attempts limits the time.
  */
 static inline bool buffers_wait_again(struct buffers_wait *wait, unsigned milliseconds)
 {
-	enum { LEAST_ATTEMPTS = 64, ATTEMPTS_A_MILLISECOND = 8 };
+	enum { LEAST_ATTEMPTS = 1224, ATTEMPTS_A_MILLISECOND = 8 };
 	uint64_t now = buffers_platform_clock();
 
 	if (wait->attempts == 0)

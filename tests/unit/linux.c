@@ -928,10 +928,10 @@ START_TEST(wait_ends_by_the_clock)
 {
 	is_clock_simulated = true;
 	simulated_step = 1;
-	ck_assert_uint_eq(count_waits(500), 500);
-	ck_assert_uint_eq(count_waits(900), 900);
+	ck_assert_uint_eq(count_waits(1500), 1500);
+	ck_assert_uint_eq(count_waits(2000), 2000);
 	simulated_step = 5;
-	ck_assert_uint_eq(count_waits(500), 100);
+	ck_assert_uint_eq(count_waits(7500), 1500);
 }
 END_TEST
 
@@ -940,14 +940,14 @@ START_TEST(wait_has_some_attempts_however_late)
 {
 	is_clock_simulated = true;
 	simulated_step = 1000000;
-	ck_assert_uint_eq(count_waits(1), 64);
+	ck_assert_uint_eq(count_waits(1), 1224);
 }
 END_TEST
 
 START_TEST(wait_without_a_clock_ends)
 {
 	is_clock_simulated = true;
-	ck_assert_uint_ge(count_waits(50), 64);
+	ck_assert_uint_eq(count_waits(50), 1224 + 8 * 50);
 }
 END_TEST
 

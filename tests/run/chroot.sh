@@ -63,11 +63,12 @@ make_chroot() {
 	mkdir "$chroot/srv/build"
 }
 
-# copy_logs BUILD: the logs of the tests, in their folders, from a build directory in the
-# chroot to $logs
+# copy_logs BUILD: the logs and results of the tests, in their folders, from a build directory
+# in the chroot to $logs
 copy_logs() {
 	mkdir -p "$logs"
-	(cd "$chroot/srv/build/$1/tests" && find . -name '*.log' -exec cp --parents -t "$logs" {} +)
+	(cd "$chroot/srv/build/$1/tests" && find . -name '*.log' -o -name '*.trs' |
+		xargs cp --parents -t "$logs")
 }
 
 # A script for the chroot: unpacks the source of Check, for targets without a package of it.

@@ -101,6 +101,14 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 	};
 }
 
+/* New buffers have at least this size.  They are smaller where a gap or a range is. */
+static size_t new_size(const struct buffers_state *state)
+{
+	size_t size = __atomic_load_n(&state->new_size, __ATOMIC_RELAXED);
+
+	return size ? size : BUFFER_SIZE;
+}
+
 static int make_buffer(const struct buffers_pool *pool, const struct buffers_window *window,
 		       struct buffers_item **item)
 {
@@ -114,6 +122,8 @@ static int make_buffer(const struct buffers_pool *pool, const struct buffers_win
 	error = buffers_locator_register(tail, window->kind, buffer, item);
 	if (error)
 		buffers_allocator_unmap(buffer, &state->search_cache);
+	else if (buffers_span_size(buffer) < new_size(state))
+		__atomic_store_n(&state->new_size, buffers_span_size(buffer), __ATOMIC_RELAXED);
 	return error;
 }
 
@@ -182,8 +192,10 @@ static int find_or_make(const struct buffers_window *window, struct buffers_item
 		return error;
 	pool = (struct buffers_pool){
 		.owner = state, .index = &state->index, .contention = &state->contention,
-		.shared_size = BUFFER_SIZE,
-		.take = buffers_item_take, .release = buffers_item_release, .make = make_buffer,
+		.shared_size = BUFFER_SIZE, .new_size = new_size(state),
+		.take = buffers_item_take, .is_free = buffers_item_is_free,
+		.mark_hidden = buffers_item_mark_hidden,
+		.release = buffers_item_release, .make = make_buffer,
 	};
 	error = buffers_rendezvous_first(&state->root, window->kind, &pool.first);
 	if (!error)
@@ -238,12 +250,33 @@ struct buffers_item *buffers_get_near(const void *target, size_t size)
 	return buffers_get(&request);
 }
 
+/* Shows the item in the index that has it. */
+static void release_hidden(struct buffers_item *item)
+{
+	buffers_item_release(item);
+	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
+		struct buffers_state *state = buffers_state_known(kind);
+
+		if (state)
+			buffers_index_show(&state->index, item);
+	}
+}
+
+__attribute__((noinline))
+static void release_slowly(struct buffers_item *item)
+{
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
+		buffers_arena_release(item);
+	else
+		release_hidden(item);
+}
+
 void buffers_release(struct buffers_item *item)
 {
 	if (!item)
 		return;
-	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
-		buffers_arena_release(item);
+	if (buffers_item_owner(item) & (BUFFERS_TAKEN_SHARED | BUFFERS_TAKEN_HIDDEN))
+		release_slowly(item);
 	else
 		buffers_item_release(item);
 }

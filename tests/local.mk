@@ -171,6 +171,7 @@ test_programs += \
 	tests/api/kinds \
 	tests/api/overwrite \
 	tests/api/random \
+	tests/api/reuse \
 	tests/api/threads \
 	tests/arena/arena
 slow_tests += tests/api/item

@@ -177,6 +177,17 @@ static bool take_shared(struct buffers_item *item, const struct buffers_window *
 	return false;
 }
 
+/* Whether the lock can be had, also if the owner word stems from a process that has ended. */
+static bool is_free_shared(struct buffers_item *item)
+{
+	struct buffers_robust_lock *lock = lock_of(item);
+
+	if (!buffers_platform_trylock(lock))
+		return false;
+	buffers_platform_unlock(lock);
+	return true;
+}
+
 /* Neither a child that was forked meanwhile nor another thread is the holder. */
 void buffers_arena_release(struct buffers_item *item)
 {
@@ -400,7 +411,9 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 	struct buffers_pool pool = {
 		.owner = arena, .first = &arena->control->blocks[0].locator,
 		.index = &state->index, .contention = &arena->control->contention,
+		.new_size = arena->chunk,
 		.take = arena->is_shared ? take_shared : take_private,
+		.is_free = arena->is_shared ? is_free_shared : buffers_item_is_free,
 		.release = arena->is_shared ? buffers_arena_release : buffers_item_release,
 		.make = carve,
 	};

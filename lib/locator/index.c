@@ -7,6 +7,11 @@
  * a range skips every side whose room is too small or whose keys are outside.  Nodes are
  * added, but never moved or removed: a reader sees the trie before or after an addition.
  *
+ * A search that meets an item that a user holds hides it from later searches, or many such
+ * items would stop each of them.  The holder shows it when it releases it, unless another copy
+ * of the library is the holder.  For such items, a search that finds nothing looks at a few
+ * hidden items in the order of their keys, and shows those that are free.
+ *
  * The key of an item is the address of its last byte.  Buffers are disjoint, so among those
  * that end in a range at most one begins below it.
  */
@@ -15,27 +20,42 @@
 #include "locator/index.h"
 #include "platform/platform.h"
 
+/* The number of items that a sweep looks at; mapping a buffer takes longer. */
+#define SWEEP 64
+
 struct node {
 	uintptr_t prefix;	/* zero from `bit` downward */
 	uintptr_t bit;		/* the highest bit that differs among the keys */
 	uintptr_t sides[2];	/* links */
 	uint32_t room[2];	/* upper bound of the room of every item there */
+	uint32_t shown[2];	/* the same, of the items that are not hidden */
 };
 
-/* A link is 0, the address of a node, or the address of an item plus 1. */
+/* A link is 0, the address of a node, or the address of an item plus flags. */
+enum {
+	ITEM = 1,
+	HIDDEN = 2,
+};
+_Static_assert(_Alignof(struct buffers_item) >= 4, "the flags have room in an address");
+
 static bool is_item(uintptr_t link)
 {
-	return link & 1;
+	return link & ITEM;
+}
+
+static bool is_hidden(uintptr_t link)
+{
+	return link & HIDDEN;
 }
 
 static uintptr_t link_to(struct buffers_item *item)
 {
-	return (uintptr_t)item | 1;
+	return (uintptr_t)item | ITEM;
 }
 
 static struct buffers_item *item_at(uintptr_t link)
 {
-	return (struct buffers_item *)(link - 1);
+	return (struct buffers_item *)(link & ~(uintptr_t)(ITEM | HIDDEN));
 }
 
 static struct node *node_at(uintptr_t link)
@@ -48,14 +68,20 @@ static uintptr_t load_link(const uintptr_t *link)
 	return __atomic_load_n(link, __ATOMIC_ACQUIRE);
 }
 
-static uint32_t room_at(const struct node *node, unsigned side)
+static uint32_t load_bound(const uint32_t *bound)
 {
-	return __atomic_load_n(&node->room[side], __ATOMIC_RELAXED);
+	return __atomic_load_n(bound, __ATOMIC_RELAXED);
 }
 
-static void set_room(struct node *node, unsigned side, uint32_t room)
+static void set_bound(uint32_t *bound, uint32_t room)
 {
-	__atomic_store_n(&node->room[side], room, __ATOMIC_RELAXED);
+	__atomic_store_n(bound, room, __ATOMIC_RELAXED);
+}
+
+static void raise_bound(uint32_t *bound, uint32_t room)
+{
+	if (load_bound(bound) < room)
+		set_bound(bound, room);
 }
 
 static uintptr_t key_of(const struct buffers_item *item)
@@ -81,14 +107,32 @@ static struct buffers_span keys_on(const struct node *node, unsigned side)
 	return (struct buffers_span){ first, first | (node->bit - 1) };	/* both inclusive */
 }
 
-/* An upper bound of the room of every item below the link. */
-static uint32_t bound_of(uintptr_t link)
+static uint32_t larger(const uint32_t bounds[2])
 {
-	const struct node *node = node_at(link);
+	uint32_t left = load_bound(&bounds[0]);
+	uint32_t right = load_bound(&bounds[1]);
 
-	if (is_item(link))
-		return buffers_item_room(item_at(link));
-	return room_at(node, 0) > room_at(node, 1) ? room_at(node, 0) : room_at(node, 1);
+	return left > right ? left : right;
+}
+
+/* An upper bound of the room of every item below the link. */
+static uint32_t room_below(uintptr_t link)
+{
+	return is_item(link) ? buffers_item_room(item_at(link)) : larger(node_at(link)->room);
+}
+
+static uint32_t shown_below(uintptr_t link)
+{
+	if (is_hidden(link))
+		return 0;
+	return is_item(link) ? buffers_item_room(item_at(link)) : larger(node_at(link)->shown);
+}
+
+/* Sets the bounds of a side from the bounds below it. */
+static void update_bounds(struct node *node, unsigned side)
+{
+	set_bound(&node->room[side], room_below(node->sides[side]));
+	set_bound(&node->shown[side], shown_below(node->sides[side]));
 }
 
 /*
@@ -145,8 +189,8 @@ static bool split_link(struct buffers_index *index, uintptr_t *link, uintptr_t d
 	side = side_of(node, key);
 	node->sides[side] = link_to(item);
 	node->sides[!side] = old;
-	set_room(node, side, buffers_item_room(item));
-	set_room(node, !side, bound_of(old));
+	update_bounds(node, 0);
+	update_bounds(node, 1);
 	__atomic_store_n(link, (uintptr_t)node, __ATOMIC_RELEASE);
 	return true;
 }
@@ -166,8 +210,8 @@ static bool insert(struct buffers_index *index, struct buffers_item *item)
 		difference = (key ^ node->prefix) & ~suffix_mask(node);
 		if (difference)
 			return split_link(index, link, difference, item);
-		if (room_at(node, side) < room)
-			set_room(node, side, room);
+		raise_bound(&node->room[side], room);
+		raise_bound(&node->shown[side], room);
 		link = &node->sides[side];
 	}
 	if (!*link) {
@@ -179,17 +223,66 @@ static bool insert(struct buffers_index *index, struct buffers_item *item)
 	return !difference || split_link(index, link, difference, item);
 }
 
-/* Lowers the bounds on the way to the key to the present values. */
-static uint32_t tighten(uintptr_t link, uintptr_t key)
+/* Sets the bounds on the way to the key to the present values. */
+static void tighten(uintptr_t link, uintptr_t key)
 {
 	struct node *node = node_at(link);
 	unsigned side;
 
-	if (!is_item(link)) {
-		side = side_of(node, key);
-		set_room(node, side, tighten(node->sides[side], key));
-	}
-	return bound_of(link);
+	if (is_item(link))
+		return;
+	side = side_of(node, key);
+	tighten(node->sides[side], key);
+	update_bounds(node, side);
+}
+
+/* The link to the item with this key, if there is one. */
+static uintptr_t *find_link(struct buffers_index *index, uintptr_t key)
+{
+	uintptr_t *link = &index->tree;
+
+	while (*link && !is_item(*link))
+		link = &node_at(*link)->sides[side_of(node_at(*link), key)];
+	return link;
+}
+
+static void set_flag(struct buffers_index *index, uintptr_t *link, bool hidden)
+{
+	if (is_hidden(*link) == hidden)
+		return;
+	__atomic_store_n(link, *link ^ HIDDEN, __ATOMIC_RELEASE);
+	__atomic_store_n(&index->hidden, hidden ? index->hidden + 1 : index->hidden - 1,
+			 __ATOMIC_RELAXED);
+}
+
+static void set_hidden(struct buffers_index *index, struct buffers_item *item, bool hidden)
+{
+	set_flag(index, find_link(index, key_of(item)), hidden);
+	tighten(index->tree, key_of(item));
+}
+
+/* Hides an item that a user holds.  It stays visible if it was released meanwhile. */
+static void hide(struct buffers_index *index, struct buffers_item *item,
+		 bool (*mark_hidden)(struct buffers_item *item))
+{
+	if (!lock_index(index))
+		return;
+	set_hidden(index, item, true);
+	if (mark_hidden && !mark_hidden(item))
+		set_hidden(index, item, false);
+	unlock_index(index);
+}
+
+void buffers_index_show(struct buffers_index *index, const struct buffers_item *item)
+{
+	uintptr_t *link;
+
+	if (!__atomic_load_n(&index->hidden, __ATOMIC_RELAXED) || !lock_index(index))
+		return;
+	link = find_link(index, key_of(item));
+	if (is_hidden(*link) && item_at(*link) == item)
+		set_hidden(index, item_at(*link), false);
+	unlock_index(index);
 }
 
 /*
@@ -265,7 +358,8 @@ struct search {
 	const struct buffers_window *window;
 	const struct buffers_item_filter *filter;
 	struct buffers_span keys;	/* both inclusive */
-	unsigned patience;
+	size_t room;			/* items with less are skipped */
+	unsigned patience;		/* the number of items with that room that may still fail */
 };
 
 static bool take_item(const struct search *search, struct buffers_item *item)
@@ -283,22 +377,54 @@ static void correct_bounds(struct buffers_index *index, const struct buffers_ite
 	unlock_index(index);
 }
 
-static struct buffers_item *try_item(struct search *search, struct buffers_item *item)
+/* Whether the room of an item of this size suits each alignment of the window. */
+static bool is_room_for_any_alignment(const struct buffers_window *window, size_t room)
 {
-	if (take_item(search, item))
+	return room >= window->size && room - window->size >= window->alignment - 1;
+}
+
+/*
+ * Counts a failure.  An item that the alignment does not suit is free to fail if a second
+ * search for more room could miss a new item, too.
+ */
+static void lose_patience(struct search *search, struct buffers_item *item)
+{
+	const struct buffers_window *window = search->window;
+
+	if (buffers_item_fits(item, buffers_item_position(item), window)) {
+		hide(search->index, item, search->filter->mark_hidden);
+		search->patience--;
+	} else if (is_room_for_any_alignment(window, search->filter->new_size)) {
+		search->patience--;
+	}
+}
+
+static struct buffers_item *try_item(struct search *search, uintptr_t link)
+{
+	struct buffers_item *item = item_at(link);
+
+	if (is_hidden(link) && !search->filter->is_thorough)
+		return NULL;
+	if (buffers_contention_is_near(search->filter->busy, item))
+		return NULL;
+	if (search->filter->take(item, search->window)) {
+		if (is_hidden(link))
+			buffers_index_show(search->index, item);
 		return item;
-	if (buffers_item_room(item) < search->window->size)
+	}
+	if (buffers_item_room(item) < search->room)
 		correct_bounds(search->index, item);
-	else if (--search->patience == 0)
-		__atomic_store_n(&search->index->resume_at, key_of(item), __ATOMIC_RELAXED);
+	else if (!search->filter->is_thorough)
+		lose_patience(search, item);
 	return NULL;
 }
 
 static bool may_have(const struct search *search, const struct node *node, unsigned side)
 {
+	const uint32_t *bounds = search->filter->is_thorough ? node->room : node->shown;
 	struct buffers_span keys = keys_on(node, side);
 
-	return room_at(node, side) >= search->window->size && keys.start <= search->keys.end &&
+	return load_bound(&bounds[side]) >= search->room && keys.start <= search->keys.end &&
 	       keys.end >= search->keys.start;
 }
 
@@ -307,30 +433,98 @@ static struct buffers_item *take_below(struct search *search, uintptr_t link)
 	struct buffers_item *item = NULL;
 
 	if (is_item(link))
-		return try_item(search, item_at(link));
+		return try_item(search, link);
 	for (unsigned side = 0; side < 2 && !item && search->patience; side++)
 		if (may_have(search, node_at(link), side))
 			item = take_below(search, load_link(&node_at(link)->sides[side]));
 	return item;
 }
 
-/* Searches from the key at which the last search gave up to the end, then from the start. */
-static struct buffers_item *take_indexed(struct search *search, uintptr_t link)
+/* The least room that suits each alignment of the window; SIZE_MAX if no item has so much. */
+static size_t room_for_any_alignment(const struct buffers_window *window)
 {
-	uintptr_t resume_at = __atomic_load_n(&search->index->resume_at, __ATOMIC_RELAXED);
-	struct buffers_span range = search->window->range;
-	struct buffers_item *item = NULL;
+	size_t most = UINT32_MAX - window->size;
 
-	if (resume_at < range.start || resume_at >= range.end)
-		resume_at = range.start;
-	search->keys = (struct buffers_span){ resume_at, range.end - 1 };
-	item = take_below(search, link);
-	if (!item && search->patience && resume_at > range.start) {
-		search->keys = (struct buffers_span){ range.start, resume_at - 1 };
-		item = take_below(search, link);
-	}
-	return item;
+	return window->alignment - 1 > most ? SIZE_MAX : window->size + window->alignment - 1;
 }
+
+/*
+ * If too many items fail, a second search skips those that the alignment may not suit.  The
+ * items that other users hold are hidden from it.
+ */
+static struct buffers_item *take_indexed(struct search *search, uintptr_t tree)
+{
+	struct buffers_item *item;
+
+	search->room = search->window->size;
+	search->patience = BUFFERS_INDEX_PATIENCE;
+	item = take_below(search, tree);
+	if (item || search->patience)
+		return item;
+	search->room = room_for_any_alignment(search->window);
+	search->patience = BUFFERS_INDEX_PATIENCE;
+	return take_below(search, tree);
+}
+
+/*
+ * Showing hidden items
+ */
+
+struct sweep {
+	struct buffers_index *index;
+	bool (*is_free)(struct buffers_item *item);
+	uintptr_t next;		/* smaller keys are skipped */
+	unsigned left;		/* the number of items to look at */
+	bool has_shown;
+};
+
+static void sweep_item(struct sweep *sweep, uintptr_t *link)
+{
+	sweep->left--;
+	sweep->next = key_of(item_at(*link)) + 1;
+	if (!is_hidden(*link) || !sweep->is_free(item_at(*link)))
+		return;
+	set_flag(sweep->index, link, false);
+	sweep->has_shown = true;
+}
+
+static void sweep_below(struct sweep *sweep, uintptr_t *link)
+{
+	struct node *node = node_at(*link);
+
+	if (is_item(*link)) {
+		sweep_item(sweep, link);
+		return;
+	}
+	for (unsigned side = 0; side < 2 && sweep->left; side++) {
+		if (load_bound(&node->room[side]) == 0 || keys_on(node, side).end < sweep->next)
+			continue;
+		sweep_below(sweep, &node->sides[side]);
+		update_bounds(node, side);
+	}
+}
+
+/* Continues where the last sweep stopped; starts over once it reached the end. */
+static bool show_released(struct buffers_index *index, bool (*is_free)(struct buffers_item *item))
+{
+	struct sweep sweep = { .index = index, .is_free = is_free, .left = SWEEP };
+
+	if (!__atomic_load_n(&index->hidden, __ATOMIC_RELAXED) || !lock_index(index))
+		return false;
+	sweep.next = index->sweep_next;
+	sweep_below(&sweep, &index->tree);
+	if (sweep.left) {
+		sweep.next = 0;
+		sweep_below(&sweep, &index->tree);
+	}
+	index->sweep_next = sweep.next;
+	unlock_index(index);
+	return sweep.has_shown;
+}
+
+/*
+ * Taking
+ */
 
 /* Walks the items that are not indexed: the index was locked, or had no memory for nodes. */
 static struct buffers_item *take_unindexed(const struct search *search,
@@ -351,7 +545,7 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 {
 	struct search search = {
 		.index = index, .window = window, .filter = filter,
-		.patience = filter->patience,
+		.keys = { window->range.start, window->range.end - 1 },
 	};
 	struct buffers_item *item = NULL;
 	struct buffers_locator *tail;
@@ -370,6 +564,8 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 	count = __atomic_load_n(&index->count, __ATOMIC_ACQUIRE);
 	tree = load_link(&index->tree);
 	if (tree)
+		item = take_indexed(&search, tree);
+	if (!item && show_released(index, filter->is_free))
 		item = take_indexed(&search, tree);
 	if (!item)
 		item = take_unindexed(&search, tail ? tail : first, tail ? count : 0);

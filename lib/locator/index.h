@@ -25,7 +25,8 @@ struct buffers_index {
 	uint32_t count;			/* indexed items of the tail */
 	struct buffers_locator *tail;	/* every locator before it is indexed whole */
 	uintptr_t tree;			/* a link, see index.c */
-	uintptr_t resume_at;		/* the key at which a search gave up */
+	uint32_t hidden;		/* the number of hidden items */
+	uintptr_t sweep_next;		/* the key at which the next sweep begins */
 	uintptr_t nodes, nodes_end;	/* memory for more nodes */
 	uintptr_t pages;		/* mapped for nodes; each starts with a link to the next */
 };
@@ -34,22 +35,36 @@ struct buffers_index {
 struct buffers_item_filter {
 	/* Takes an item that is free and fits, as buffers_item_take(). */
 	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
+	/* Whether no user holds the item, as buffers_item_is_free(). */
+	bool (*is_free)(struct buffers_item *item);
 	const struct buffers_busy *busy;	/* items near these are skipped */
-	unsigned patience;	/* number of items with enough room that may fail */
+	/* Tells the holder of an item to show it on release; false if it is free. */
+	bool (*mark_hidden)(struct buffers_item *item);	/* or NULL */
+	size_t new_size;	/* the caller makes an item of at least this size if none is found */
+	bool is_thorough;	/* looks at all items, however many of them are taken */
 };
 
-/* Large enough to find what there is, and small enough to be cheap. */
+/*
+ * The number of items with enough room that may fail before a search ends.  Large enough to
+ * find what there is, and small enough to be cheap.
+ */
 #define BUFFERS_INDEX_PATIENCE 32
 
 /*
  * Takes an item of the chain whose free space suits the window, and that shares no cache
- * line with a busy item.  NULL: there is none, or more items failed than patience allows;
- * the next search then continues behind them.
+ * line with a busy item.  NULL: there is none, or too many items with enough room failed.
+ *
+ * If each NULL makes the caller add an item, the number of items has a bound, whatever the
+ * requests and their ranges are: an added item is found again while it is free and has room.
+ * Items that other users hold may cost the caller one more item in 32.
  */
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,
 					const struct buffers_window *window,
 					const struct buffers_item_filter *filter);
+
+/* Shows an item to later searches, if this index hid it.  It is free now. */
+void buffers_index_show(struct buffers_index *index, const struct buffers_item *item);
 
 /* The locator at which to look for room for another item; `first` if unknown. */
 struct buffers_locator *buffers_index_tail(const struct buffers_index *index,

@@ -82,9 +82,17 @@ enum {
 	BUFFERS_TAKEN_BY = 8,		/* factor of the process's number, in arenas */
 };
 
+/* Set by another thread: its index hid the item, and shows it again when it is released. */
+#define BUFFERS_TAKEN_HIDDEN (UINT32_C(1) << 31)
+
 static inline bool buffers_item_is_taken(const struct buffers_item *item)
 {
 	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED) != 0;
+}
+
+static inline bool buffers_item_is_free(struct buffers_item *item)
+{
+	return !buffers_item_is_taken(item);
 }
 
 static inline uint32_t buffers_item_owner(const struct buffers_item *item)
@@ -96,6 +104,18 @@ static inline uint32_t buffers_item_owner(const struct buffers_item *item)
 static inline void buffers_item_set_owner(struct buffers_item *item, uint32_t owner)
 {
 	__atomic_store_n(&item->is_taken, owner, __ATOMIC_RELAXED);
+}
+
+/* Asks the holder to show the item on release.  False: the item is free. */
+static inline bool buffers_item_mark_hidden(struct buffers_item *item)
+{
+	uint32_t owner = buffers_item_owner(item);
+
+	while (owner && !__atomic_compare_exchange_n(&item->is_taken, &owner,
+						     owner | BUFFERS_TAKEN_HIDDEN, false,
+						     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	return owner != 0;
 }
 
 static inline bool buffers_item_is_directly_writable(const struct buffers_item *item)

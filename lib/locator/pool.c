@@ -5,8 +5,6 @@
 #include "locator/pool.h"
 #include "platform/tls.h"
 
-#include <limits.h>
-
 /*
  * Makes items until one is far enough from the busy ones; the skipped items are used later.
  * For large items that would be too much memory.
@@ -43,7 +41,8 @@ static int find_or_make_once(const struct buffers_pool *pool, const struct buffe
 {
 	struct buffers_busy busy;
 	struct buffers_item_filter filter = {
-		.take = pool->take, .busy = &busy, .patience = BUFFERS_INDEX_PATIENCE,
+		.take = pool->take, .is_free = pool->is_free,
+		.mark_hidden = pool->mark_hidden, .busy = &busy, .new_size = pool->new_size,
 	};
 	int error;
 
@@ -54,7 +53,7 @@ static int find_or_make_once(const struct buffers_pool *pool, const struct buffe
 	error = make_apart(pool, window, &busy, item);
 	if (error) {
 		busy.count = 0;
-		filter.patience = UINT_MAX;
+		filter.is_thorough = true;
 		*item = buffers_index_take(pool->index, pool->first, window, &filter);
 	}
 	return *item ? 0 : error;

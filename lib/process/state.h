@@ -19,6 +19,7 @@
 struct buffers_state {
 	struct buffers_root root;
 	struct buffers_search_cache search_cache;
+	size_t new_size;	/* the smallest buffer that was made, if small */
 	struct buffers_contention contention;
 	struct buffers_index index;	/* last: its nodes fill the rest of the page */
 };

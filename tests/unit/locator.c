@@ -209,7 +209,9 @@ static struct buffers_item *take_item(struct buffers_locator *locator, uintptr_t
 	struct buffers_window wanted = make_window(start, end, size, alignment);
 	struct buffers_index *index = new_index();
 	struct buffers_busy none_busy = { .count = 0 };
-	struct buffers_item_filter any = { buffers_item_take, &none_busy, BUFFERS_INDEX_PATIENCE };
+	struct buffers_item_filter any = {
+		.take = buffers_item_take, .is_free = buffers_item_is_free, .busy = &none_busy,
+	};
 	struct buffers_item *item = buffers_index_take(index, locator, &wanted, &any);
 
 	free_pages(index);

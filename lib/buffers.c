@@ -93,6 +93,11 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 {
 	uintptr_t address = (uintptr_t)target;
 
+	if (!target || reach == 0)
+		return (struct buffers_request){
+			.min_address = UINTPTR_MAX, .max_address = 1,	/* an invalid range */
+			.target = target, .size = size,
+		};
 	return (struct buffers_request){
 		.min_address = address > reach ? address - reach : 0,
 		.max_address = address <= UINTPTR_MAX - reach ? address + reach : 0,

@@ -180,13 +180,15 @@ struct buffers_info {
 /*
  * buffers_request_near(): make a request for memory within reach of a target
  *
- * target	address that the memory must be near; not dereferenced
+ * target	address that the memory must be near, not NULL; not dereferenced
  * reach	bytes, at least 1, from the target to the far end of the memory
  * size		bytes that must be free
  *
  * Returns a request for the range [target - reach, target + reach), clipped to
  * the address space, with this target and size.  All other members are 0; the
- * caller changes them as needed.
+ * caller changes them as needed.  If target is NULL or reach is 0, every call
+ * refuses the request with EINVAL until the caller sets another range; for the
+ * lowest addresses, set max_address alone.
  *
  * Cannot fail; signal-safe.  Since 0.1.
  */

@@ -160,6 +160,30 @@ START_TEST(null_request_is_einval)
 }
 END_TEST
 
+/* A failed dlsym() must not lead to memory near address 0. */
+START_TEST(request_near_null_or_without_reach_is_einval)
+{
+	const struct buffers_request wrong[] = {
+		buffers_request_near(NULL, BUFFERS_REACH_BRANCH, 1),
+		buffers_request_near(NULL, SIZE_MAX, 1),
+		buffers_request_near(NULL, 1, 1),
+		buffers_request_near(NULL, 0, 1),
+		buffers_request_near("", 0, 1),
+	};
+	struct buffers_request low = buffers_request_near(NULL, 1, 1);
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		ck_assert_uint_eq(wrong[i].size, 1);
+		ck_assert_int_eq(error_of(&wrong[i]), EINVAL);
+		ck_assert_ptr_null(buffers_arena_create(&wrong[i], 0));
+		ck_assert_int_eq(errno, EINVAL);
+	}
+	low.min_address = 0;
+	low.max_address = 0;
+	ck_assert_ptr_nonnull(buffers_get(&low));
+}
+END_TEST
+
 START_TEST(range_without_room_is_eaddrnotavail)
 {
 	const struct buffers_request full[] = {
@@ -235,7 +259,7 @@ START_TEST(near_reaches_to_both_sides_and_is_clamped_to_the_address_space)
 		{ 0x1000, 0, 0x2000 },
 		{ 0xfff, 0, 0x1fff },
 		{ 0x1001, 1, 0x2001 },
-		{ 0, 0, 0x1000 },
+		{ 1, 0, 0x1001 },
 		{ UINTPTR_MAX - 0x1000, UINTPTR_MAX - 0x2000, UINTPTR_MAX },
 		{ UINTPTR_MAX - 0xfff, UINTPTR_MAX - 0x1fff, 0 },
 		{ UINTPTR_MAX, UINTPTR_MAX - 0x1000, 0 },
@@ -849,6 +873,7 @@ int main(void)
 	tcase_add_loop_test(requests, contradictory_request_is_einval, 0, 2);
 	tcase_add_test(requests, cached_item_is_given_only_if_it_satisfies_the_request);
 	tcase_add_test(requests, null_request_is_einval);
+	tcase_add_test(requests, request_near_null_or_without_reach_is_einval);
 	tcase_add_test(requests, range_without_room_is_eaddrnotavail);
 	tcase_add_test(requests, mapped_range_is_eaddrnotavail);
 	tcase_add_test(requests, more_than_4_gib_never_fits_an_item);

@@ -72,7 +72,7 @@ static bool hook(struct function *function)
 enum { MOST_NAME = 256, MOST_TEXT = 40, MOST_LINE = 400 };
 
 static char name[MOST_NAME];		/* name of the function */
-static int output = -1;			/* a copy of standard error */
+static int output = -1;			/* standard error, a copy if possible */
 static unsigned long *calls;		/* counter, shared with forked children */
 static bool is_over;			/* the total has been printed */
 
@@ -299,12 +299,18 @@ static bool look_up(struct function *function)
  * Start and end of the program
  */
 
-/* Uses a high descriptor, since some programs expect the next free number. */
+/*
+ * Uses a high descriptor, since some programs expect the next free number.  With a low limit
+ * it uses the highest one, or else standard error itself.
+ */
 static int copy_stderr(void)
 {
-	int copy = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 1000);
+	const int least[] = { 1000, 100, (int)sysconf(_SC_OPEN_MAX) - 1, STDERR_FILENO + 1 };
+	int copy = -1;
 
-	return copy >= 0 ? copy : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+	for (size_t i = 0; copy < 0 && i < sizeof(least) / sizeof(least[0]); i++)
+		copy = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, least[i]);
+	return copy >= 0 ? copy : STDERR_FILENO;
 }
 
 /* Removes the word that the launcher prepended to the variable, and returns it. */

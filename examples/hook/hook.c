@@ -8,17 +8,22 @@
  * the function.  This launcher prepends the name of each to a variable of the
  * environment, with a colon before the old value.  hook-preload.so removes the names
  * again before main() runs.  The linker does not preload objects into programs that
- * are linked statically or run with the rights of another user.
+ * are linked statically or run with the rights of another user; the launcher says so.
  */
 
 #define _GNU_SOURCE
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Exit statuses, as those of the shell and of env(1). */
@@ -84,8 +89,99 @@ static void prepend(const char *name, const char *word)
 		exit_with(FAILED, "%s: %s", name, strerror(errno));
 }
 
+/*
+ * Programs without a preloaded object
+ */
+
+/* Opens the file that execvp() would execute, as far as this user can read it; or returns -1. */
+static int open_program(const char *name)
+{
+	const char *path = getenv("PATH");
+	char *list = path ? join(path, "", "") : join("/bin:/usr/bin", "", "");
+	char *dir;
+
+	if (strchr(name, '/'))
+		return open(name, O_RDONLY | O_CLOEXEC);
+	while ((dir = strsep(&list, ":"))) {
+		char *file = join(*dir ? dir : ".", "/", name);
+		struct stat status;
+
+		if (access(file, X_OK) == 0 && stat(file, &status) == 0 && S_ISREG(status.st_mode))
+			return open(file, O_RDONLY | O_CLOEXEC);
+	}
+	return -1;
+}
+
+static bool read_at(int file, void *bytes, size_t size, ElfW(Off) offset)
+{
+	return pread(file, bytes, size, (off_t)offset) == (ssize_t)size;
+}
+
+/* Whether the dynamic section is that of a program that relocates itself. */
+static bool is_pie(int file, const ElfW(Phdr) *section)
+{
+	ElfW(Dyn) entry = { .d_tag = DT_NULL };
+	ElfW(Off) offset = section->p_offset;
+
+	while (read_at(file, &entry, sizeof(entry), offset) && entry.d_tag != DT_NULL) {
+		if (entry.d_tag == DT_FLAGS_1)
+			return (entry.d_un.d_val & DF_1_PIE) != 0;
+		offset += sizeof(entry);
+	}
+	return false;
+}
+
+/* False also for the dynamic linker, which runs the program that its argument names. */
+static bool is_static(int file)
+{
+	ElfW(Ehdr) header;
+	ElfW(Phdr) part;
+	bool is_program;
+
+	if (!read_at(file, &header, sizeof(header), 0) ||
+	    memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+	    header.e_phentsize != sizeof(part))		/* of another word size */
+		return false;
+	is_program = header.e_type == ET_EXEC;
+	for (unsigned i = 0; i < header.e_phnum; i++) {
+		if (!read_at(file, &part, sizeof(part), header.e_phoff + i * sizeof(part)) ||
+		    part.p_type == PT_INTERP)
+			return false;
+		if (part.p_type == PT_DYNAMIC)
+			is_program = is_program || is_pie(file, &part);
+	}
+	return is_program;
+}
+
+static bool has_rights_of_another(int file)
+{
+	struct stat status;
+
+	return fstat(file, &status) == 0 &&
+	       (((status.st_mode & S_ISUID) && status.st_uid != getuid()) ||
+		((status.st_mode & S_ISGID) && status.st_gid != getgid()));
+}
+
+/* Why the linker will not preload the object into the program; NULL if it will. */
+static const char *obstacle_in(const char *program)
+{
+	int file = open_program(program);
+	const char *obstacle = NULL;
+
+	if (file < 0)
+		return NULL;
+	if (is_static(file))
+		obstacle = "the program is linked statically";
+	else if (has_rights_of_another(file))
+		obstacle = "the program runs with the rights of another user";
+	close(file);
+	return obstacle;
+}
+
 int main(int argc, char **argv)
 {
+	const char *object;
+	const char *obstacle;
 	int error;
 
 	if (argc < 3) {
@@ -94,8 +190,15 @@ int main(int argc, char **argv)
 	}
 	if (argv[1][0] == '\0' || strchr(argv[1], ':'))
 		exit_with(USAGE, "no function is called \"%s\"", argv[1]);
-	prepend("LD_PRELOAD", find_object());
-	prepend("RELOADED_HOOK", argv[1]);
+	object = find_object();
+	obstacle = obstacle_in(argv[2]);
+	if (obstacle) {
+		fprintf(stderr, "hook: %s: %s; %s runs unpatched\n", argv[1], obstacle,
+			basename(argv[2]));
+	} else {
+		prepend("LD_PRELOAD", object);
+		prepend("RELOADED_HOOK", argv[1]);
+	}
 	execvp(argv[2], argv + 2);
 	error = errno;
 	exit_with(error == ENOENT ? NOT_FOUND : NOT_EXECUTABLE, "%s: %s", argv[2], strerror(error));

@@ -8,6 +8,7 @@
  * with a = in it begins the variables; compile.h describes the expressions.  For
  * each line, in the order of completion, prints the number of the line, the line,
  * the value or an error, and the processes that compiled and reused the code.
+ * NUL characters are ignored; a last line without an end that holds no others is no line.
  * turns.h describes the processes, each of which may be killed at any instant.
  *
  * The code is in an arena that the parent makes and the workers inherit.  The
@@ -20,6 +21,8 @@
  * 64 MiB of code, or less if branches do not reach that far.  A line that exceeds a
  * limit gets an error; lines with known expressions still get their values.
  */
+
+#define _GNU_SOURCE
 
 #include "compile.h"
 #include "turns.h"

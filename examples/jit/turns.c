@@ -8,6 +8,8 @@
  * number and drops the second answer.
  */
 
+#define _GNU_SOURCE
+
 #include "turns.h"
 
 #include <errno.h>

@@ -17,7 +17,7 @@ case ${1-} in -*) usage ;; esac
 
 set -u
 export LC_ALL=C
-: "${LOG_COMPILER:=}" "${top_srcdir:?}" "${LIBRARY_DIR:?}"
+: "${LOG_COMPILER:=}" "${top_srcdir:?}" "${LIBRARY_DIR:?}" "${HEADER:?}"
 
 # program NAME: the path of the program itself, since libtool's wrapper takes longer than it
 program() {
@@ -30,7 +30,8 @@ prefork="$LOG_COMPILER $(program jit/prefork)"
 hook=$(program hook/hook)
 LD_LIBRARY_PATH=$(cd "$LIBRARY_DIR" && pwd)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
-scratch=$(mktemp -d) || exit 1
+# Here, since LD_PRELOAD takes no path with a blank, as TMPDIR may be
+scratch=$(mktemp -d "$PWD/examples.XXXXXX") || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' HUP INT TERM
 count=0
@@ -457,7 +458,7 @@ prefork_table() {
 		print line
 		print line ": " $1 >>answers
 	}' >>"$scratch/lines"
-	for arguments in '' -w '-n 1' '-n 2' '-n 13' '-n 64' '-w -n 64'; do
+	for arguments in '' -w '-n 1' '-n 2' '-n 13' $most_workers "-w $most_workers"; do
 		# shellcheck disable=SC2086
 		serve "$scratch/lines" $arguments
 		ok "prefork $arguments: it answers as low2g does" answers "$scratch/answers"
@@ -467,7 +468,7 @@ prefork_table() {
 
 prefork_reuse() {
 	write_lines 30 20
-	for arguments in '-n 1' '-n 5' '-n 64' '-w -n 5'; do
+	for arguments in '-n 1' '-n 5' $most_workers '-w -n 5'; do
 		# shellcheck disable=SC2086
 		serve "$scratch/lines" $arguments
 		ok "prefork $arguments: 600 lines are answered" answers "$scratch/answers"
@@ -485,6 +486,9 @@ prefork_lines() {
 	serve "$scratch/lines"
 	ok "prefork: NUL characters are ignored" is "$(plain_answers)" \
 		"$(printf '%s\n' '1+2 = 3' ': column 1: expected a number, a variable, - or (' '3 = 3')"
+	printf '1\n\0\0' >"$scratch/lines"
+	serve "$scratch/lines"
+	ok "prefork: NUL characters behind the last line are no line" is "$(plain_answers)" '1 = 1'
 	{
 		printf '%01492d x=2345\n' 0
 		printf '%01493d x=2345\n' 0
@@ -769,8 +773,20 @@ has_locks() {
 	esac
 }
 
+# Sets most_workers to an option for the most workers: the parent has a pipe to each of them.
+set_most_workers() {
+	most_workers=-n64
+	case $(ulimit -n) in
+	? | ??)
+		most_workers=-n32
+		skip "prefork: no 64 workers with $(ulimit -n) descriptors"
+		;;
+	esac
+}
+
 test_prefork() {
 	has_locks || return
+	set_most_workers
 	prefork_table
 	prefork_reuse
 	prefork_lines
@@ -854,20 +870,23 @@ compare() {
 hook_libc() {
 	for command; do
 		command -v "${command%% *}" >/dev/null || continue
+		shown=$(echo "$command" | sed "s|$scratch/||g")
 		for function in malloc free read write memcpy memset strlen strchr getenv \
 			fopen open mmap mprotect syscall exit _exit pthread_mutex_lock \
 			__errno_location printf time setlocale fork _setjmp; do
 			# shellcheck disable=SC2086
 			compare "$function" $command
-			ok "hook $function: ${command#"$scratch/"} behaves as without the hook" same_as_plain
+			ok "hook $function: $shown behaves as without the hook" same_as_plain
 			grep -q 'runs unpatched$' "$scratch/err" && continue
-			ok "hook $function: each call in ${command#"$scratch/"} is printed" is_total "$function"
+			ok "hook $function: each call in $shown is printed" is_total "$function"
 		done
 	done
 }
 
 hook_programs() {
-	hook_libc 'ls -l /usr' 'grep -c . /etc/passwd' 'grep no-such-user /etc/passwd' \
+	mkdir -p "$scratch/listed/directory"	# in others, files come and go
+	echo file >"$scratch/listed/file"
+	hook_libc "ls -l $scratch/listed" 'grep -c . /etc/passwd' 'grep no-such-user /etc/passwd' \
 		'cat /etc/passwd' 'sort --parallel=4 /etc/passwd' 'make --version' \
 		'perl -e print(1..9);exit(7)'
 }
@@ -902,6 +921,37 @@ hook_environment() {
 			mv "$scratch/filtered" "$scratch/$file"
 		done
 		ok "hook: the program sees the same environment, $setting" same_as_plain
+	done
+}
+
+# The message leaves the address out.
+hook_descriptors() {
+	compare getenv ls -d /
+	mv "$scratch/err" "$scratch/expected"
+	for limit in 64 4; do
+		run sh -c 'ulimit -n "$0" && exec "$@"' "$limit" "$hook" getenv ls -d /
+		ok "hook: with $limit descriptors it reports every call" \
+			is "$(printed_calls getenv)" "$(grep -c '^hook: getenv #' "$scratch/expected")"
+	done
+}
+
+hook_static() {
+	echo 'int main(void) { return 3; }' >"$scratch/static.c"
+	for option in -static -static-pie; do
+		# shellcheck disable=SC2086
+		run ${CC:-cc} $option -o "$scratch/static" "$scratch/static.c"
+		[ "$status" != 0 ] || run "$scratch/static"
+		if [ "$status" != 3 ]; then
+			skip "hook: the compiler makes no program with $option"
+			continue
+		fi
+		run_hook getenv "$scratch/static"
+		ok "hook: a program linked with $option runs" is "$status" 3
+		ok "hook: a message says that it is linked statically ($option)" is_unpatched \
+			getenv 'the program is linked statically' static
+		run env PATH="$scratch:$PATH" "$hook" getenv static
+		ok "hook: PATH leads to that program" is_unpatched \
+			getenv 'the program is linked statically' static
 	done
 }
 
@@ -1166,6 +1216,7 @@ hook_system() {
 		return
 	fi
 	hook_getenv
+	hook_descriptors
 	hook_environment
 	hook_policy
 	hook_programs
@@ -1190,6 +1241,7 @@ hook_functions() {
 		hook_fixed
 	fi
 	hook_threads
+	hook_static
 }
 
 test_hook() {
@@ -1212,6 +1264,29 @@ is_snippet_of_readme() {
 	[ -s "$scratch/out" ] && cmp -s "$scratch/out" "$scratch/err"
 }
 
+# compiles STANDARD FILE...: a strict standard hides declarations of the system
+compiles() {
+	standard=$1
+	shift
+	for file; do
+		# shellcheck disable=SC2086
+		run ${CC:-cc} $HEADER -std="$standard" -Wall -Werror -fsyntax-only \
+			"$top_srcdir/examples/$file"
+		[ "$status" = 0 ] || return
+	done
+}
+
+test_standards() {
+	files=near.c
+	[ ! -e examples/jit/low2g ] || files="$files jit/low2g.c jit/prefork.c jit/turns.c
+		jit/compile.c jit/target.c"
+	[ -z "$hook" ] || files="$files hook/hook.c hook/hook-preload.c hook/hook-machine.c"
+	for standard in c99 c11; do
+		# shellcheck disable=SC2086
+		ok "the examples compile with -std=$standard" compiles "$standard" $files
+	done
+}
+
 test_near() {
 	ok "near: README has its function" is_snippet_of_readme
 	# shellcheck disable=SC2086
@@ -1224,6 +1299,7 @@ test_near() {
 	esac
 }
 
+test_standards
 test_near
 if [ -e examples/jit/low2g ]; then
 	test_low2g

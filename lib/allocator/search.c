@@ -366,9 +366,21 @@ static void skip_refused(struct buffers_search *search, struct buffers_candidate
 	search->was_refused = true;
 }
 
+/* Skips the gap that the system keeps below a mapping that can grow down. */
+static bool skip_guard_gap(struct buffers_search *search, struct buffers_candidate candidate)
+{
+	struct buffers_span gap;
+
+	if (search->is_in_other_process ||
+	    !buffers_platform_find_guard_gap(&search->maps, span_of(search, candidate), &gap))
+		return false;
+	skip_obstacle(search, gap, candidate);
+	return true;
+}
+
 /*
  * Another thread may map at a candidate that was just seen free: the next question shows its
- * mapping.  If the candidate is still seen free but refused again, a layer between the
+ * mapping.  If the candidate is still seen free, it is in a guard gap; or a layer between the
  * library and the kernel reserves those addresses: skip them in steps that double.
  */
 int buffers_search_map_nearest(struct buffers_search *search, struct buffers_span *mapped)
@@ -380,6 +392,8 @@ int buffers_search_map_nearest(struct buffers_search *search, struct buffers_spa
 
 	while (next_candidate(search, &candidate)) {
 		if (candidate.address == refused) {
+			if (skip_guard_gap(search, candidate))
+				continue;
 			skip_refused(search, candidate, step);
 			step = buffers_min(step, SIZE_MAX / 2) * 2;
 			continue;

@@ -86,6 +86,13 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
 	return false;
 }
 
+bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buffers_span span,
+				     struct buffers_span *gap)
+{
+	(void)maps, (void)span, (void)gap;
+	return false;
+}
+
 #endif
 
 #if !BUFFERS_PORT_HAS_COMMIT

@@ -55,7 +55,8 @@ static inline uintptr_t buffers_page_up(uintptr_t address)
 struct buffers_span buffers_platform_usable(struct buffers_span range);
 
 /*
- * Maps zeroed memory of this kind at exactly `address`.  Never replaces a mapping.
+ * Maps zeroed memory of this kind at exactly `address`.  Never replaces a mapping, and leaves
+ * the gap below a mapping that can grow down.
  * EEXIST: that address is not available, another may be.
  * ENOMEM: no more memory or mappings.  EACCES: policy forbids this kind.
  */
@@ -241,6 +242,13 @@ struct buffers_span buffers_platform_stack_growth(void);
 
 /* Whether one of them may grow into this span; true when in doubt.  Rarely asks the system. */
 bool buffers_platform_may_grow_into(struct buffers_span span);
+
+/*
+ * Whether buffers_platform_map() refuses `span`, which is free, because the system keeps a gap
+ * below another mapping that can grow down.  *gap is that gap, which overlaps the span.
+ */
+bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buffers_span span,
+				     struct buffers_span *gap);
 
 /*
  * Group BUFFERS_PORT_HAS_COMMIT: reserved memory must be committed before its use

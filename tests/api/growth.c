@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * api/growth.c: heap and stack can grow after many buffers near them
+ * api/growth.c: heap and stacks can grow after many buffers near them
  *
  * The program runs the tests twice, with and without randomised addresses.
  */
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/restrict.h"
 #include "support/support.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -230,6 +233,71 @@ START_TEST(stack_grows_after_buffers_in_its_growth_room)
 }
 END_TEST
 
+/*
+ * A stack of a page that the kernel lets grow, as coroutines and emulators have one, with much
+ * free memory around it; NULL if the kernel keeps no gap below it.
+ */
+static char *map_stack(void)
+{
+	size_t page = (size_t)getpagesize();
+	char *free = mmap(NULL, 256 * MIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			  -1, 0);
+	char *top = free + 128 * MIB;
+	char *stack, *below;
+
+	ck_assert_ptr_ne(free, MAP_FAILED);
+	munmap(free, 256 * MIB);
+	stack = mmap(top - page, page, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0);
+	below = mmap(stack - page, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (below != MAP_FAILED)
+		munmap(below, page);
+	return stack == top - page && below != stack - page ? stack : NULL;
+}
+
+/* The nearest addresses below a stack and above it, where the search starts or which it passes. */
+static void take_around(char *stack)
+{
+	const uintptr_t targets[] = {
+		(uintptr_t)stack, (uintptr_t)stack - MIB, (uintptr_t)stack + MIB / 2,
+	};
+	size_t allocated;
+
+	for (size_t i = 0; i < 3 * 16; i++) {
+		struct buffers_request request = buffers_request_near((void *)targets[i / 16],
+								      64 * MIB, 60000);
+
+		request.min_address = i % 2 ? (uintptr_t)stack - 32 * MIB : request.min_address;
+		request.max_address = i % 2 ? (uintptr_t)stack : request.max_address;
+		ck_assert_ptr_nonnull(buffers_get(&request));
+		ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
+		request.size = 1;
+		ck_assert_ptr_nonnull(buffers_alloc(&request, &allocated));
+	}
+}
+
+/* The ways to list the mappings that the kernel and the tests offer. */
+static const struct {
+	int refused_call;
+	const char *name;
+} methods[] = { { -1, "any" }, { SYS_ioctl, "/proc/self/maps" }, { SYS_openat, "msync()" } };
+
+START_TEST(other_stack_keeps_its_guard_gap)
+{
+	char *stack = map_stack();
+	uintptr_t gap = 256 * (uintptr_t)getpagesize();
+	int call = methods[_i].refused_call;
+
+	SKIP_IF(!stack, "the kernel keeps no gap below such mappings here");
+	SKIP_IF(call >= 0 && !refuse_call(call, EPERM), NO_FILTER);
+	take_around(stack);
+	/* nothing is in the gap, and the memory directly below it is used */
+	for (uintptr_t at = (uintptr_t)stack - gap; at < (uintptr_t)stack; at += 4096)
+		ck_assert_int_ne(msync((void *)at, 1, MS_ASYNC), 0);
+	ck_assert_int_eq(msync(stack - gap - getpagesize(), 1, MS_ASYNC), 0);
+}
+END_TEST
+
 START_TEST(nothing_is_mapped_below_64_kib)
 {
 	static struct mapping maps[10000];
@@ -285,6 +353,8 @@ static int run_growth_tests(const char *name)
 	tcase_add_test(all, stack_grows_after_buffers_near_it);
 	tcase_add_test(all, unlimited_stack_leaves_addresses_near_libc);
 	tcase_add_test(all, stack_grows_after_buffers_in_its_growth_room);
+	tcase_add_loop_test(all, other_stack_keeps_its_guard_gap, 0,
+			    (int)(sizeof(methods) / sizeof(methods[0])));
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -50,6 +50,19 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
 	       (fake.stack.start < span.end && span.start < fake.stack.end);
 }
 
+static bool is_in_guard_gap(struct buffers_span span)
+{
+	return fake.guard_gap.start < span.end && span.start < fake.guard_gap.end;
+}
+
+bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buffers_span span,
+				     struct buffers_span *gap)
+{
+	(void)maps;
+	*gap = fake.guard_gap;
+	return is_in_guard_gap(span);
+}
+
 int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 			 enum buffers_map_flags flags)
 {
@@ -78,6 +91,8 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 		fake.races--;
 		fake.mapped[first] = true;
 	}
+	if (is_in_guard_gap((struct buffers_span){ address, address + size }))
+		return EEXIST;
 	for (size_t page = first; page < end; page++)
 		if (!is_free(page) || fake.refused[page])
 			return EEXIST;

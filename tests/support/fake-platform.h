@@ -16,6 +16,7 @@ enum {
 extern struct fake {
 	bool mapped[FAKE_PAGES];
 	bool refused[FAKE_PAGES];	/* looks free, but mapping it fails */
+	struct buffers_span guard_gap;	/* the same, and the search can ask for it */
 	bool looks_full;		/* each lookup reports it as mapped */
 	int method;			/* method of struct buffers_maps */
 	struct buffers_span heap, stack;

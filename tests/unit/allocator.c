@@ -70,6 +70,8 @@ static bool is_candidate(const struct buffers_window *window, uintptr_t address,
 	    address % window->alignment || address < PAGES(FAKE_FIRST) ||
 	    end > PAGES(FAKE_PAGES) || (!may_use_growth && is_growth_room(address, end)))
 		return false;
+	if (fake.guard_gap.start < end && address < fake.guard_gap.end)
+		return false;
 	for (size_t page = address / FAKE_PAGE; page < end / FAKE_PAGE; page++)
 		if (fake.mapped[page] || fake.refused[page])
 			return false;
@@ -161,6 +163,10 @@ START_TEST(nearest_candidate_is_taken_in_random_spaces)
 			fake.stack.start = fake.stack.end - PAGES(random_below(&seed, 200));
 			if (fake.stack.start > fake.stack.end)
 				fake.stack.start = 0;
+		}
+		if (random_below(&seed, 3) == 0) {
+			fake.guard_gap.start = PAGES(random_below(&seed, FAKE_PAGES));
+			fake.guard_gap.end = fake.guard_gap.start + PAGES(random_below(&seed, 100));
 		}
 		wanted = make_window(random_below(&seed, FAKE_PAGES / 2),
 				     FAKE_PAGES / 2 + random_below(&seed, FAKE_PAGES / 2),
@@ -857,6 +863,26 @@ START_TEST(refused_ranges_are_skipped_quickly)
 }
 END_TEST
 
+START_TEST(nearest_candidates_around_a_guard_gap_are_taken)
+{
+	struct buffers_window wanted = make_window(16, 512, 300, 4);
+	struct buffers_search_cache cache = { 0 };
+	struct buffers_span mapped;
+
+	reset_fake(_i);
+	fill_pages(300, 310);
+	fake.guard_gap = (struct buffers_span){ PAGES(270), PAGES(300) };
+	for (unsigned i = 0; i < 20; i++)
+		ck_assert(map_and_check(&wanted, 0, &cache, &mapped));
+
+	/* The gap fills the range. */
+	wanted.range.start = PAGES(267);
+	wanted.range.end = PAGES(310);
+	fill_pages(267, 270);
+	ck_assert(!map_and_check(&wanted, 0, NULL, &mapped));
+}
+END_TEST
+
 /* Some emulators reserve all addresses and list them as mapped. */
 START_TEST(system_is_asked_if_everything_looks_occupied)
 {
@@ -1002,6 +1028,7 @@ int main(void)
 	tcase_add_loop_test(rules, search_continues_after_a_lost_race, 0, METHODS);
 	tcase_add_loop_test(rules, errors_end_the_search, 0, METHODS);
 	tcase_add_loop_test(rules, refused_ranges_are_skipped_quickly, 0, METHODS);
+	tcase_add_loop_test(rules, nearest_candidates_around_a_guard_gap_are_taken, 0, METHODS);
 	tcase_add_loop_test(rules, system_is_asked_if_everything_looks_occupied, 0, METHODS);
 	suite_add_tcase(suite, rules);
 

@@ -36,7 +36,7 @@ static int any_error;		/* for mappings anywhere, unless 0 */
 /* Wraps both names: on 32-bit systems, 64-bit file offsets change mmap() to mmap64(). */
 void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
-	int error = flags & MAP_FIXED_NOREPLACE ? placed_error : any_error;
+	int error = address ? placed_error : any_error;
 
 	if (error) {
 		errno = error;
@@ -231,20 +231,91 @@ END_TEST
 
 START_TEST(existing_mappings_are_not_replaced)
 {
+	const size_t sizes[] = { page(), 4 * MIB };
 	uintptr_t address = map_writable(1);
 
 	SKIP_IF(is_asan(), "the sanitizer's runtime maps memory at any time");
 
 	*(char *)address = 'x';
-	for (int hint = 0; hint < 2; hint++) {
+	for (unsigned i = 0; i < 4; i++) {
+		size_t size = sizes[i / 2];
 		size_t before = count_mappings(0, UINTPTR_MAX);
 
-		is_noreplace_ignored = hint;
-		ck_assert_int_eq(buffers_platform_map(address, page(), BUFFERS_KIND_RWX,
+		is_noreplace_ignored = i % 2;
+		ck_assert_int_eq(buffers_platform_map(address, size, BUFFERS_KIND_RWX,
 						      BUFFERS_MAP_PLAIN), EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address + page() - size, size,
+						      BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN),
+				 EEXIST);
 		ck_assert_int_eq(*(char *)address, 'x');
 		ck_assert_uint_eq(count_mappings(0, UINTPTR_MAX), before);
 	}
+}
+END_TEST
+
+/* A mapping that grows down, in the middle of `around` free bytes to each side; 0: impossible. */
+static uintptr_t map_growing(size_t around)
+{
+	char *free = mmap(NULL, 2 * around, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *stack;
+
+	ck_assert_ptr_ne(free, MAP_FAILED);
+	munmap(free, 2 * around);
+	stack = mmap(free + around, page(), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0);
+	return stack == free + around && !buffers_linux_is_eligible((uintptr_t)stack - page()) ?
+	       (uintptr_t)stack : 0;
+}
+#define NO_GUARD_GAP "no gap is kept free below mappings that grow down here"
+
+START_TEST(guard_gap_is_kept_below_a_mapping_that_grows_down)
+{
+	const size_t sizes[] = { page(), 64 * page(), 4 * MIB };
+	uintptr_t gap = 256 * page();
+	uintptr_t stack = map_growing(64 * MIB);
+
+	SKIP_IF(!stack, NO_GUARD_GAP);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uintptr_t address = stack - gap - sizes[i];
+
+		ck_assert_int_eq(buffers_platform_map(address + page(), sizes[i],
+						      BUFFERS_KIND_RWX, BUFFERS_MAP_PLAIN),
+				 EEXIST);
+		ck_assert_int_eq(buffers_platform_map(address, sizes[i], BUFFERS_KIND_RWX,
+						      BUFFERS_MAP_PLAIN), 0);
+		ck_assert_int_eq(buffers_platform_unmap(address, sizes[i]), 0);
+	}
+}
+END_TEST
+
+START_TEST(guard_gap_is_found)
+{
+	static const int methods[] = { BUFFERS_MAPS_QUERY, BUFFERS_MAPS_SCAN, BUFFERS_MAPS_PROBE };
+	uintptr_t stack = map_growing(64 * MIB);
+	struct buffers_span gap = { stack - 256 * page(), stack };
+	struct buffers_span found;
+	struct buffers_maps maps;
+
+	SKIP_IF(!stack, NO_GUARD_GAP);
+	buffers_platform_maps_open(&maps);
+	for (size_t i = maps.method; i < sizeof(methods) / sizeof(methods[0]); i++) {
+		*(int *)&maps.method = methods[i];
+		for (uintptr_t end = stack; end > gap.start; end -= 51 * page()) {
+			struct buffers_span span = { end - 8 * page(), end };
+
+			ck_assert(buffers_platform_find_guard_gap(&maps, span, &found));
+			ck_assert_uint_eq(found.start, gap.start);
+			ck_assert_uint_eq(found.end, gap.end);
+		}
+		ck_assert(!buffers_platform_find_guard_gap(&maps, (struct buffers_span){
+			gap.start - page(), gap.start }, &found));
+	}
+	munmap((void *)stack, page());
+	ck_assert_ptr_ne(mmap((void *)stack, page(), PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), MAP_FAILED);
+	ck_assert(!buffers_platform_find_guard_gap(&maps, (struct buffers_span){
+		stack - page(), stack }, &found));
+	buffers_platform_maps_close(&maps);
 }
 END_TEST
 
@@ -971,6 +1042,8 @@ int main(void)
 
 	tcase_add_test(mapping, memory_is_mapped_at_the_given_address);
 	tcase_add_test(mapping, existing_mappings_are_not_replaced);
+	tcase_add_test(mapping, guard_gap_is_kept_below_a_mapping_that_grows_down);
+	tcase_add_test(mapping, guard_gap_is_found);
 	tcase_add_test(mapping, kernel_errors_are_classified);
 	tcase_add_test(mapping, mapping_anywhere_reports_the_kernels_error);
 	tcase_add_test(mapping, unmapping_reports_the_kernels_error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * growth.c: the addresses into which the heap and the main stack grow
+ * growth.c: the addresses into which the heap and stacks grow
  *
  * Neither has a known bound.  A sixteenth of the address space is more than machines have
  * memory, and leaves enough for buffers.
@@ -14,6 +14,9 @@
 #include <sys/syscall.h>
 
 #define MIB ((uintptr_t)1 << 20)
+
+/* The kernel's stack_guard_gap; a parameter at boot can change it. */
+#define GUARD_PAGES ((uintptr_t)256)
 
 static uintptr_t largest_growth(void)
 {
@@ -115,7 +118,7 @@ static bool may_be_heap(struct buffers_span span)
 static struct buffers_span stack_down(uintptr_t room)
 {
 	uintptr_t end = buffers_page_up(buffers_linux_stack_top());
-	uintptr_t guard = 256 * buffers_platform_granularity();	/* stack_guard_gap */
+	uintptr_t guard = GUARD_PAGES * buffers_platform_granularity();
 	uintptr_t start = end - room - guard;
 	uintptr_t interpreter = interpreter_base();
 
@@ -142,4 +145,37 @@ bool buffers_platform_may_grow_into(struct buffers_span span)
 {
 	return buffers_span_overlap(span, stack_down(largest_growth())) ||
 	       (may_be_heap(span) && buffers_span_overlap(span, buffers_platform_heap_growth()));
+}
+
+/*
+ * Other mappings that can grow down: MAP_GROWSDOWN
+ *
+ * Only /proc/self/smaps tells them from others, slowly.  The kernel keeps the gap below them
+ * free from mappings at a hint, so a hint shows it.
+ */
+
+/* The size of the gap below a mapping, rounded up to a power of two of pages. */
+static uintptr_t gap_below(uintptr_t mapping)
+{
+	uintptr_t page = buffers_platform_granularity();
+	uintptr_t gap = page;
+
+	while (gap < GUARD_PAGES * page && !buffers_linux_is_eligible(mapping - gap - page))
+		gap *= 2;
+	return gap;
+}
+
+bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buffers_span span,
+				     struct buffers_span *gap)
+{
+	uintptr_t page = buffers_platform_granularity();
+	struct buffers_span above = { span.end, span.end + GUARD_PAGES * page };
+	struct buffers_span mapping;
+
+	if (above.start > above.end || buffers_platform_maps_find(maps, above, &mapping) != 0 ||
+	    mapping.start < span.end || buffers_linux_is_eligible(mapping.start - page))
+		return false;
+	*gap = (struct buffers_span){ mapping.start, mapping.start };
+	gap->start -= buffers_min(gap_below(mapping.start), mapping.start);
+	return buffers_span_overlap(*gap, span);
 }

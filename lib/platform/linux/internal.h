@@ -23,6 +23,9 @@ uintptr_t buffers_linux_stack_top(void);
 /* The highest address of user memory, rounded up to a power of two, minus 1. */
 uintptr_t buffers_linux_space_mask(void);
 
+/* Whether the kernel itself would choose this page for a mapping. */
+bool buffers_linux_is_eligible(uintptr_t page);
+
 /* mmap(2) from the start of a file, at an address of the kernel's choice; munmap(2). */
 void *buffers_sys_map(size_t size, int protection, int flags, int file);
 void buffers_sys_unmap(void *memory, size_t size);

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 
 #define KIB ((uintptr_t)1 << 10)
+#define MIB ((uintptr_t)1 << 20)
 #define GIB ((uintptr_t)1 << 30)
 
 #ifndef PR_SET_VMA
@@ -161,19 +162,43 @@ static int classify_map_failure(size_t size, enum buffers_kind kind, enum buffer
 	return EEXIST;
 }
 
+bool buffers_linux_is_eligible(uintptr_t page)
+{
+	size_t size = buffers_platform_granularity();
+	void *got = mmap((void *)page, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (got != MAP_FAILED)
+		munmap(got, size);
+	return got == (void *)page;
+}
+
+/*
+ * Maps at an address that the kernel takes for a hint: it then keeps the guard gap below
+ * mappings that can grow down, as MAP_FIXED_NOREPLACE does not.  Linux 6.7 to 6.12 may move a
+ * large mapping from a hint that is free, so only its last page is tried as one.
+ */
+static void *map_near(uintptr_t address, size_t size, int protection, int flags)
+{
+	bool is_large = size >= 2 * MIB;
+
+	if (is_large && !buffers_linux_is_eligible(address + size - buffers_platform_granularity())) {
+		errno = EEXIST;
+		return MAP_FAILED;
+	}
+	return mmap((void *)address, size, protection,
+		    flags | (is_large ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+}
+
 int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 			 enum buffers_map_flags flags)
 {
-	void *wanted = (void *)address;
-	void *got = mmap(wanted, size, protection_of(kind),
-			 mmap_flags_of(flags) | MAP_FIXED_NOREPLACE, -1, 0);
+	void *got = map_near(address, size, protection_of(kind), mmap_flags_of(flags));
 
-	if (got == wanted) {
+	if (got == (void *)address) {
 		name_mapping(got, size, kind);
 		return 0;
 	}
 	if (got != MAP_FAILED) {
-		/* Linux before 4.17, valgrind and qemu-user take the address as a hint. */
 		munmap(got, size);
 		return EEXIST;
 	}

@@ -135,6 +135,9 @@ extern "C" {
  * memory outside of files (ProcessDynamicCodePolicy, SELinux without execmem)
  * forbids it.
  *
+ * Under the personality READ_IMPLIES_EXEC the library takes it from the calling thread
+ * while it maps RW memory.  A request for a mapping fails with EACCES if that is denied.
+ *
  * Both flags together fail with EINVAL.  A request gets memory of its own kind only.
  * Since 0.1.
  */

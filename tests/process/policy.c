@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -101,6 +102,145 @@ START_TEST(refusal_of_all_mappings_is_eacces)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(deny_all, NULL);
+}
+END_TEST
+
+/*
+ * The personality that makes all readable memory executable
+ */
+
+static size_t count_writable_code(void)
+{
+	static struct mapping maps[10000];
+	size_t all = read_maps(maps, 10000);
+	size_t count = 0;
+
+	for (size_t i = 0; i < all; i++)
+		count += maps[i].permissions[1] == 'w' && maps[i].permissions[2] == 'x';
+	return count;
+}
+
+static bool imply_exec(void)
+{
+	return personality((unsigned long)personality(0xffffffff) | READ_IMPLIES_EXEC) != -1;
+}
+
+static int use_rw_memory(unsigned shared)
+{
+	struct buffers_request request = { .size = 64 * KIB, .flags = BUFFERS_RW };
+	struct buffers_arena *arena;
+	struct buffers_item *item;
+	size_t allocated;
+
+	item = buffers_get(&request);
+	STEP(item && buffers_append(item, "data", 4));
+	STEP(buffers_alloc(&request, &allocated));
+	request.size = 4 * MIB;
+	STEP(buffers_alloc(&request, &allocated));
+	arena = buffers_arena_create(&request, 0);
+	STEP(arena && (item = buffers_arena_get(arena, 64, 0)) && buffers_append(item, "data", 4));
+	arena = buffers_arena_create(&request, shared);
+	STEP(arena && (item = buffers_arena_get(arena, 64, 0)) && buffers_append(item, "data", 4));
+	return 0;
+}
+
+static unsigned arena_flags(void)
+{
+	return has_robust_locks() ? BUFFERS_ARENA_FORK_SHARED : 0;
+}
+
+static int imply_exec_from_now(void *context)
+{
+	size_t before = count_writable_code();
+	int set;
+
+	STEP(imply_exec());
+	set = personality(0xffffffff);
+	STEP(use_rw_memory(*(unsigned *)context) == 0);
+	STEP(count_writable_code() == before);
+	STEP(personality(0xffffffff) == set);
+	return 0;
+}
+
+START_TEST(rw_memory_is_not_executable_where_reading_implies_it)
+{
+	run_child(imply_exec_from_now, &(unsigned){ arena_flags() });
+}
+END_TEST
+
+static int imply_exec_without_way_back(void *context)
+{
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RW };
+	size_t before = count_writable_code();
+	size_t allocated;
+
+	(void)context;
+	STEP(imply_exec());
+	STEP(refuse_call(SYS_personality, EPERM));
+	errno = 0;
+	STEP(!buffers_get(&request) && errno == EACCES);
+	errno = 0;
+	STEP(!buffers_alloc(&request, &allocated) && errno == EACCES);
+	STEP(count_writable_code() == before);
+	return 0;
+}
+
+static int forbid_questions(void *context)
+{
+	STEP(refuse_call(SYS_personality, EPERM));
+	return use_rw_memory(*(unsigned *)context);
+}
+
+START_TEST(rw_memory_is_eacces_where_it_would_be_executable)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_child(imply_exec_without_way_back, NULL);
+	run_child(forbid_questions, &(unsigned){ arena_flags() });
+}
+END_TEST
+
+/* MDWE refuses memory that would be writable and executable for a moment. */
+static int imply_exec_under_mdwe(void *context)
+{
+	struct buffers_request request = { .size = 64 * KIB, .flags = BUFFERS_RX };
+	struct buffers_arena *arena;
+	struct buffers_item *item;
+
+	if (!refuse_exec_gain()) {
+		printf("skipped: %s: PR_SET_MDWE needs Linux 6.3\n", __func__);
+		return 0;
+	}
+	STEP(imply_exec());
+	arena = buffers_arena_create(&request, *(unsigned *)context);
+	STEP(arena && (item = buffers_arena_get(arena, 64, 0)));
+	STEP(buffers_append(item, "data", 4));
+	return use_rw_memory(*(unsigned *)context);
+}
+
+START_TEST(memory_is_not_writable_and_executable_for_a_moment)
+{
+	run_child(imply_exec_under_mdwe, &(unsigned){ arena_flags() });
+}
+END_TEST
+
+static int overwrite_constants(void *page)
+{
+	size_t size = granularity();
+
+	STEP(imply_exec());
+	STEP(buffers_overwrite(page, "replaced", 8) == 0);
+	STEP(is_mapped_as((uintptr_t)page, (uintptr_t)page + size, "r--p"));
+	return 0;
+}
+
+/* The bytes change as a whole, in a copy of the page. */
+START_TEST(overwritten_constants_do_not_become_executable)
+{
+	void *page = mmap(NULL, granularity(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(page, MAP_FAILED);
+	SKIP_IF(buffers_overwrite(page, "original", 8) != 0, "read-only memory cannot be written");
+	run_child(overwrite_constants, page);
 }
 END_TEST
 
@@ -399,6 +539,10 @@ int main(void)
 	tcase_add_test(denied, mdwe_is_eacces);
 	tcase_add_test(denied, filter_is_eacces);
 	tcase_add_test(denied, refusal_of_all_mappings_is_eacces);
+	tcase_add_test(denied, rw_memory_is_not_executable_where_reading_implies_it);
+	tcase_add_test(denied, rw_memory_is_eacces_where_it_would_be_executable);
+	tcase_add_test(denied, memory_is_not_writable_and_executable_for_a_moment);
+	tcase_add_test(denied, overwritten_constants_do_not_become_executable);
 	suite_add_tcase(suite, denied);
 
 	tcase_set_timeout(blind, 120);

@@ -26,8 +26,21 @@ uintptr_t buffers_linux_space_mask(void);
 /* Whether the kernel itself would choose this page for a mapping. */
 bool buffers_linux_is_eligible(uintptr_t page);
 
-/* mmap(2) from the start of a file, at an address of the kernel's choice; munmap(2). */
+/*
+ * Between these two calls, memory that the thread maps or protects without PROT_EXEC is not
+ * executable, whatever its personality(2).  *former is for the second call, which may change
+ * errno only if it fails.  `memory` was mapped or protected meanwhile, or is MAP_FAILED.
+ * False: policy forbids that; the memory may be executable.
+ */
+bool buffers_linux_begin_exact(int protection, long *former);
+bool buffers_linux_end_exact(long former, const void *memory);
+
+/*
+ * mmap(2) from the start of a file, at an address of the kernel's choice; mprotect(2); both
+ * with exactly this protection; munmap(2).
+ */
 void *buffers_sys_map(size_t size, int protection, int flags, int file);
+bool buffers_sys_protect(void *memory, size_t size, int protection);
 void buffers_sys_unmap(void *memory, size_t size);
 
 /* As buffers_sys_status_at(), but follows a symbolic link. */

@@ -6,7 +6,9 @@
 
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #define KIB ((uintptr_t)1 << 10)
 #define MIB ((uintptr_t)1 << 20)
@@ -117,6 +119,58 @@ static int mmap_flags_of(enum buffers_map_flags flags)
 }
 
 /*
+ * Under the personality READ_IMPLIES_EXEC, mmap(2) and mprotect(2) make all readable memory
+ * executable.  Nothing corrects that afterwards, so the thread changes its personality
+ * meanwhile.
+ */
+
+static const long personality_unknown = -1;
+
+bool buffers_linux_begin_exact(int protection, long *former)
+{
+	*former = 0;
+	if ((protection & (PROT_READ | PROT_EXEC)) != PROT_READ)
+		return true;
+	*former = syscall(SYS_personality, 0xffffffffL);
+	if (*former == personality_unknown || !(*former & READ_IMPLIES_EXEC))
+		return true;
+	/* A filter that forbids the way back forbids the first call. */
+	return syscall(SYS_personality, *former) != -1 &&
+	       syscall(SYS_personality, *former & ~(long)READ_IMPLIES_EXEC) != -1;
+}
+
+bool buffers_linux_end_exact(long former, const void *memory)
+{
+	unsigned permissions;
+
+	if (former == personality_unknown)	/* a filter forbids even the question */
+		return memory == MAP_FAILED ||
+		       !buffers_linux_permissions((uintptr_t)memory, &permissions) ||
+		       !(permissions & PERM_EXECUTE);
+	if (former & READ_IMPLIES_EXEC)
+		syscall(SYS_personality, former);
+	return true;
+}
+
+/* mmap(2) with exactly this protection. */
+static void *map_exactly(uintptr_t hint, size_t size, int protection, int flags)
+{
+	long former;
+	void *got;
+
+	if (!buffers_linux_begin_exact(protection, &former)) {
+		errno = EACCES;
+		return MAP_FAILED;
+	}
+	got = mmap((void *)hint, size, protection, flags, -1, 0);
+	if (buffers_linux_end_exact(former, got))
+		return got;
+	munmap(got, size);
+	errno = EACCES;
+	return MAP_FAILED;
+}
+
+/*
  * Names memory without code.  perf(1) takes a named mapping for a file, and would ignore the
  * symbols of /tmp/perf-PID.map for code in it.  EINVAL means that the kernel has no names
  * (CONFIG_ANON_VMA_NAME): stop asking.
@@ -137,7 +191,7 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 	/* The library writes a page of its own data at once. */
 	int populate = kind == BUFFERS_KIND_RW && flags == BUFFERS_MAP_PLAIN &&
 		       size <= buffers_platform_granularity() ? MAP_POPULATE : 0;
-	void *got = mmap(NULL, size, protection_of(kind), mmap_flags_of(flags) | populate, -1, 0);
+	void *got = map_exactly(0, size, protection_of(kind), mmap_flags_of(flags) | populate);
 
 	if (got == MAP_FAILED)	/* seccomp filters, as systemd's, return EPERM */
 		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
@@ -185,8 +239,8 @@ static void *map_near(uintptr_t address, size_t size, int protection, int flags)
 		errno = EEXIST;
 		return MAP_FAILED;
 	}
-	return mmap((void *)address, size, protection,
-		    flags | (is_large ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	return map_exactly(address, size, protection,
+			   flags | (is_large ? MAP_FIXED_NOREPLACE : 0));
 }
 
 int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,

@@ -206,7 +206,7 @@ bool buffers_sys_may_write(uint64_t size)
 	return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.soft >= size;
 }
 
-void *buffers_sys_map(size_t size, int protection, int flags, int file)
+static void *map_file(size_t size, int protection, int flags, int file)
 {
 #ifdef SYS_mmap2
 	return (void *)syscall(SYS_mmap2, 0L, size, protection, flags, file, 0L);
@@ -217,6 +217,39 @@ void *buffers_sys_map(size_t size, int protection, int flags, int file)
 #else
 	return (void *)syscall(SYS_mmap, 0L, size, protection, flags, file, 0L);
 #endif
+}
+
+void *buffers_sys_map(size_t size, int protection, int flags, int file)
+{
+	long former;
+	void *got;
+
+	if (!buffers_linux_begin_exact(protection, &former)) {
+		errno = EACCES;
+		return MAP_FAILED;
+	}
+	got = map_file(size, protection, flags, file);
+	if (buffers_linux_end_exact(former, got))
+		return got;
+	buffers_sys_unmap(got, size);
+	errno = EACCES;
+	return MAP_FAILED;
+}
+
+bool buffers_sys_protect(void *memory, size_t size, int protection)
+{
+	bool is_done;
+	long former;
+
+	if (!buffers_linux_begin_exact(protection, &former)) {
+		errno = EACCES;
+		return false;
+	}
+	is_done = syscall(SYS_mprotect, memory, size, protection) == 0;
+	if (buffers_linux_end_exact(former, is_done ? memory : MAP_FAILED))
+		return is_done;
+	errno = EACCES;
+	return false;
 }
 
 void buffers_sys_unmap(void *memory, size_t size)

@@ -312,7 +312,7 @@ static int write_by_view(const struct destination *destination)
 		return errno == EINVAL ? EINVAL : classify_write_failure();
 	/* Another thread may fork meanwhile. */
 	syscall(SYS_madvise, view, destination->length, MADV_DONTFORK);
-	if (syscall(SYS_mprotect, view, destination->length, PROT_READ | PROT_WRITE) != 0)
+	if (!buffers_sys_protect(view, destination->length, PROT_READ | PROT_WRITE))
 		return unmap_after(classify_write_failure(), view, destination->length);
 	alias = view + (destination->address - destination->start);
 	buffers_copy_through_alias(alias, destination->address, destination->bytes,

@@ -206,11 +206,13 @@ test_programs += \
 	tests/process/exec \
 	tests/process/fork \
 	tests/process/forkstorm \
+	tests/process/numbers \
 	tests/process/policy
 slow_tests += \
 	tests/process/exec \
 	tests/process/fork \
-	tests/process/forkstorm
+	tests/process/forkstorm \
+	tests/process/numbers
 # The same in an executable at a fixed low address, right below its heap.
 tests_api_growth_nopie_SOURCES = tests/api/growth.c
 tests_api_growth_nopie_CFLAGS = $(AM_CFLAGS) -fno-pie

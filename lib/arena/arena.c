@@ -5,7 +5,7 @@
  * An arena has four parts, each a mapping of its own:
  *
  *	arena	constants; children inherit them
- *	state	knowledge of this process; the kernel empties it in a child
+ *	state	knowledge of this process; empty in a forked child
  *	control	the list of items and their locks; shared if the window is
  *	window	the memory itself
  *
@@ -47,19 +47,26 @@ struct block {
 
 struct control {
 	struct lock lock;		/* the lock of a shared arena */
-	uint32_t holder;		/* the lock of a private arena: a process number, or 0 */
 	uint32_t tail;			/* every block before it is full */
-	uint32_t processes;		/* number of processes that have used the arena */
+	uint32_t processes;		/* the last number that a process drew */
 	struct buffers_contention contention;
 	struct block blocks[];
 };
 
-/* All zero at first, and again in a forked child. */
+/*
+ * A page of buffers_state_map_page().
+ *
+ * The number of a process is a matter of this arena, and names the holders of items.  No two
+ * processes draw the same one, whatever numbers the kernel has given them: those repeat, and
+ * a child in a PID namespace can have its parent's.
+ */
 struct state {
-	uint32_t pid;
-	uint32_t first_slot;		/* the process's first slot in `contention` */
+	uint32_t canary;
+	uint32_t number;		/* 0: this process has not used the arena yet */
+	uint32_t is_locked;		/* the lock of a private arena */
 	struct buffers_index index;	/* last: its nodes fill the rest of the page */
 };
+#define MOST_PROCESSES	(UINT32_MAX / BUFFERS_TAKEN_BY)
 
 struct buffers_arena {
 	uint64_t serial;		/* random: other copies of the library have arenas, too */
@@ -71,6 +78,7 @@ struct buffers_arena {
 	size_t control_size;
 	struct control *control;
 	struct state *state;
+	struct buffers_state_page state_page;
 	uintptr_t index_pages;		/* copy for children, which unmap the pages */
 };
 
@@ -90,26 +98,18 @@ static struct buffers_robust_lock *lock_of(const struct buffers_item *item)
 	return &block->locks[(item - block->locator.items) / STRIDE].robust;
 }
 
-/* A lock that another thread held at fork is never released in the child, so ignore it. */
-static void lock_private(uint32_t *holder)
+/* A lock that another thread held at fork is never released in the child, but is empty there. */
+static void lock_private(uint32_t *word)
 {
-	uint32_t self = buffers_platform_pid();
-
-	for (unsigned attempt = 0;; attempt++) {
-		uint32_t old = __atomic_load_n(holder, __ATOMIC_RELAXED);
-
-		if (old != self && __atomic_compare_exchange_n(holder, &old, self, false,
-							       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			return;
+	for (unsigned attempt = 0; !buffers_lock_try(word); attempt++)
 		buffers_platform_backoff(attempt);
-	}
 }
 
 static bool lock_arena(struct buffers_arena *arena)
 {
 	if (arena->is_shared)
 		return buffers_platform_lock(&arena->control->lock.robust);
-	lock_private(&arena->control->holder);
+	lock_private(&arena->state->is_locked);
 	return true;
 }
 
@@ -118,19 +118,16 @@ static void unlock_arena(struct buffers_arena *arena)
 	if (arena->is_shared)
 		buffers_platform_unlock(&arena->control->lock.robust);
 	else
-		__atomic_store_n(&arena->control->holder, 0, __ATOMIC_RELEASE);
+		buffers_lock_release(&arena->state->is_locked);
 }
 
 /*
  * Taking and releasing
  */
 
-/* 0: this process has not used the arena yet. */
-static uint32_t own_pid(const struct buffers_arena *arena)
+static uint32_t own_number(const struct buffers_arena *arena)
 {
-	uint32_t pid = __atomic_load_n(&arena->state->pid, __ATOMIC_ACQUIRE);
-
-	return pid == buffers_state_pid() ? pid : 0;
+	return __atomic_load_n(&arena->state->number, __ATOMIC_ACQUIRE);
 }
 
 static void set_arena_owner(const struct buffers_arena *arena, struct buffers_item *item)
@@ -138,14 +135,14 @@ static void set_arena_owner(const struct buffers_arena *arena, struct buffers_it
 	buffers_item_set_owner(item, BUFFERS_TAKEN |
 			       (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
 			       (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
-			       own_pid(arena) * BUFFERS_TAKEN_BY);
+			       own_number(arena) * BUFFERS_TAKEN_BY);
 }
 
 static bool is_own(const struct buffers_arena *arena, const struct buffers_item *item)
 {
-	uint32_t owner = buffers_item_owner(item);
+	uint32_t number = own_number(arena);
 
-	return owner && owner / BUFFERS_TAKEN_BY == own_pid(arena);
+	return number && buffers_item_owner(item) / BUFFERS_TAKEN_BY == number;
 }
 
 static bool take_private(struct buffers_item *item, const struct buffers_window *window)
@@ -369,19 +366,30 @@ struct cached {
 };
 static BUFFERS_TLS struct cached cached;
 
-/* A child whose kernel did not empty the page comes here, too: the index is still right. */
+/* The processes that come after the last number share it; locks know their threads as well. */
+static uint32_t draw_number(struct control *control)
+{
+	uint32_t last = __atomic_load_n(&control->processes, __ATOMIC_RELAXED);
+
+	while (last < MOST_PROCESSES &&
+	       !__atomic_compare_exchange_n(&control->processes, &last, last + 1, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	return last < MOST_PROCESSES ? last + 1 : MOST_PROCESSES;
+}
+
+/* Threads may come here at once: all of them get the number that the first one stores. */
 static void enter_arena(struct buffers_arena *arena)
 {
 	struct state *state = arena->state;
+	uint32_t none = 0;
 
-	if (own_pid(arena))
+	if (own_number(arena))
 		return;
 	buffers_index_inherit(&state->index,
 			      __atomic_load_n(&arena->index_pages, __ATOMIC_RELAXED));
-	__atomic_store_n(&state->first_slot,
-			 __atomic_fetch_add(&arena->control->processes, 1, __ATOMIC_RELAXED),
-			 __ATOMIC_RELAXED);
-	__atomic_store_n(&state->pid, buffers_state_pid(), __ATOMIC_RELEASE);
+	__atomic_compare_exchange_n(&state->number, &none, draw_number(arena->control), false,
+				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 static void release_item(const struct buffers_arena *arena, struct buffers_item *item)
@@ -420,7 +428,7 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 	int error;
 
 	enter_arena(arena);
-	pool.first_slot = __atomic_load_n(&state->first_slot, __ATOMIC_RELAXED);
+	pool.first_slot = own_number(arena);
 	error = buffers_pool_get(&pool, wanted, item);
 	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
 			 __ATOMIC_RELAXED);
@@ -442,7 +450,7 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 
 	if (size > UINT32_MAX)
 		return ENOSPC;
-	if (own->serial == arena->serial && own_pid(arena) &&
+	if (own->serial == arena->serial && own_number(arena) &&
 	    (arena->is_shared ? take_shared : take_private)(own->item, &wanted)) {
 		*item = own->item;
 		return 0;
@@ -510,11 +518,10 @@ static int map_control(struct buffers_arena *arena)
 
 static int map_state(struct buffers_arena *arena)
 {
-	void *state;
-	int error = buffers_platform_map_state(&state);
+	int error = buffers_state_map_page(arena->kind, &arena->state_page);
 
 	if (!error)
-		arena->state = state;
+		arena->state = (struct state *)arena->state_page.canary;
 	return error;
 }
 
@@ -528,7 +535,7 @@ static void unmap_parts(struct buffers_arena *arena)
 	if (arena->state) {
 		buffers_index_inherit(&arena->state->index, arena->index_pages);
 		buffers_index_destroy(&arena->state->index);
-		buffers_platform_unmap((uintptr_t)arena->state, page);
+		buffers_state_unmap_page(arena->kind, &arena->state_page);
 	}
 	buffers_platform_unmap((uintptr_t)arena, page);
 }

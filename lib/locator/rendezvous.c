@@ -105,18 +105,17 @@ static bool is_aligned(uintptr_t address)
 /*
  * An address that a dead process published can look right: forked children have copies of
  * locators, and programs without address randomisation have theirs at the same addresses.
- * A root is zero in a child and after exec, and each has a token of its own.
+ * A root is zero in a child and after exec, and each has a token of its own.  The number of
+ * the process would tell no more: it names the file.
  */
 static bool is_of_this_process(const struct record *record)
 {
-	struct buffers_root root;
+	struct { uintptr_t offered, token; } root;
 
 	return record->root <= UINTPTR_MAX &&
 	       buffers_platform_try_read((uintptr_t)record->root, &root, sizeof(root)) == 0 &&
-	       root.offered == record->this_address && root.token == record->token &&
-	       root.pid == buffers_platform_pid();
+	       root.offered == record->this_address && root.token == record->token;
 }
-_Static_assert(sizeof(struct buffers_root) % 8 == 0, "buffers_platform_try_read() takes it");
 
 static bool is_of_own_namespace(const struct lookup *lookup, const struct record *record)
 {
@@ -482,7 +481,6 @@ int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
 	*locator = known_first(root);
 	if (*locator)
 		return 0;
-	__atomic_store_n(&root->pid, buffers_platform_pid(), __ATOMIC_RELAXED);
 	begin_lookup(&lookup, kind, __builtin_frame_address(0));
 	error = find_or_publish(&lookup, root, locator);
 	end_lookup(&lookup);
@@ -499,7 +497,6 @@ struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 
 	if (locator)
 		return locator;
-	__atomic_store_n(&root->pid, buffers_platform_pid(), __ATOMIC_RELAXED);
 	begin_lookup(&lookup, kind, __builtin_frame_address(0));
 	if (find_published(&lookup, &locator))
 		settle_first(root, &locator);

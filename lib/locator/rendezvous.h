@@ -19,12 +19,10 @@
 struct buffers_root {
 	uintptr_t offered;	/* the locator that this copy would publish, or 0 */
 	uintptr_t token;	/* random, drawn before `offered` is set */
-	uint32_t pid;		/* the process that owns this memory */
 	struct buffers_locator *first;
 };
 _Static_assert(offsetof(struct buffers_root, offered) == 0, "layout");
 _Static_assert(offsetof(struct buffers_root, token) == BUFFERS_WORD, "layout");
-_Static_assert(offsetof(struct buffers_root, pid) == 2 * BUFFERS_WORD, "layout");
 
 /*
  * Finds the first locator of the process for buffers of this kind: the one that any copy of

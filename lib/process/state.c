@@ -7,35 +7,34 @@
 
 struct buffers_state *buffers_state_pages[BUFFERS_KINDS];
 
-static uint32_t pid;		/* 0: not asked for yet */
-
-uint32_t buffers_state_pid(void)
-{
-	uint32_t known = __atomic_load_n(&pid, __ATOMIC_RELAXED);
-
-	if (!known) {
-		known = buffers_platform_pid();
-		__atomic_store_n(&pid, known, __ATOMIC_RELAXED);
-	}
-	return known;
-}
+/* The other pages.  Each store leaves a whole list: a fork may copy it at any instant. */
+static struct buffers_state_page *other_pages[BUFFERS_KINDS];
 
 /*
  * Fork and exit
  */
 
+static void empty_other_pages(struct buffers_state_page *page)
+{
+	for (; page; page = page->next)
+		if (*page->canary) {
+			memset(page->canary, 0, buffers_platform_granularity());
+			*page->canary = 1;
+		}
+}
+
 /*
- * Empties the pages where the kernel has not done so.  A page that another fork handler of
- * this child has used before stays.
+ * Empties the pages that the kernel has not emptied.  Another fork handler of this child may
+ * have used the others since.
  */
 static void forget_parent(void)
 {
-	pid = 0;
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		struct buffers_state *state = buffers_state_pages[kind];
 
-		if (state && state->root.pid != buffers_platform_pid())
-			*state = (struct buffers_state){ 0 };
+		if (state && state->canary)
+			*state = (struct buffers_state){ .canary = 1 };
+		empty_other_pages(other_pages[kind]);
 	}
 }
 
@@ -63,11 +62,14 @@ __attribute__((destructor)) static void withdraw_all(void)
 
 static int map_page(struct buffers_state **slot, struct buffers_state **state)
 {
-	void *page;
-	int error = buffers_platform_map_state(&page);
+	struct buffers_state *page;
+	void *address;
+	int error = buffers_platform_map_state(&address);
 
 	if (error)
 		return error;
+	page = address;
+	page->canary = 1;
 	*state = NULL;
 	if (__atomic_compare_exchange_n(slot, state, page, false, __ATOMIC_ACQ_REL,
 					__ATOMIC_ACQUIRE))
@@ -81,6 +83,47 @@ int buffers_state_get(enum buffers_kind kind, struct buffers_state **state)
 {
 	*state = buffers_state_known(kind);
 	return *state ? 0 : map_page(&buffers_state_pages[kind], state);
+}
+
+static void lock_pages(enum buffers_kind kind)
+{
+	struct buffers_state *state = buffers_state_known(kind);
+
+	for (unsigned attempt = 0; !buffers_lock_try(&state->pages_lock); attempt++)
+		buffers_platform_backoff(attempt);
+}
+
+static void unlock_pages(enum buffers_kind kind)
+{
+	buffers_lock_release(&buffers_state_known(kind)->pages_lock);
+}
+
+int buffers_state_map_page(enum buffers_kind kind, struct buffers_state_page *page)
+{
+	void *address;
+	int error = buffers_platform_map_state(&address);
+
+	if (error)
+		return error;
+	page->canary = address;
+	*page->canary = 1;
+	lock_pages(kind);
+	page->next = other_pages[kind];
+	__atomic_store_n(&other_pages[kind], page, __ATOMIC_RELEASE);
+	unlock_pages(kind);
+	return 0;
+}
+
+void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page *page)
+{
+	struct buffers_state_page **link = &other_pages[kind];
+
+	lock_pages(kind);
+	while (*link != page)
+		link = &(*link)->next;
+	__atomic_store_n(link, page->next, __ATOMIC_RELEASE);
+	unlock_pages(kind);
+	buffers_platform_unmap((uintptr_t)page->canary, buffers_platform_granularity());
 }
 
 int buffers_state_unmap(struct buffers_span mapped)

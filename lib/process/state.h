@@ -15,9 +15,14 @@
 
 #pragma GCC visibility push(hidden)
 
-/* All zero at the start of the process. */
+/*
+ * All zero at the start of the process, but for the canary.  `canary` is 1 until the kernel
+ * empties the page in a forked child.  Once it is 0, the kernel empties it in every child.
+ */
 struct buffers_state {
 	struct buffers_root root;
+	uint32_t canary;
+	uint32_t pages_lock;		/* protects the list of buffers_state_map_page() */
 	struct buffers_search_cache search_cache;
 	size_t new_size;	/* the smallest buffer that was made, if small */
 	struct buffers_contention contention;
@@ -27,12 +32,6 @@ _Static_assert(sizeof(struct buffers_state) <= 1024, "most of the page is left f
 
 extern struct buffers_state *buffers_state_pages[BUFFERS_KINDS];
 
-/*
- * The number of the process, without a system call after the first one.  In a forked child
- * it differs from the parent's, even if the kernel has not emptied the pages.
- */
-uint32_t buffers_state_pid(void);
-
 /* NULL: the kind was not used yet. */
 static inline struct buffers_state *buffers_state_known(enum buffers_kind kind)
 {
@@ -41,6 +40,19 @@ static inline struct buffers_state *buffers_state_known(enum buffers_kind kind)
 
 /* Maps the page if it does not exist.  ENOMEM. */
 int buffers_state_get(enum buffers_kind kind, struct buffers_state **state);
+
+/*
+ * Another page of state, empty at first and in a forked child.  It starts with a canary.  This
+ * structure is in memory that a child has a copy of.
+ */
+struct buffers_state_page {
+	uint32_t *canary;		/* the page */
+	struct buffers_state_page *next;
+};
+
+/* Maps and unmaps such a page; the kind's own page exists already.  ENOMEM. */
+int buffers_state_map_page(enum buffers_kind kind, struct buffers_state_page *page);
+void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page *page);
 
 /* Unmaps memory of any kind, and tells every search cache.  EINVAL, ENOMEM. */
 int buffers_state_unmap(struct buffers_span mapped);

@@ -88,13 +88,18 @@ void finish_child(struct child child)
 	ck_assert_int_eq(WEXITSTATUS(status), 0);
 }
 
-pid_t fork_without_handlers(void)
+pid_t clone_process(unsigned flags)
 {
 #ifdef __s390x__	/* the stack is the first argument there */
-	return (pid_t)syscall(SYS_clone, 0L, (long)SIGCHLD, 0L, 0L, 0L);
+	return (pid_t)syscall(SYS_clone, 0L, (long)(flags | SIGCHLD), 0L, 0L, 0L);
 #else
-	return (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
+	return (pid_t)syscall(SYS_clone, (long)(flags | SIGCHLD), 0L, 0L, 0L, 0L);
 #endif
+}
+
+pid_t fork_without_handlers(void)
+{
+	return clone_process(0);
 }
 
 void run_child(int (*body)(void *context), void *context)

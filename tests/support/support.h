@@ -253,8 +253,9 @@ struct child {
 struct child start_child(int (*body)(void *context), void *context);
 void finish_child(struct child child);
 
-/* Like fork(), without fork handlers. */
+/* Like fork(), without fork handlers; clone_process() with flags of clone(2), as CLONE_NEWPID. */
 pid_t fork_without_handlers(void);
+pid_t clone_process(unsigned flags);
 
 #define FORKS_IN_THREADS "the emulator crashes when threads fork"
 

@@ -51,6 +51,7 @@ void buffers_platform_at_fork(void (*child)(void))
  * Numbers
  */
 
+/* A filter may deny the call: then all processes have the same number. */
 uint32_t buffers_platform_pid(void)
 {
 	return (uint32_t)syscall(SYS_getpid);
@@ -66,13 +67,15 @@ uint64_t buffers_platform_pid_namespace(void)
 uint64_t buffers_platform_random(void)
 {
 	static uint64_t drawn;
+	struct timespec now = { 0 };
 	uint64_t number;
 
 	if (syscall(SYS_getrandom, &number, sizeof(number), GRND_NONBLOCK) == sizeof(number))
 		return number;
 	/* Early at boot, or under a filter: stretch the bytes of exec, which a parent shares. */
 	memcpy(&number, (const void *)buffers_linux_stack_top(), sizeof(number));
-	number ^= (uint64_t)buffers_platform_pid() << 32;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	number ^= (uint64_t)buffers_platform_pid() << 32 ^ (uint64_t)now.tv_nsec;
 	number += 0x9e3779b97f4a7c15u * (1 + __atomic_fetch_add(&drawn, 1, __ATOMIC_RELAXED));
 	number = (number ^ number >> 32) * 0xd6e8feb86659fd93u;
 	return number ^ number >> 32;

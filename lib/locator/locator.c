@@ -174,6 +174,33 @@ int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind 
  * Walking
  */
 
+/*
+ * Reads the position twice and the lock between.  A position that changes is the holder's work,
+ * and one that does not change was the same when the lock was read.
+ */
+static bool is_taken_at(const struct buffers_item *item, uint32_t *position)
+{
+	uint32_t before = __atomic_load_n(&item->position, __ATOMIC_ACQUIRE);
+	bool is_taken = __atomic_load_n(&item->is_taken, __ATOMIC_ACQUIRE) != 0;
+
+	*position = buffers_item_position(item);
+	return is_taken || *position != before;
+}
+
+static int visit_item(const struct buffers_item *item, enum buffers_kind kind,
+		      int (*visit)(const struct buffers_info *info, void *context),
+		      void *context)
+{
+	uint32_t used;
+	bool is_taken = is_taken_at(item, &used);
+	struct buffers_info info = {
+		.base = (void *)item->base_address, .size = item->size, .used = used,
+		.taken = is_taken, .flags = kind,
+	};
+
+	return visit(&info, context);
+}
+
 int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
 			 int (*visit)(const struct buffers_info *info, void *context),
 			 void *context)
@@ -183,18 +210,8 @@ int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind 
 	for (const struct buffers_locator *l = first; l && !verdict; l = buffers_locator_next(l)) {
 		unsigned count = buffers_locator_count(l);
 
-		for (unsigned i = 0; i < count && !verdict; i++) {
-			const struct buffers_item *item = &l->items[i];
-			struct buffers_info info = {
-				.base = (void *)item->base_address,
-				.size = item->size,
-				.used = buffers_item_position(item),
-				.taken = buffers_item_is_taken(item),
-				.flags = kind,
-			};
-
-			verdict = visit(&info, context);
-		}
+		for (unsigned i = 0; i < count && !verdict; i++)
+			verdict = visit_item(&l->items[i], kind, visit, context);
 	}
 	return verdict;
 }

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #if CAN_FORK
+# include <signal.h>
 # include <unistd.h>
 #endif
 
@@ -656,6 +657,60 @@ START_TEST(walk_ends_with_the_visitors_result)
 }
 END_TEST
 
+#if CAN_FORK
+
+/*
+ * A holder that works between two reads of a walk: the lock of its item is on a page of its own,
+ * which cannot be read at first.
+ */
+static struct buffers_item *held;
+
+static void append_and_release(int number)
+{
+	(void)number;
+	protect(&held->is_taken, granularity(), "rw-");
+	held->position = 2;
+	held->is_taken = 0;
+}
+
+static struct buffers_locator *list_held_item(void)
+{
+	size_t lock = offsetof(struct buffers_locator, items) +
+		      offsetof(struct buffers_item, is_taken);
+	char *pages = map_memory(2 * granularity(), false);
+	struct buffers_locator *locator = (void *)(pages + granularity() - lock);
+
+	locator->num_items = 1;
+	held = locator->items;
+	*held = (struct buffers_item){ .base_address = 0x10000, .size = 16, .position = 1,
+				       .is_taken = 1 };
+	return locator;
+}
+
+static int copy_info(const struct buffers_info *info, void *context)
+{
+	*(struct buffers_info *)context = *info;
+	return 0;
+}
+
+START_TEST(walk_reads_use_and_lock_of_one_moment)
+{
+	struct sigaction action = { .sa_handler = append_and_release };
+	const struct buffers_locator *locator = list_held_item();
+	struct buffers_info info;
+
+	ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
+	protect(&held->is_taken, granularity(), "---");
+	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_KIND_RWX, copy_info, &info), 0);
+	ck_assert_uint_eq(held->is_taken, 0);
+	ck_assert_uint_ge(info.used, 1);
+	/* The item never was free with one byte in use. */
+	ck_assert(info.taken || info.used == 2);
+}
+END_TEST
+
+#endif
+
 int main(void)
 {
 	Suite *suite = suite_create("unit/locator");
@@ -674,6 +729,9 @@ int main(void)
 	tcase_add_test(items, buffer_of_4_gib_is_listed_a_byte_short);
 	tcase_add_test(items, full_locators_are_chained);
 	tcase_add_test(items, walk_ends_with_the_visitors_result);
+#if CAN_FORK
+	tcase_add_test(items, walk_reads_use_and_lock_of_one_moment);
+#endif
 	suite_add_tcase(suite, items);
 
 	tcase_set_timeout(threads, 300);

@@ -29,7 +29,8 @@ static void install_helper(uid_t owner, mode_t mode)
 	ssize_t got;
 
 	ck_assert_msg(in >= 0, "tests/rendezvous/secure-helper is missing");
-	ck_assert_int_eq(mkdir("/tmp/bin", 0755), 0);
+	ck_assert_int_eq(mkdir("/tmp/bin", 0700), 0);
+	ck_assert_int_eq(chmod("/tmp/bin", 0755), 0);	/* regardless of the umask */
 	out = open(HELPER, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
 	ck_assert_int_ge(out, 0);
 	while ((got = read(in, bytes, sizeof(bytes))) > 0)

@@ -142,11 +142,15 @@ static inline bool suits_request(const struct buffers_request *request,
 {
 	uintptr_t start = item->base_address + position;
 	size_t room = item->size - position;
+	size_t rest = room - request->size;
 	size_t mask = request->alignment - (request->alignment != 0);
 	size_t slack = (size_t)-start & mask;
 
-	/* A size of 0 wraps to a size that fits nowhere, and an end of 0 to the highest address. */
-	return request->size - 1 < room && slack <= room - request->size &&
+	/*
+	 * Less room than the size wraps to a rest of more than the room, and a size of 0 leaves
+	 * all of it.  An end of 0 wraps to the highest address.
+	 */
+	return position <= item->size && rest < room && slack <= rest &&
 	       start >= request->min_address && start + room - 1 <= request->max_address - 1 &&
 	       (request->alignment & mask) == 0 &&
 	       (request->reserved[0] | request->reserved[1]) == 0;

@@ -44,15 +44,17 @@ static inline uintptr_t buffers_item_next(const struct buffers_item *item)
 	return item->base_address + buffers_item_position(item);
 }
 
+/* Other implementations can move the position beyond the end: such an item has no room. */
 static inline uint32_t buffers_item_room(const struct buffers_item *item)
 {
-	return item->size - buffers_item_position(item);
+	uint32_t position = buffers_item_position(item);
+
+	return position < item->size ? item->size - position : 0;
 }
 
 static inline bool buffers_item_is_valid(const struct buffers_item *item)
 {
-	return item->base_address != 0 && item->base_address <= UINTPTR_MAX - item->size &&
-	       buffers_item_position(item) <= item->size;
+	return item->base_address != 0 && item->base_address <= UINTPTR_MAX - item->size;
 }
 
 /* Whether all free space from this position on is in the range, and enough after aligning. */
@@ -63,7 +65,7 @@ static inline bool buffers_item_fits(const struct buffers_item *item, uint32_t p
 	uint32_t room = item->size - position;
 	size_t slack = (size_t)-start & (window->alignment - 1);
 
-	return room >= slack && room - slack >= window->size &&
+	return position <= item->size && room >= slack && room - slack >= window->size &&
 	       start >= window->range.start && start + room <= window->range.end;
 }
 

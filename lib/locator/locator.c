@@ -191,10 +191,11 @@ static int visit_item(const struct buffers_item *item, enum buffers_kind kind,
 		      int (*visit)(const struct buffers_info *info, void *context),
 		      void *context)
 {
-	uint32_t used;
-	bool is_taken = is_taken_at(item, &used);
+	uint32_t position;
+	bool is_taken = is_taken_at(item, &position);
 	struct buffers_info info = {
-		.base = (void *)item->base_address, .size = item->size, .used = used,
+		.base = (void *)item->base_address, .size = item->size,
+		.used = position < item->size ? position : item->size,
 		.taken = is_taken, .flags = kind,
 	};
 

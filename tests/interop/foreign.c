@@ -75,6 +75,32 @@ START_TEST(item_held_by_the_other_is_skipped)
 }
 END_TEST
 
+/* Foreign code checks no end when it appends. */
+START_TEST(item_that_foreign_code_has_overfilled_is_skipped)
+{
+	const struct buffers_request large = { .size = 1 << 20 };
+	struct foreign_locator *first;
+	struct foreign_item *foreign;
+	struct buffers_item *own;
+
+	SKIP_WITHOUT_SANDBOX();
+	first = make_first_locator((enum creator)_i);
+	foreign = foreign_get(first, 64);
+	foreign_release(foreign);
+	own = buffers_get(&request);	/* from now on the thread's last item */
+	ck_assert_ptr_eq(own, foreign);
+	buffers_release(own);
+	foreign->position = foreign->size + 16;
+	own = buffers_get(&request);
+	ck_assert_ptr_nonnull(own);
+	ck_assert_ptr_ne(own, foreign);
+	buffers_release(own);
+	ck_assert_ptr_ne(buffers_get(&large), foreign);
+	ck_assert_uint_eq(foreign->is_taken, 0);
+	ck_assert(see_same_items(first));
+}
+END_TEST
+
 static bool is_item_of(const struct foreign_locator *locator, const void *item)
 {
 	return (uintptr_t)item > (uintptr_t)locator &&
@@ -296,8 +322,6 @@ END_TEST
  */
 
 #define HEADER(member)	offsetof(struct foreign_locator, member)
-#define ITEM(member)	(offsetof(struct foreign_locator, items) + \
-			 2 * sizeof(struct foreign_item) + offsetof(struct foreign_item, member))
 static const struct deviation {
 	size_t offset;
 	unsigned value;		/* new value of the byte at the offset */
@@ -305,18 +329,18 @@ static const struct deviation {
 	{ HEADER(flags), 1 }, { HEADER(flags), 2 }, { HEADER(flags), 4 }, { HEADER(flags), 7 },
 	{ HEADER(flags), 0x08 }, { HEADER(flags), 0x80 },
 	{ HEADER(reserved), 1 }, { HEADER(reserved) + 1, 0x80 },
-	{ ITEM(position), 0xff }, { HEADER(num_items), 11 },
+	{ HEADER(num_items), 11 },
 #if UINTPTR_MAX > UINT32_MAX
 	{ HEADER(num_items), FOREIGN_CAPACITY + 1 }, { HEADER(num_items), 0xff },
 #endif
 };
 enum { DEVIATIONS = sizeof(deviations) / sizeof(deviations[0]) };
 
-/* The items include one with a position beyond its end, and one without a base. */
+/* The items include one without a base. */
 static void make_incompatible(struct foreign_locator *first, const struct deviation *deviation)
 {
 	for (unsigned i = 0; i < 10; i++)
-		foreign_add(first, foreign_map(FOREIGN_SIZE), i == 2 ? 16 : FOREIGN_SIZE, false);
+		foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
 	((unsigned char *)first)[deviation->offset] = (unsigned char)deviation->value;
 }
 
@@ -409,6 +433,8 @@ int main(void)
 	tcase_set_timeout(turns, 20);
 	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, CREATORS);
 	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, CREATORS);
+	tcase_add_loop_test(turns, item_that_foreign_code_has_overfilled_is_skipped, 0,
+			    CREATORS);
 	tcase_add_loop_test(turns, foreign_code_follows_a_locator_that_the_library_links, 0,
 			    CREATORS);
 	tcase_add_loop_test(turns, library_follows_a_locator_that_foreign_code_links, 0,

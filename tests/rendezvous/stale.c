@@ -280,8 +280,6 @@ static const struct alteration {
 	{ "other reserved byte", LEFT_ALONE, AT_RESERVED + 1, 1, { 0x80 } },
 	{ "one item too many", sizeof(void *) == 8 ? LEFT_ALONE : EITHER, AT_COUNT, 1,
 	  { MAX_ITEMS == 203 ? 204 : 255 } },
-	{ "position beyond the size", LEFT_ALONE, AT_ITEMS + ITEM_POSITION, 4,
-	  { 0xff, 0xff, 0xff, 0xff } },
 	{ "buffer at address 0", LEFT_ALONE, AT_ITEMS + ITEM_BASE, sizeof(void *), { 0 } },
 	{ "address of another locator", REPLACED, AT_THIS + AT_MIDDLE, 2, { 0, 0 } },
 };

@@ -182,11 +182,34 @@ START_TEST(invalid_bytes_are_not_a_locator)
 	BREAKS(locator->reserved[0] = 1);
 	BREAKS(locator->reserved[1] = 1);
 	BREAKS(locator->items[0].base_address = 0);
-	BREAKS(locator->items[0].position = 0x10001);
 	BREAKS(locator->items[0].base_address = UINTPTR_MAX - 0xffff);
 	if (is_64_bit())
 		BREAKS(locator->num_items = 204);
 #undef BREAKS
+}
+END_TEST
+
+/* Other implementations append without a bound. */
+START_TEST(item_with_a_position_beyond_its_end_has_no_room)
+{
+	static const uint32_t positions[] = { 0x10001, 0x10002, 0x80000000, UINT32_MAX };
+	const struct buffers_window anywhere = {
+		.range = { 0, UINTPTR_MAX }, .size = 1, .alignment = 1,
+	};
+	struct buffers_locator *locator = new_locator();
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_locator_register(
+		locator, BUFFERS_KIND_RWX, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
+	buffers_item_release(item);
+	for (size_t i = 0; i < sizeof(positions) / sizeof(positions[0]); i++) {
+		buffers_item_set_position(item, positions[i]);
+		ck_assert(buffers_locator_is_valid(locator));
+		ck_assert_uint_eq(buffers_item_room(item), 0);
+		ck_assert(!buffers_item_take(item, &anywhere));
+	}
+	buffers_item_set_position(item, 0xffff);
+	ck_assert(buffers_item_take(item, &anywhere));
 }
 END_TEST
 
@@ -722,6 +745,7 @@ int main(void)
 	tcase_add_test(layout, bytes_of_an_item_have_the_published_positions);
 	tcase_add_test(layout, rest_of_a_large_page_is_listed_in_parts_of_16_kib);
 	tcase_add_test(layout, invalid_bytes_are_not_a_locator);
+	tcase_add_test(layout, item_with_a_position_beyond_its_end_has_no_room);
 	suite_add_tcase(suite, layout);
 
 	tcase_add_test(items, item_fits_if_its_free_space_is_in_the_range);

@@ -397,12 +397,6 @@ static void write_count(struct foreign_locator *view)
 	view->items[FOREIGN_CAPACITY - 1].base = 0;
 }
 
-static void write_position(struct foreign_locator *view)
-{
-	write_locator(view);
-	view->items[0].position = view->items[0].size + 1;
-}
-
 static void write_lock(struct foreign_locator *view)
 {
 	write_version(view);
@@ -492,7 +486,6 @@ static const struct bad_section bad_sections[] = {
 	{ "another version", 0, 0, write_version, false },
 	{ "reserved bytes", 0, 0, write_reserved, false },
 	{ "too many items", 0, 0, write_count, false },
-	{ "a position beyond its end", 0, 0, write_position, false },
 	{ "another version, locked", 0, 0, write_lock, true },
 	{ "a cyclic chain", 0, 0, write_cycle, false },
 	{ "an invalid next locator", 0, 0, write_bad_next, false },

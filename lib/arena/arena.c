@@ -243,6 +243,7 @@ static int init_block(struct buffers_arena *arena, struct block *block)
 	if (error)
 		return error;
 	block->arena = arena;
+	buffers_locator_set_mark(&block->locator, BUFFERS_MARK_OWN);
 	block->locator.this_address = (uintptr_t)block;
 	return 0;
 }

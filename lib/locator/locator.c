@@ -13,21 +13,19 @@
 
 #define REST_BUFFER_SIZE ((size_t)16 << 10)
 
-/* Loads each byte alone: a wider load would include num_items, which other threads change. */
-static bool has_known_version(const struct buffers_locator *locator)
+/* Ignores the reserved bytes: other implementations leave anything in them. */
+static bool has_valid_header(const struct buffers_locator *locator)
 {
-	return __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0 &&
-	       __atomic_load_n(&locator->reserved[0], __ATOMIC_RELAXED) == 0 &&
-	       __atomic_load_n(&locator->reserved[1], __ATOMIC_RELAXED) == 0;
+	return __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == (uintptr_t)locator &&
+	       __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0 &&
+	       __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE) <= BUFFERS_LOCATOR_CAPACITY;
 }
 
 bool buffers_locator_is_valid(const struct buffers_locator *locator)
 {
-	uintptr_t address = __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE);
-	unsigned count = __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
+	unsigned count = buffers_locator_count(locator);
 
-	if (address != (uintptr_t)locator || !has_known_version(locator) ||
-	    count > BUFFERS_LOCATOR_CAPACITY)
+	if (!has_valid_header(locator))
 		return false;
 	for (unsigned i = 0; i < count; i++)
 		if (!buffers_item_is_valid(&locator->items[i]))
@@ -74,6 +72,7 @@ struct buffers_locator *buffers_locator_init(uintptr_t address, size_t size)
 		part = size - used < REST_BUFFER_SIZE ? size - used : REST_BUFFER_SIZE;
 		append_item(locator, address + used, part, false);
 	}
+	buffers_locator_set_mark(locator, BUFFERS_MARK_OWN);
 	__atomic_store_n(&locator->this_address, address, __ATOMIC_RELEASE);
 	return locator;
 }

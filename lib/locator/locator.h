@@ -23,7 +23,7 @@ struct buffers_locator {
 	uint32_t is_locked;	/* while an item or the next locator is added */
 	uint8_t flags;		/* bits 0 to 2: version; others 0 */
 	uint8_t num_items;	/* only grows */
-	uint8_t reserved[2];
+	uint8_t reserved[2];	/* a mark, and the twin's num_items */
 	struct buffers_item items[BUFFERS_LOCATOR_CAPACITY];
 };
 
@@ -37,6 +37,29 @@ _Static_assert(offsetof(struct buffers_locator, items) == 2 * BUFFERS_WORD + 8, 
 _Static_assert(sizeof(struct buffers_locator) <= BUFFERS_LOCATOR_SIZE, "layout");
 _Static_assert(sizeof(struct buffers_locator) + sizeof(struct buffers_item) >
 	       BUFFERS_LOCATOR_SIZE, "layout: as many items as fit");
+
+/*
+ * The managed twin, an older implementation with another layout, counts its items in
+ * reserved[1] and adds one to each locator that it takes for not full.  A mark in reserved[0]
+ * and a full count keep it out.  The native implementation ignores both bytes, and leaves
+ * anything in them.
+ */
+enum {
+	BUFFERS_MARK_OWN = 0x52,	/* this library created the locator */
+};
+
+static inline bool buffers_locator_has_mark(const struct buffers_locator *locator, unsigned mark)
+{
+	return __atomic_load_n(&locator->reserved[0], __ATOMIC_ACQUIRE) == mark &&
+	       __atomic_load_n(&locator->reserved[1], __ATOMIC_RELAXED) ==
+	       BUFFERS_LOCATOR_CAPACITY;
+}
+
+static inline void buffers_locator_set_mark(struct buffers_locator *locator, unsigned mark)
+{
+	__atomic_store_n(&locator->reserved[1], BUFFERS_LOCATOR_CAPACITY, __ATOMIC_RELAXED);
+	__atomic_store_n(&locator->reserved[0], (uint8_t)mark, __ATOMIC_RELEASE);
+}
 
 /* NULL at the end of the chain. */
 static inline struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator)
@@ -53,7 +76,7 @@ static inline unsigned buffers_locator_count(const struct buffers_locator *locat
 	return count < BUFFERS_LOCATOR_CAPACITY ? count : BUFFERS_LOCATOR_CAPACITY;
 }
 
-/* Whether the bytes are a locator of this version. */
+/* Whether the bytes are a locator of this version, of any implementation. */
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
 
 /*

@@ -894,6 +894,29 @@ START_TEST(arena_is_separate_from_the_buffers_of_the_process)
 }
 END_TEST
 
+/* The bytes in which another implementation with another layout looks for room. */
+START_TEST(locators_are_closed_to_other_layouts)
+{
+	enum { ITEMS = 100 };	/* more than two locators list */
+	const size_t at_mark = 2 * sizeof(uintptr_t) + 6;
+	struct buffers_arena *arena = new_arena(16 * MIB, arena_flags(_i));
+	struct buffers_item *items[ITEMS];
+
+	for (unsigned i = 0; i < ITEMS; i++) {
+		const unsigned char *locator;
+
+		items[i] = buffers_arena_get(arena, 1, 1);
+		ck_assert_ptr_nonnull(items[i]);
+		locator = (const unsigned char *)((uintptr_t)items[i] & ~(uintptr_t)4095);
+		ck_assert_uint_eq(locator[at_mark], 0x52);
+		ck_assert_uint_eq(locator[at_mark + 1], sizeof(uintptr_t) == 8 ? 203 : 255);
+	}
+	for (unsigned i = 0; i < ITEMS; i++)
+		buffers_release(items[i]);
+	destroy(arena);
+}
+END_TEST
+
 START_TEST(arenas_do_not_share_space)
 {
 	enum { ARENAS = 3 * ARENA_KINDS };
@@ -1309,6 +1332,7 @@ int main(void)
 
 	tcase_add_loop_test(separation, arena_is_separate_from_the_buffers_of_the_process, 0,
 			    kinds);
+	tcase_add_loop_test(separation, locators_are_closed_to_other_layouts, 0, kinds);
 	tcase_add_test(separation, arenas_do_not_share_space);
 
 	tcase_add_loop_test(destruction, destroy_unmaps_everything, 0, kinds);

@@ -328,7 +328,6 @@ static const struct deviation {
 } deviations[] = {
 	{ HEADER(flags), 1 }, { HEADER(flags), 2 }, { HEADER(flags), 4 }, { HEADER(flags), 7 },
 	{ HEADER(flags), 0x08 }, { HEADER(flags), 0x80 },
-	{ HEADER(reserved), 1 }, { HEADER(reserved) + 1, 0x80 },
 	{ HEADER(num_items), 11 },
 #if UINTPTR_MAX > UINT32_MAX
 	{ HEADER(num_items), FOREIGN_CAPACITY + 1 }, { HEADER(num_items), 0xff },

@@ -276,8 +276,6 @@ static const struct alteration {
 } alterations[] = {
 	{ "version 1", LEFT_ALONE, AT_VERSION, 1, { 1 } },
 	{ "version 7", LEFT_ALONE, AT_VERSION, 1, { 7 } },
-	{ "reserved byte", LEFT_ALONE, AT_RESERVED, 1, { 1 } },
-	{ "other reserved byte", LEFT_ALONE, AT_RESERVED + 1, 1, { 0x80 } },
 	{ "one item too many", sizeof(void *) == 8 ? LEFT_ALONE : EITHER, AT_COUNT, 1,
 	  { MAX_ITEMS == 203 ? 204 : 255 } },
 	{ "buffer at address 0", LEFT_ALONE, AT_ITEMS + ITEM_BASE, sizeof(void *), { 0 } },
@@ -380,7 +378,7 @@ static uintptr_t random_address(uint64_t *state)
 		return address + random_below(state, 4096);
 	case 2:		/* an invalid locator: names its own address, all else is random */
 		memcpy(page, &address, sizeof(address));
-		page[AT_RESERVED] |= 1;
+		page[AT_VERSION] |= 1;
 		return address;
 	default:
 		/* Sanitizers' runtimes map memory that nothing else may read. */

@@ -57,6 +57,7 @@ static struct foreign_item *add_to_locator(struct foreign_locator *locator,
 			struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
 
 			next->this_address = (uintptr_t)next;
+			memset(next->reserved, 0xa5, sizeof(next->reserved));
 			__atomic_store_n(&locator->next_locator, (uintptr_t)next,
 					 __ATOMIC_RELEASE);
 		}

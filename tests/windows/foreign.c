@@ -382,12 +382,6 @@ static void write_version(struct foreign_locator *view)
 	view->flags = 1;
 }
 
-static void write_reserved(struct foreign_locator *view)
-{
-	write_locator(view);
-	view->reserved[1] = 1;
-}
-
 static void write_count(struct foreign_locator *view)
 {
 	write_locator(view);
@@ -484,7 +478,6 @@ static void write_edge(struct foreign_locator *view)
 static const struct bad_section bad_sections[] = {
 	{ "garbage", 0, 0, write_garbage, false },
 	{ "another version", 0, 0, write_version, false },
-	{ "reserved bytes", 0, 0, write_reserved, false },
 	{ "too many items", 0, 0, write_count, false },
 	{ "another version, locked", 0, 0, write_lock, true },
 	{ "a cyclic chain", 0, 0, write_cycle, false },

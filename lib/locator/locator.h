@@ -79,6 +79,13 @@ static inline unsigned buffers_locator_count(const struct buffers_locator *locat
 /* Whether the bytes are a locator of this version, of any implementation. */
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
 
+/* Whether it lists nothing, in either layout. */
+static inline bool buffers_locator_is_empty(const struct buffers_locator *locator)
+{
+	return buffers_locator_count(locator) == 0 &&
+	       __atomic_load_n(&locator->reserved[1], __ATOMIC_RELAXED) == 0;
+}
+
 /*
  * Initialises a locator in zeroed memory.  Memory beyond the locator's own page is of the
  * chain's kind, and is listed as buffers.

@@ -65,6 +65,7 @@ struct lookup {
 	uint64_t pid_namespace;
 	uintptr_t stack_top;	/* copies of records on the stack lie below it */
 	bool is_pending;	/* another thread or process is about to write: look again */
+	bool is_wait_over;	/* follow what is still not filled */
 	struct buffers_wait wait;
 };
 
@@ -91,6 +92,7 @@ static void end_lookup(struct lookup *lookup)
 enum verdict {
 	LIVE,		/* follow it */
 	PENDING,	/* its creator is about to write the address */
+	UNFILLED,	/* its creator has written the address, and not yet the locator */
 	STALE,		/* not of this process: replace it */
 	OTHER_PID_NS,	/* its process may live in another PID namespace: replace it last */
 	INCOMPATIBLE,	/* this process's, in another version: leave it alone */
@@ -213,6 +215,13 @@ static enum verdict judge_locator(const struct lookup *lookup,
 	}
 }
 
+/* Other implementations write the address first, and reset the rest of the locator later. */
+static bool is_unfilled(const struct lookup *lookup, const struct record *record)
+{
+	return !lookup->is_wait_over && !is_signed(record) &&
+	       buffers_locator_is_empty((const struct buffers_locator *)record->this_address);
+}
+
 static enum verdict judge_record(const struct lookup *lookup, const struct record *record,
 				 bool is_fresh)
 {
@@ -224,6 +233,8 @@ static enum verdict judge_record(const struct lookup *lookup, const struct recor
 		verdict = judge_signature(lookup, record);
 	if (verdict == LIVE && !is_locator(lookup, record->this_address))
 		verdict = STALE;
+	if (verdict == LIVE && is_fresh && is_unfilled(lookup, record))
+		return UNFILLED;
 	if (verdict == LIVE)
 		verdict = judge_locator(lookup,
 					(const struct buffers_locator *)record->this_address);
@@ -246,6 +257,7 @@ static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator 
 {
 	static const enum dir_state states[] = {
 		[PENDING] = REPLACE,	/* once the wait is over */
+		[UNFILLED] = SKIP,
 		[STALE] = REPLACE,
 		[OTHER_PID_NS] = REPLACE_LAST,
 		[INCOMPATIBLE] = SKIP,
@@ -264,7 +276,7 @@ static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator 
 		*locator = (struct buffers_locator *)record.this_address;
 		return true;
 	}
-	lookup->is_pending |= verdict == PENDING || verdict == LOCKED;
+	lookup->is_pending |= verdict == PENDING || verdict == UNFILLED || verdict == LOCKED;
 	lookup->states[dir] = states[verdict];
 	return false;
 }
@@ -288,11 +300,12 @@ static bool wait_to_retry(struct lookup *lookup)
 __attribute__((noinline))
 static bool find_published(struct lookup *lookup, struct buffers_locator **locator)
 {
-	do {
-		if (look_in_all(lookup, locator))
-			return true;
-	} while (lookup->is_pending && wait_to_retry(lookup));
-	return false;
+	while (!look_in_all(lookup, locator)) {
+		if (!lookup->is_pending || lookup->is_wait_over)
+			return false;
+		lookup->is_wait_over = !wait_to_retry(lookup);
+	}
+	return true;
 }
 
 /*

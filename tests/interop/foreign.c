@@ -317,6 +317,54 @@ START_TEST(library_waits_for_an_address_that_is_written_late)
 }
 END_TEST
 
+/* What the library would have listed is lost when the creator resets the locator. */
+START_TEST(library_waits_for_a_first_locator_that_is_reset_late)
+{
+	struct waiter waiters[WAITERS];
+	struct foreign_locator *first;
+	struct foreign_item *foreign;
+	unsigned entered = 0;
+	bool is_late;
+	int file;
+
+	SKIP_WITHOUT_SANDBOX();
+	file = foreign_create();
+	ck_assert_int_ge(file, 0);
+	first = foreign_publish_file(file, (enum foreign_storage)_i);
+	start_waiters(waiters, &entered);
+	sleep_20_ms();
+	foreign_reset(first);
+	foreign = foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, true);
+	is_late = foreign_is_late();
+	for (unsigned i = 0; i < WAITERS; i++)
+		ck_assert_int_eq(pthread_join(waiters[i].thread, NULL), 0);
+	SKIP_IF(is_late, "the machine stalled: the creator was too slow");
+	ck_assert_ptr_eq(foreign, foreign_item_at(first, 0));
+	for (unsigned i = 0; i < WAITERS; i++) {
+		ck_assert(is_item_of(first, waiters[i].item));
+		ck_assert_ptr_ne(waiters[i].item, foreign);
+	}
+	ck_assert_uint_eq(first->num_items, 1 + WAITERS);
+	ck_assert(see_same_items(first));
+}
+END_TEST
+
+START_TEST(first_locator_that_stays_empty_is_followed_in_the_end)
+{
+	struct foreign_locator *first;
+	int file;
+
+	SKIP_WITHOUT_SANDBOX();
+	file = foreign_create();
+	ck_assert_int_ge(file, 0);
+	first = foreign_publish_file(file, (enum foreign_storage)_i);
+	ck_assert(is_item_of(first, buffers_get(&request)));
+	ck_assert(see_same_items(first));
+	ck_assert_uint_eq(count_files(SHARED_DIR), 1);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
+}
+END_TEST
+
 /*
  * Locators of an incompatible version
  */
@@ -444,6 +492,10 @@ int main(void)
 	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, CREATORS);
 	tcase_add_loop_test(turns, library_waits_for_an_address_that_is_written_late, 0,
 			    2 * STORAGES);
+	tcase_add_loop_test(turns, library_waits_for_a_first_locator_that_is_reset_late, 0,
+			    STORAGES);
+	tcase_add_loop_test(turns, first_locator_that_stays_empty_is_followed_in_the_end, 0,
+			    STORAGES);
 	tcase_add_loop_test(turns, incompatible_locator_is_left_alone, 0, DEVIATIONS * STORAGES);
 	tcase_add_loop_test(turns, chain_with_a_bad_next_locator_is_left_alone, 0, BAD_NEXTS);
 	suite_add_tcase(suite, turns);

@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/inspect.h"
 #include "support/sandbox.h"
 #include "support/support.h"
 
@@ -224,11 +225,18 @@ static void leave_stale_file(void)
 	write_file(rendezvous_path(NULL, getpid()), words, sizeof(words));
 }
 
+/* The locator lists a full buffer: the library waits a second for one that lists nothing. */
 static void publish_as_another(void)
 {
 	size_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *bytes = (unsigned char *)page;
+	const uint32_t size = 16;
 
 	page[0] = (size_t)page;
+	bytes[AT_COUNT] = 1;
+	memcpy(bytes + AT_ITEMS + ITEM_BASE, &page, sizeof(page));
+	memcpy(bytes + AT_ITEMS + ITEM_SIZE, &size, sizeof(size));
+	memcpy(bytes + AT_ITEMS + ITEM_POSITION, &size, sizeof(size));
 	make_dir(SHARED_DIR);
 	write_file(rendezvous_path(NULL, getpid()), page, 4096);
 }

@@ -25,6 +25,11 @@ static double seconds_now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+bool foreign_is_late(void)
+{
+	return seconds_now() - creation_time > 0.9;
+}
+
 bool foreign_has_stalled(void)
 {
 	return __atomic_load_n(&has_stalled, __ATOMIC_RELAXED);
@@ -88,7 +93,7 @@ struct foreign_locator *foreign_publish_file(int file, enum foreign_storage stor
 	locator = storage == IN_FILE ? (void *)address : foreign_map(FOREIGN_SIZE);
 	__atomic_store_n(&locator->this_address, (uintptr_t)locator, __ATOMIC_RELEASE);
 	__atomic_store_n(address, (uintptr_t)locator, __ATOMIC_RELEASE);
-	__atomic_store_n(&has_stalled, seconds_now() - creation_time > 0.9, __ATOMIC_RELAXED);
+	__atomic_store_n(&has_stalled, foreign_is_late(), __ATOMIC_RELAXED);
 	return locator;
 }
 
@@ -109,6 +114,14 @@ static struct foreign_locator *wait_for_address(int file)
 	return (struct foreign_locator *)locator;
 }
 
+static struct foreign_locator *publish_and_reset(int file, enum foreign_storage storage)
+{
+	struct foreign_locator *locator = foreign_publish_file(file, storage);
+
+	foreign_reset(locator);
+	return locator;
+}
+
 struct foreign_locator *foreign_find(enum foreign_storage storage)
 {
 	int file = open_file(0);
@@ -117,7 +130,7 @@ struct foreign_locator *foreign_find(enum foreign_storage storage)
 		return wait_for_address(file);
 	file = foreign_create();
 	if (file >= 0)
-		return foreign_publish_file(file, storage);
+		return publish_and_reset(file, storage);
 	file = open_file(0);
 	ck_assert_int_ge(file, 0);
 	return wait_for_address(file);

@@ -34,6 +34,14 @@ struct foreign_locator *foreign_next(const struct foreign_locator *locator)
 	return (struct foreign_locator *)__atomic_load_n(&locator->next_locator, __ATOMIC_ACQUIRE);
 }
 
+void foreign_reset(struct foreign_locator *locator)
+{
+	__atomic_store_n(&locator->next_locator, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&locator->is_locked, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&locator->flags, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&locator->num_items, 0, __ATOMIC_RELEASE);
+}
+
 struct foreign_item *foreign_item_at(struct foreign_locator *first, size_t n)
 {
 	for (struct foreign_locator *l = first; l; l = foreign_next(l)) {

@@ -40,8 +40,12 @@ enum foreign_storage { IN_MEMORY, IN_FILE, STORAGES };
 /* Creates the rendezvous file, which is empty at first.  Returns -1 if it exists already. */
 int foreign_create(void);
 
-/* Sets the size of the file, then stores the locator's address in it. */
+/*
+ * The steps of a creator: sets the size of the file and stores the locator's address in it; then
+ * resets the locator's other members.
+ */
 struct foreign_locator *foreign_publish_file(int file, enum foreign_storage storage);
+void foreign_reset(struct foreign_locator *locator);
 
 /*
  * The first locator of this process.  If the rendezvous file exists, waits for the address in it;
@@ -54,6 +58,9 @@ struct foreign_locator *foreign_find(enum foreign_storage storage);
  * waiting.  This happens on an overloaded machine.
  */
 bool foreign_has_stalled(void);
+
+/* Whether that long has passed since foreign_create(). */
+bool foreign_is_late(void);
 
 /* Takes an item with this much free space.  Adds one if there is none. */
 struct foreign_item *foreign_get(struct foreign_locator *first, size_t size);

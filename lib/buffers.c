@@ -114,17 +114,34 @@ static size_t new_size(const struct buffers_state *state)
 	return size ? size : BUFFER_SIZE;
 }
 
+/* Leaves a chain to which nothing can be added. */
+static int register_buffer(const struct buffers_pool *pool, enum buffers_kind kind,
+			   struct buffers_span buffer, struct buffers_item **item)
+{
+	struct buffers_locator *tail;
+	int error;
+
+	for (;;) {
+		tail = buffers_index_tail(pool->index, pool->first);
+		error = buffers_locator_register(tail, kind, buffer, item);
+		if (error != EBUSY)
+			return error;
+		error = buffers_state_leave_chain(pool->owner, kind);
+		if (error)
+			return error;
+	}
+}
+
 static int make_buffer(const struct buffers_pool *pool, const struct buffers_window *window,
 		       struct buffers_item **item)
 {
 	struct buffers_state *state = pool->owner;
-	struct buffers_locator *tail = buffers_index_tail(pool->index, pool->first);
 	struct buffers_span buffer;
 	int error = buffers_allocator_map(window, BUFFER_SIZE, &state->search_cache, &buffer);
 
 	if (error)
 		return error;
-	error = buffers_locator_register(tail, window->kind, buffer, item);
+	error = register_buffer(pool, window->kind, buffer, item);
 	if (error)
 		buffers_allocator_unmap(buffer, &state->search_cache);
 	else if (buffers_span_size(buffer) < new_size(state))
@@ -641,6 +658,20 @@ static struct buffers_locator *find_first(enum buffers_kind kind)
 	return buffers_rendezvous_known(state ? &state->root : &unknown, kind);
 }
 
+/* The chain that this copy has left, then the present one, which starts at `first`. */
+static int walk_chains(enum buffers_kind kind, const struct buffers_locator *first,
+		       int (*visit)(const struct buffers_info *info, void *context),
+		       void *context)
+{
+	const struct buffers_state *state = buffers_state_known(kind);
+	const struct buffers_locator *shared = state ? buffers_state_shared_first(state) : first;
+	int verdict = 0;
+
+	if (shared != first)
+		verdict = buffers_locator_walk(shared, kind, visit, context);
+	return verdict ? verdict : buffers_locator_walk(first, kind, visit, context);
+}
+
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)
 {
 	int saved = errno;
@@ -652,7 +683,7 @@ int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), v
 		const struct buffers_locator *first = find_first(kind);
 
 		errno = saved;
-		verdict = buffers_locator_walk(first, kind, visit, context);
+		verdict = walk_chains(kind, first, visit, context);
 	}
 	return verdict;
 }

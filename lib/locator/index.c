@@ -295,7 +295,7 @@ static struct buffers_item *next_new(struct buffers_locator **tail, uint32_t *co
 	struct buffers_locator *next;
 
 	while (*count >= buffers_locator_count(*tail)) {
-		next = buffers_locator_next(*tail);
+		next = buffers_locator_follow(*tail);
 		if (!next)
 			return NULL;
 		*tail = next;
@@ -316,7 +316,7 @@ static bool is_usable_item(const struct buffers_item *item)
 static bool is_being_written(const struct buffers_locator *locator,
 			     const struct buffers_item *item)
 {
-	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) && !is_usable_item(item);
+	return buffers_locator_is_locked(locator) && !is_usable_item(item);
 }
 
 static bool is_behind(const struct buffers_index *index)
@@ -578,6 +578,15 @@ struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 	struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
 
 	return tail ? tail : first;
+}
+
+void buffers_index_continue_at(struct buffers_index *index, struct buffers_locator *first)
+{
+	for (unsigned attempt = 0; !lock_index(index); attempt++)
+		buffers_platform_backoff(attempt);
+	__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&index->tail, first, __ATOMIC_RELEASE);
+	unlock_index(index);
 }
 
 uintptr_t buffers_index_pages(const struct buffers_index *index)

@@ -71,6 +71,12 @@ struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first);
 
 /*
+ * Continues at the first locator of another chain: nothing can be added to the present one.
+ * What is indexed remains.
+ */
+void buffers_index_continue_at(struct buffers_index *index, struct buffers_locator *first);
+
+/*
  * Unmaps the memory of the nodes.  No thread uses the index any more.
  *
  * The index of a forked child is empty, but the child has a copy of its parent's pages.  The

@@ -8,10 +8,11 @@
 
 #include "config.h"
 #include "locator/locator.h"
-#include "platform/platform.h"
+#include "platform/wait.h"
 #include "reloaded/buffers.h"
 
 #define REST_BUFFER_SIZE ((size_t)16 << 10)
+#define LONGEST_WAIT	 1000	/* milliseconds */
 
 /* Ignores the reserved bytes: other implementations leave anything in them. */
 static bool has_valid_header(const struct buffers_locator *locator)
@@ -31,6 +32,41 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator)
 		if (!buffers_item_is_valid(&locator->items[i]))
 			return false;
 	return true;
+}
+
+/* Asks whether the memory is writable only after it names its own address. */
+bool buffers_locator_is_at(uintptr_t address)
+{
+	const struct buffers_locator *locator = (const struct buffers_locator *)address;
+	uintptr_t start[8 / sizeof(uintptr_t)];
+
+	return address % sizeof(uintptr_t) == 0 &&
+	       buffers_platform_try_read(address, start, sizeof(start)) == 0 &&
+	       start[0] == address &&
+	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE) &&
+	       /* The second load orders all that the creator wrote before. */
+	       __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == address;
+}
+
+/* Another implementation's first locator may be shared with other processes: ask the kernel. */
+static bool is_next_valid(const struct buffers_locator *locator,
+			  const struct buffers_locator *next)
+{
+	return (buffers_locator_is_own(locator) || buffers_locator_is_at((uintptr_t)next)) &&
+	       has_valid_header(next);
+}
+
+/*
+ * Other implementations link a locator before they write it, and hold the lock meanwhile.  The
+ * own ones are complete when they are linked.
+ */
+struct buffers_locator *buffers_locator_follow(const struct buffers_locator *locator)
+{
+	struct buffers_locator *next = buffers_locator_next(locator);
+	bool was_locked = next && buffers_locator_is_locked(locator);
+
+	return next && is_next_valid(locator, next) &&
+	       (!was_locked || buffers_locator_is_own(next)) ? next : NULL;
 }
 
 void buffers_locator_lock(struct buffers_locator *locator)
@@ -121,23 +157,36 @@ void buffers_locator_destroy(struct buffers_locator *locator)
  * Adding
  */
 
-/* Maps outside the lock, since mapping is slow; another thread may link its locator first. */
-static int link_next(struct buffers_locator *locator, enum buffers_kind kind)
+/* Reads the link under the lock: then the next locator is written. */
+static struct buffers_locator *link_or_next(struct buffers_locator *locator,
+					    struct buffers_locator *created)
 {
 	struct buffers_locator *next;
-	int error = buffers_locator_create(kind, &next);
+
+	buffers_locator_lock(locator);
+	next = buffers_locator_next(locator);
+	if (!next) {
+		next = created;
+		__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
+	}
+	buffers_locator_unlock(locator);
+	return next;
+}
+
+/* Maps outside the lock, since mapping is slow; another thread may link its locator first. */
+static int make_next(struct buffers_locator *locator, enum buffers_kind kind,
+		     struct buffers_locator **next)
+{
+	struct buffers_locator *created;
+	int error = buffers_locator_create(kind, &created);
 
 	if (error)
 		return error;
-	buffers_locator_lock(locator);
-	if (!buffers_locator_next(locator)) {
-		__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
-		next = NULL;
-	}
-	buffers_locator_unlock(locator);
-	if (next)
-		buffers_locator_destroy(next);
-	return 0;
+	*next = link_or_next(locator, created);
+	if (*next == created)
+		return 0;
+	buffers_locator_destroy(created);
+	return is_next_valid(locator, *next) ? 0 : EBUSY;
 }
 
 static struct buffers_item *add_item(struct buffers_locator *locator, struct buffers_span buffer)
@@ -156,15 +205,13 @@ static struct buffers_item *add_item(struct buffers_locator *locator, struct buf
 int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
 			     struct buffers_span buffer, struct buffers_item **item)
 {
-	int error;
-
 	while (!(*item = add_item(locator, buffer))) {
-		if (!buffers_locator_next(locator)) {
-			error = link_next(locator, kind);
-			if (error)
-				return error;
-		}
-		locator = buffers_locator_next(locator);
+		struct buffers_locator *next = buffers_locator_follow(locator);
+		int error = next ? 0 : make_next(locator, kind, &next);
+
+		if (error)
+			return error;
+		locator = next;
 	}
 	return 0;
 }
@@ -201,13 +248,25 @@ static int visit_item(const struct buffers_item *item, enum buffers_kind kind,
 	return visit(&info, context);
 }
 
+/* The next locator; waits for one that another implementation is about to write. */
+static const struct buffers_locator *wait_for_next(const struct buffers_locator *locator)
+{
+	struct buffers_wait wait = { .attempts = 0 };
+	const struct buffers_locator *next = buffers_locator_follow(locator);
+
+	while (!next && buffers_locator_next(locator) && buffers_locator_is_locked(locator) &&
+	       buffers_wait_again(&wait, LONGEST_WAIT))
+		next = buffers_locator_follow(locator);
+	return next ? next : buffers_locator_follow(locator);
+}
+
 int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
 			 int (*visit)(const struct buffers_info *info, void *context),
 			 void *context)
 {
 	int verdict = 0;
 
-	for (const struct buffers_locator *l = first; l && !verdict; l = buffers_locator_next(l)) {
+	for (const struct buffers_locator *l = first; l && !verdict; l = wait_for_next(l)) {
 		unsigned count = buffers_locator_count(l);
 
 		for (unsigned i = 0; i < count && !verdict; i++)

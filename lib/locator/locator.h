@@ -61,7 +61,12 @@ static inline void buffers_locator_set_mark(struct buffers_locator *locator, uns
 	__atomic_store_n(&locator->reserved[0], (uint8_t)mark, __ATOMIC_RELEASE);
 }
 
-/* NULL at the end of the chain. */
+static inline bool buffers_locator_is_own(const struct buffers_locator *locator)
+{
+	return buffers_locator_has_mark(locator, BUFFERS_MARK_OWN);
+}
+
+/* NULL at the end of the chain.  Another implementation may not have written it yet. */
 static inline struct buffers_locator *buffers_locator_next(const struct buffers_locator *locator)
 {
 	return (struct buffers_locator *)__atomic_load_n(&locator->next_locator,
@@ -75,6 +80,9 @@ static inline unsigned buffers_locator_count(const struct buffers_locator *locat
 
 	return count < BUFFERS_LOCATOR_CAPACITY ? count : BUFFERS_LOCATOR_CAPACITY;
 }
+
+/* Whether memory at any address can be a locator: mapped, writable, naming its own address. */
+bool buffers_locator_is_at(uintptr_t address);
 
 /* Whether the bytes are a locator of this version, of any implementation. */
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
@@ -103,6 +111,14 @@ int buffers_locator_create_in(enum buffers_kind kind,
 			      void *context, struct buffers_locator **locator);
 void buffers_locator_destroy(struct buffers_locator *locator);
 
+/* The next locator if it is written and valid, or NULL. */
+struct buffers_locator *buffers_locator_follow(const struct buffers_locator *locator);
+
+static inline bool buffers_locator_is_locked(const struct buffers_locator *locator)
+{
+	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) != 0;
+}
+
 /* Held while an item is added; other threads wait. */
 void buffers_locator_lock(struct buffers_locator *locator);
 void buffers_locator_unlock(struct buffers_locator *locator);
@@ -110,7 +126,7 @@ void buffers_locator_unlock(struct buffers_locator *locator);
 /*
  * Adds a buffer to the chain of its kind, starting at any of its locators, and creates a new
  * locator if all are full.  *item is the new item, taken by the caller.  ENOMEM: no memory
- * for the locator.
+ * for the locator.  EBUSY: nothing can be added to this chain.
  */
 int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
 			     struct buffers_span buffer, struct buffers_item **item);

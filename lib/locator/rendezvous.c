@@ -99,11 +99,6 @@ enum verdict {
 	LOCKED,		/* the same, and another thread holds the locator's lock */
 };
 
-static bool is_aligned(uintptr_t address)
-{
-	return address % sizeof(uintptr_t) == 0;
-}
-
 /*
  * An address that a dead process published can look right: forked children have copies of
  * locators, and programs without address randomisation have theirs at the same addresses.
@@ -154,18 +149,9 @@ static bool is_in_own_frames(const struct lookup *lookup, uintptr_t address)
 	       address + BUFFERS_LOCATOR_SIZE > bottom;
 }
 
-/* Asks whether the memory is writable only after it names its own address. */
 static bool is_locator(const struct lookup *lookup, uintptr_t address)
 {
-	const struct buffers_locator *locator = (const struct buffers_locator *)address;
-	uintptr_t start[8 / sizeof(uintptr_t)];
-
-	return is_aligned(address) && !is_in_own_frames(lookup, address) &&
-	       buffers_platform_try_read(address, start, sizeof(start)) == 0 &&
-	       start[0] == address &&
-	       buffers_platform_is_writable(address, BUFFERS_LOCATOR_SIZE) &&
-	       /* The second load orders all that the creator wrote before. */
-	       __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == address;
+	return !is_in_own_frames(lookup, address) && buffers_locator_is_at(address);
 }
 
 /* A longer chain would list more buffers than a process can have mappings. */
@@ -517,6 +503,11 @@ struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 	return locator;
 }
 
+void buffers_rendezvous_replace_first(struct buffers_root *root, struct buffers_locator *first)
+{
+	__atomic_store_n(&root->first, first, __ATOMIC_RELEASE);
+}
+
 /* The locator may be another copy's, which was unloaded meanwhile. */
 static void withdraw_from(const struct lookup *lookup, unsigned dir, uintptr_t first)
 {
@@ -529,15 +520,15 @@ static void withdraw_from(const struct lookup *lookup, unsigned dir, uintptr_t f
 		buffers_platform_rendezvous_remove(&lookup->dirs, dir, names[lookup->kind], &id);
 }
 
-void buffers_rendezvous_withdraw(const struct buffers_root *root, enum buffers_kind kind)
+void buffers_rendezvous_withdraw(const struct buffers_locator *published,
+				 enum buffers_kind kind)
 {
-	uintptr_t first = (uintptr_t)known_first(root);
 	struct lookup lookup;
 
-	if (!first)
+	if (!published)
 		return;
 	begin_lookup(&lookup, kind, __builtin_frame_address(0));
 	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
-		withdraw_from(&lookup, dir, first);
+		withdraw_from(&lookup, dir, (uintptr_t)published);
 	end_lookup(&lookup);
 }

@@ -35,8 +35,15 @@ int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
 struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 						 enum buffers_kind kind);
 
-/* Withdraws the rendezvous file at the end of the process. */
-void buffers_rendezvous_withdraw(const struct buffers_root *root, enum buffers_kind kind);
+/* Makes another locator the first one of this copy. */
+void buffers_rendezvous_replace_first(struct buffers_root *root, struct buffers_locator *first);
+
+/*
+ * Withdraws the rendezvous file at the end of the process, if it leads to this locator.  The
+ * locator may be NULL.
+ */
+void buffers_rendezvous_withdraw(const struct buffers_locator *published,
+				 enum buffers_kind kind);
 
 #pragma GCC visibility pop
 

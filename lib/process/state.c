@@ -52,7 +52,7 @@ __attribute__((destructor)) static void withdraw_all(void)
 		const struct buffers_state *state = buffers_state_known(kind);
 
 		if (state)
-			buffers_rendezvous_withdraw(&state->root, kind);
+			buffers_rendezvous_withdraw(buffers_state_shared_first(state), kind);
 	}
 }
 
@@ -124,6 +124,60 @@ void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page 
 	__atomic_store_n(link, page->next, __ATOMIC_RELEASE);
 	unlock_pages(kind);
 	buffers_platform_unmap((uintptr_t)page->canary, buffers_platform_granularity());
+}
+
+/*
+ * Leaving a chain
+ */
+
+static struct buffers_locator *present_first(const struct buffers_state *state)
+{
+	return __atomic_load_n(&state->root.first, __ATOMIC_ACQUIRE);
+}
+
+static struct buffers_locator *left_first(const struct buffers_state *state)
+{
+	return __atomic_load_n(&state->left, __ATOMIC_ACQUIRE);
+}
+
+struct buffers_locator *buffers_state_shared_first(const struct buffers_state *state)
+{
+	struct buffers_locator *left = left_first(state);
+
+	return left ? left : present_first(state);
+}
+
+/* Of threads that come here at once, the one that sets `left` replaces the chain. */
+static int replace_chain(struct buffers_state *state, enum buffers_kind kind,
+			 struct buffers_locator *present)
+{
+	struct buffers_locator *none = NULL;
+	struct buffers_locator *first;
+	int error = buffers_locator_create(kind, &first);
+
+	if (error)
+		return error;
+	if (!__atomic_compare_exchange_n(&state->left, &none, present, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE)) {
+		buffers_locator_destroy(first);
+		return 0;
+	}
+	buffers_index_continue_at(&state->index, first);
+	buffers_rendezvous_replace_first(&state->root, first);
+	return 0;
+}
+
+/* Reads the present locator first: if it is the new one, `left` is set. */
+int buffers_state_leave_chain(struct buffers_state *state, enum buffers_kind kind)
+{
+	struct buffers_locator *present = present_first(state);
+	int error = left_first(state) ? 0 : replace_chain(state, kind, present);
+
+	if (error)
+		return error;
+	for (unsigned attempt = 0; present_first(state) == left_first(state); attempt++)
+		buffers_platform_backoff(attempt);
+	return 0;
 }
 
 int buffers_state_unmap(struct buffers_span mapped)

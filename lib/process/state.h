@@ -23,6 +23,7 @@ struct buffers_state {
 	struct buffers_root root;
 	uint32_t canary;
 	uint32_t pages_lock;		/* protects the list of buffers_state_map_page() */
+	struct buffers_locator *left;	/* first locator of a chain that this copy has left */
 	struct buffers_search_cache search_cache;
 	size_t new_size;	/* the smallest buffer that was made, if small */
 	struct buffers_contention contention;
@@ -53,6 +54,16 @@ struct buffers_state_page {
 /* Maps and unmaps such a page; the kind's own page exists already.  ENOMEM. */
 int buffers_state_map_page(enum buffers_kind kind, struct buffers_state_page *page);
 void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page *page);
+
+/*
+ * Continues in a chain of this copy's own: nothing can be added to the present one.  A copy
+ * leaves a chain once at most; from then on the function does nothing, since only threads of
+ * this copy use the chain, and each holds its locks for a moment.  ENOMEM.
+ */
+int buffers_state_leave_chain(struct buffers_state *state, enum buffers_kind kind);
+
+/* The first locator that the process published or followed, or NULL. */
+struct buffers_locator *buffers_state_shared_first(const struct buffers_state *state);
 
 /* Unmaps memory of any kind, and tells every search cache.  EINVAL, ENOMEM. */
 int buffers_state_unmap(struct buffers_span mapped);

@@ -192,6 +192,103 @@ START_TEST(library_fills_a_foreign_locator_and_links_the_next)
 }
 END_TEST
 
+enum { NEXT_UNMAPPED, NEXT_READ_ONLY, NEXT_UNKNOWN_VERSION, NEXT_ITSELF, BAD_NEXTS };
+
+/* Returns an invalid address for the first locator to link to. */
+static uintptr_t bad_next(const struct foreign_locator *first, int number)
+{
+	struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
+
+	next->this_address = (uintptr_t)next;
+	switch (number) {
+	case NEXT_UNMAPPED:
+		munmap(next, FOREIGN_SIZE);
+		break;
+	case NEXT_READ_ONLY:
+		mprotect(next, FOREIGN_SIZE, PROT_READ);
+		break;
+	case NEXT_UNKNOWN_VERSION:
+		next->flags = 1;
+		break;
+	default:
+		return (uintptr_t)first;
+	}
+	return (uintptr_t)next;
+}
+
+/* A request that only memory at this free address suits. */
+static struct buffers_item *get_at(uintptr_t address)
+{
+	return buffers_get(&(struct buffers_request){
+		.min_address = address, .max_address = address + 1, .size = 1,
+	});
+}
+
+static int count_item(const struct buffers_info *info, void *count)
+{
+	(void)info;
+	++*(unsigned *)count;
+	return 0;
+}
+
+static unsigned count_walked(void)
+{
+	unsigned count = 0;
+
+	ck_assert_int_eq(buffers_walk(count_item, &count), 0);
+	return count;
+}
+
+static struct foreign_locator *locator_with(const void *item)
+{
+	return (struct foreign_locator *)((uintptr_t)item & ~(uintptr_t)(FOREIGN_SIZE - 1));
+}
+
+START_TEST(locator_that_is_linked_before_it_is_written_is_not_followed)
+{
+	struct foreign_locator *first;
+	struct foreign_item *foreign;
+
+	SKIP_WITHOUT_SANDBOX();
+	first = make_first_locator((enum creator)(_i % CREATORS));
+	foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
+	fill_locator(first);
+	for (unsigned i = 0; i < 1 + (_i % CREATORS == LIBRARY_FIRST); i++)
+		ck_assert(is_item_of(first, buffers_get(&request)));
+	foreign_begin_next(first, _i >= CREATORS);
+	ck_assert_ptr_null(get_at(FOREIGN_SIZE));	/* searches all items */
+	foreign_end_next(first);
+	foreign = foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
+	ck_assert(is_item_of(foreign_next(first), foreign));
+	ck_assert_ptr_eq(buffers_get(&request), foreign);
+	ck_assert(see_same_items(first));
+}
+END_TEST
+
+/* Continues in a chain of its own, which no file names.  The walk visits both chains. */
+START_TEST(invalid_next_ends_the_chain)
+{
+	struct foreign_locator *first;
+	struct buffers_item *own;
+
+	SKIP_WITHOUT_SANDBOX();
+	first = make_first_locator((enum creator)(_i / NEXT_ITSELF));
+	ck_assert_ptr_nonnull(buffers_get(&request));
+	fill_locator(first);
+	first->next_locator = bad_next(first, _i < 2 * NEXT_ITSELF ? _i % NEXT_ITSELF :
+				       NEXT_UNKNOWN_VERSION);
+	for (unsigned i = 0; i < 3; i++) {
+		own = buffers_get(&request);
+		ck_assert_ptr_nonnull(own);
+		ck_assert(!is_item_of(first, own));
+		ck_assert_ptr_nonnull(buffers_append(own, "x", 1));
+	}
+	ck_assert(is_named_by_file(first));
+	ck_assert_uint_eq(first->num_items, FOREIGN_CAPACITY);
+	ck_assert_uint_eq(count_walked(), FOREIGN_CAPACITY + 3 + count_rests(locator_with(own)));
+}
+END_TEST
+
 static int arrive_first_and_exit(void *storage)
 {
 	struct foreign_locator *first = foreign_find(*(enum foreign_storage *)storage);
@@ -432,30 +529,6 @@ START_TEST(incompatible_locator_is_left_alone)
 }
 END_TEST
 
-enum { NEXT_UNMAPPED, NEXT_READ_ONLY, NEXT_UNKNOWN_VERSION, NEXT_ITSELF, BAD_NEXTS };
-
-/* Returns an invalid address for the first locator to link to. */
-static uintptr_t bad_next(const struct foreign_locator *first, int number)
-{
-	struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
-
-	next->this_address = (uintptr_t)next;
-	switch (number) {
-	case NEXT_UNMAPPED:
-		munmap(next, FOREIGN_SIZE);
-		break;
-	case NEXT_READ_ONLY:
-		mprotect(next, FOREIGN_SIZE, PROT_READ);
-		break;
-	case NEXT_UNKNOWN_VERSION:
-		next->flags = 1;
-		break;
-	default:
-		return (uintptr_t)first;
-	}
-	return (uintptr_t)next;
-}
-
 static int use_beside_bad_next(void *context)
 {
 	struct foreign_locator *first = foreign_find(IN_MEMORY);
@@ -488,6 +561,9 @@ int main(void)
 			    CREATORS);
 	tcase_add_loop_test(turns, library_fills_a_foreign_locator_and_links_the_next, 0,
 			    CREATORS);
+	tcase_add_loop_test(turns, locator_that_is_linked_before_it_is_written_is_not_followed,
+			    0, 2 * CREATORS);
+	tcase_add_loop_test(turns, invalid_next_ends_the_chain, 0, 2 * NEXT_ITSELF + 1);
 	tcase_add_loop_test(turns, foreign_file_stays_at_exit, 0, STORAGES);
 	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, CREATORS);
 	tcase_add_loop_test(turns, library_waits_for_an_address_that_is_written_late, 0,

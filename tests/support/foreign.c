@@ -7,7 +7,10 @@
 #include <sched.h>
 #include <string.h>
 
-enum { BUFFER_SIZE = 64 << 10 };
+enum {
+	BUFFER_SIZE = 64 << 10,
+	LEFTOVER = 0xa5,	/* in each byte of memory that was used before */
+};
 
 /*
  * Locators
@@ -29,17 +32,53 @@ static unsigned count_of(const struct foreign_locator *locator)
 	return __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
 }
 
-struct foreign_locator *foreign_next(const struct foreign_locator *locator)
-{
-	return (struct foreign_locator *)__atomic_load_n(&locator->next_locator, __ATOMIC_ACQUIRE);
-}
-
 void foreign_reset(struct foreign_locator *locator)
 {
 	__atomic_store_n(&locator->next_locator, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&locator->is_locked, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&locator->flags, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&locator->num_items, 0, __ATOMIC_RELEASE);
+}
+
+/* Waits while another thread links a locator: that one is not written yet. */
+struct foreign_locator *foreign_next(const struct foreign_locator *locator)
+{
+	uintptr_t next = __atomic_load_n(&locator->next_locator, __ATOMIC_ACQUIRE);
+
+	while (next && __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE))
+		sched_yield();
+	return (struct foreign_locator *)next;
+}
+
+/* The caller holds the lock.  The new memory is not cleared. */
+static void store_next(struct foreign_locator *locator)
+{
+	struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
+
+	memset(next, LEFTOVER, FOREIGN_SIZE);
+	__atomic_store_n(&locator->next_locator, (uintptr_t)next, __ATOMIC_RELEASE);
+}
+
+void foreign_begin_next(struct foreign_locator *locator, bool is_named)
+{
+	struct foreign_locator *next;
+
+	lock_word(&locator->is_locked);
+	store_next(locator);
+	next = (struct foreign_locator *)locator->next_locator;
+	if (is_named) {
+		next->this_address = (uintptr_t)next;
+		next->flags = 0;
+	}
+}
+
+void foreign_end_next(struct foreign_locator *locator)
+{
+	struct foreign_locator *next = (struct foreign_locator *)locator->next_locator;
+
+	__atomic_store_n(&next->this_address, (uintptr_t)next, __ATOMIC_RELEASE);
+	foreign_reset(next);
+	unlock_word(&locator->is_locked);
 }
 
 struct foreign_item *foreign_item_at(struct foreign_locator *first, size_t n)
@@ -54,26 +93,34 @@ struct foreign_item *foreign_item_at(struct foreign_locator *first, size_t n)
 	return NULL;
 }
 
-/* The caller must hold the lock. */
+/* NULL: the locator is full.  Like other implementations, checks again under the lock. */
 static struct foreign_item *add_to_locator(struct foreign_locator *locator,
 					   struct foreign_item added)
 {
-	unsigned count = count_of(locator);
+	struct foreign_item *item = NULL;
+	unsigned count;
 
-	if (count == FOREIGN_CAPACITY) {
-		if (!locator->next_locator) {
-			struct foreign_locator *next = foreign_map(FOREIGN_SIZE);
-
-			next->this_address = (uintptr_t)next;
-			memset(next->reserved, 0xa5, sizeof(next->reserved));
-			__atomic_store_n(&locator->next_locator, (uintptr_t)next,
-					 __ATOMIC_RELEASE);
-		}
-		return NULL;
+	lock_word(&locator->is_locked);
+	count = count_of(locator);
+	if (count < FOREIGN_CAPACITY) {
+		item = &locator->items[count];
+		*item = added;
+		__atomic_store_n(&locator->num_items, (uint8_t)(count + 1), __ATOMIC_RELEASE);
 	}
-	locator->items[count] = added;
-	__atomic_store_n(&locator->num_items, (uint8_t)(count + 1), __ATOMIC_RELEASE);
-	return &locator->items[count];
+	unlock_word(&locator->is_locked);
+	return item;
+}
+
+static void link_next(struct foreign_locator *locator)
+{
+	lock_word(&locator->is_locked);
+	if (locator->next_locator) {
+		unlock_word(&locator->is_locked);
+		return;
+	}
+	store_next(locator);
+	sched_yield();		/* other threads see the locator before it is written */
+	foreign_end_next(locator);
 }
 
 struct foreign_item *foreign_add(struct foreign_locator *first, void *base, uint32_t size,
@@ -82,12 +129,13 @@ struct foreign_item *foreign_add(struct foreign_locator *first, void *base, uint
 	struct foreign_item added = {
 		.base = (uintptr_t)base, .size = size, .is_taken = is_taken,
 	};
-	struct foreign_item *item = NULL;
+	struct foreign_locator *locator = first;
+	struct foreign_item *item;
 
-	for (struct foreign_locator *l = first; !item; l = foreign_next(l)) {
-		lock_word(&l->is_locked);
-		item = add_to_locator(l, added);
-		unlock_word(&l->is_locked);
+	while (!(item = add_to_locator(locator, added))) {
+		if (!foreign_next(locator))
+			link_next(locator);
+		locator = foreign_next(locator);
 	}
 	return item;
 }

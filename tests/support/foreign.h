@@ -69,6 +69,13 @@ struct foreign_item *foreign_get(struct foreign_locator *first, size_t size);
 struct foreign_item *foreign_add(struct foreign_locator *first, void *base, uint32_t size,
 				 bool is_taken);
 
+/*
+ * The steps of linking a locator: takes the lock and links memory that still has its old content,
+ * but for the address if is_named; then writes the locator and releases the lock.
+ */
+void foreign_begin_next(struct foreign_locator *locator, bool is_named);
+void foreign_end_next(struct foreign_locator *locator);
+
 /* The caller must hold the item. */
 void *foreign_append(struct foreign_item *item, const void *data, size_t size);
 void foreign_release(struct foreign_item *item);

@@ -571,7 +571,7 @@ START_TEST(racing_threads_get_the_same_first_locator)
 		for (unsigned i = 0; i < 2; i++)
 			ck_assert_ptr_eq(group.roots[i].first, group.seen[0]);
 		check_file_count(1);
-		buffers_rendezvous_withdraw(&group.roots[round % 2], BUFFERS_KIND_RWX);
+		buffers_rendezvous_withdraw(group.roots[round % 2].first, BUFFERS_KIND_RWX);
 		check_file_count(0);
 		for (unsigned i = 0; i < 2; i++)
 			offered += group.roots[i].offered != 0;

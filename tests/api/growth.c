@@ -131,7 +131,7 @@ END_TEST
 START_TEST(heap_grows_after_buffers_in_the_first_2_gib)
 {
 	SKIP_IF_HEAP_IS_BOUND();
-	take_near(NULL, 2 * GIB);
+	take_near((void *)1, 2 * GIB);
 	check_heap_grows();
 }
 END_TEST

@@ -69,10 +69,14 @@ struct buffers_locator *buffers_locator_follow(const struct buffers_locator *loc
 	       (!was_locked || buffers_locator_is_own(next)) ? next : NULL;
 }
 
-void buffers_locator_lock(struct buffers_locator *locator)
+bool buffers_locator_lock(struct buffers_locator *locator)
 {
-	for (unsigned attempt = 0; !buffers_lock_try(&locator->is_locked); attempt++)
-		buffers_platform_backoff(attempt);
+	struct buffers_wait wait = { .attempts = 0 };
+
+	while (!buffers_lock_try(&locator->is_locked))
+		if (!buffers_wait_again(&wait, LONGEST_WAIT))
+			return false;
+	return true;
 }
 
 void buffers_locator_unlock(struct buffers_locator *locator)
@@ -157,13 +161,14 @@ void buffers_locator_destroy(struct buffers_locator *locator)
  * Adding
  */
 
-/* Reads the link under the lock: then the next locator is written. */
+/* Reads the link under the lock: then the next locator is written.  NULL: no lock. */
 static struct buffers_locator *link_or_next(struct buffers_locator *locator,
 					    struct buffers_locator *created)
 {
 	struct buffers_locator *next;
 
-	buffers_locator_lock(locator);
+	if (!buffers_locator_lock(locator))
+		return NULL;
 	next = buffers_locator_next(locator);
 	if (!next) {
 		next = created;
@@ -186,34 +191,44 @@ static int make_next(struct buffers_locator *locator, enum buffers_kind kind,
 	if (*next == created)
 		return 0;
 	buffers_locator_destroy(created);
-	return is_next_valid(locator, *next) ? 0 : EBUSY;
+	return *next && is_next_valid(locator, *next) ? 0 : EBUSY;
 }
 
-static struct buffers_item *add_item(struct buffers_locator *locator, struct buffers_span buffer)
+static bool has_free_slot(const struct buffers_locator *locator)
 {
-	struct buffers_item *item = NULL;
+	return buffers_locator_count(locator) < BUFFERS_LOCATOR_CAPACITY;
+}
 
-	if (buffers_locator_count(locator) >= BUFFERS_LOCATOR_CAPACITY)
-		return NULL;
-	buffers_locator_lock(locator);
-	if (buffers_locator_count(locator) < BUFFERS_LOCATOR_CAPACITY)
-		item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
+/* *item is NULL if the locator is full.  EBUSY: nothing can be added. */
+static int add_item(struct buffers_locator *locator, struct buffers_span buffer,
+		    struct buffers_item **item)
+{
+	*item = NULL;
+	if (!has_free_slot(locator))
+		return 0;
+	if (!buffers_locator_lock(locator))
+		return EBUSY;
+	if (has_free_slot(locator))
+		*item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
 	buffers_locator_unlock(locator);
-	return item;
+	return 0;
 }
 
 int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
 			     struct buffers_span buffer, struct buffers_item **item)
 {
-	while (!(*item = add_item(locator, buffer))) {
-		struct buffers_locator *next = buffers_locator_follow(locator);
-		int error = next ? 0 : make_next(locator, kind, &next);
+	int error = add_item(locator, buffer, item);
 
-		if (error)
-			return error;
+	while (!error && !*item) {
+		struct buffers_locator *next = buffers_locator_follow(locator);
+
+		if (!next)
+			error = make_next(locator, kind, &next);
+		if (!error)
+			error = add_item(next, buffer, item);
 		locator = next;
 	}
-	return 0;
+	return error;
 }
 
 /*

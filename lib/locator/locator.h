@@ -119,8 +119,11 @@ static inline bool buffers_locator_is_locked(const struct buffers_locator *locat
 	return __atomic_load_n(&locator->is_locked, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* Held while an item is added; other threads wait. */
-void buffers_locator_lock(struct buffers_locator *locator);
+/*
+ * Held while an item is added; other threads wait.  False: the lock was not free for a second.
+ * A process that shares the locator may have been killed, or the holder's code unloaded.
+ */
+bool buffers_locator_lock(struct buffers_locator *locator);
 void buffers_locator_unlock(struct buffers_locator *locator);
 
 /*

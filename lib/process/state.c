@@ -199,7 +199,8 @@ int buffers_state_unmap(struct buffers_span mapped)
 
 /*
  * Takes the lock of the first RX locator.  All copies of the library share that locator, and
- * a forked child has another: no thread of the parent can leave it locked for the child.
+ * a forked child has another: no thread of the parent can leave it locked for the child.  So
+ * the lock is only waited for longer if another copy writes much.
  */
 int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 			enum buffers_write_mode mode)
@@ -212,7 +213,9 @@ int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 		error = buffers_rendezvous_first(&state->root, BUFFERS_KIND_RX, &first);
 	if (error)
 		return error;
-	buffers_locator_lock(first);
+	first = buffers_state_shared_first(state);	/* also after this copy left its chain */
+	while (!buffers_locator_lock(first))
+		continue;
 	error = buffers_platform_write(address, bytes, size, mode);
 	buffers_locator_unlock(first);
 	return error;

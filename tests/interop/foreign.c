@@ -289,6 +289,50 @@ START_TEST(invalid_next_ends_the_chain)
 }
 END_TEST
 
+/* Aside from the mark of a hidden item, which the holder removes. */
+static bool is_unchanged(struct foreign_locator *locator, const unsigned char *before)
+{
+	for (unsigned i = 0; i < locator->num_items; i++)
+		locator->items[i].is_taken &= ~(UINT32_C(1) << 31);
+	return memcmp(before, locator, FOREIGN_SIZE) == 0;
+}
+
+static int leave_locked_chain(void *context)
+{
+	enum creator creator = *(const enum creator *)context;
+	struct foreign_locator *first = make_first_locator(creator);
+	unsigned char before[FOREIGN_SIZE];
+	struct buffers_item *own = NULL;
+
+	STEP(is_item_of(first, buffers_get(&request)));
+	hold_rests(first);
+	first->is_locked = 1;
+	memcpy(before, first, FOREIGN_SIZE);
+	for (unsigned i = 0; i < FOREIGN_CAPACITY + 1; i++) {
+		own = buffers_get(&request);
+		STEP(own && !is_item_of(first, own));
+		STEP(buffers_append(own, "x", 1));
+	}
+	buffers_release(own);
+	STEP(buffers_get(&request) == own);
+	STEP(is_unchanged(first, before));
+	STEP(is_named_by_file(first));
+	STEP(count_walked() >= 1 + FOREIGN_CAPACITY + 1);
+	return 0;
+}
+
+/* Waits a second once.  The process that held the lock may have been killed. */
+START_TEST(lock_that_is_never_released_ends_the_chain)
+{
+	enum creator creator = (enum creator)_i;
+
+	SKIP_WITHOUT_SANDBOX();
+	run_child(leave_locked_chain, &creator);
+	ck_assert_uint_eq(count_files(SHARED_DIR), creator != LIBRARY_FIRST);
+	ck_assert_uint_eq(count_files(own_dir()), 0);
+}
+END_TEST
+
 static int arrive_first_and_exit(void *storage)
 {
 	struct foreign_locator *first = foreign_find(*(enum foreign_storage *)storage);
@@ -564,6 +608,7 @@ int main(void)
 	tcase_add_loop_test(turns, locator_that_is_linked_before_it_is_written_is_not_followed,
 			    0, 2 * CREATORS);
 	tcase_add_loop_test(turns, invalid_next_ends_the_chain, 0, 2 * NEXT_ITSELF + 1);
+	tcase_add_loop_test(turns, lock_that_is_never_released_ends_the_chain, 0, CREATORS);
 	tcase_add_loop_test(turns, foreign_file_stays_at_exit, 0, STORAGES);
 	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, CREATORS);
 	tcase_add_loop_test(turns, library_waits_for_an_address_that_is_written_late, 0,

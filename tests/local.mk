@@ -279,7 +279,8 @@ test_programs += \
 test_programs += \
 	tests/arena/arena-fork \
 	tests/arena/arena-kill \
-	tests/arena/arena-steps
+	tests/arena/arena-steps \
+	tests/arena/reserve
 slow_tests += \
 	tests/arena/arena-fork \
 	tests/arena/arena-kill \

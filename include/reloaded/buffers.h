@@ -502,8 +502,9 @@ struct buffers_arena;
  * flags	BUFFERS_ARENA_FORK_SHARED or 0, and a kind, BUFFERS_RW or BUFFERS_RX,
  *		which may be in window->flags instead
  *
- * The library gives memory of the window only to users of the arena.  Its pages
- * take no memory until they are used.
+ * The library gives memory of the window only to users of the arena.  The window
+ * costs nothing until buffers_arena_get() hands out items: the rest counts towards
+ * no limit, is in no core dump and, unless shared, cannot be accessed.
  *
  * With BUFFERS_ARENA_FORK_SHARED, the process and all descendants that fork(2)
  * makes later use the arena at the same time.  Bytes that one of them appends, all
@@ -543,8 +544,8 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *window,
  * EINVAL: arena is NULL, size is 0, or alignment is not a power of two.
  * ENOSPC: neither a free item nor the rest of the window has enough space, or size is
  * 4 GiB or more.
- * ENOMEM: the system refuses a lock or, on Windows, the memory of a new item.
- * EACCES: on Windows, if policy forbids memory of this kind since the arena was made.
+ * ENOMEM: the system refuses a lock, or the memory of a new item.
+ * EACCES: policy forbids memory of this kind since the arena was made.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
  */

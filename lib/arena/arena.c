@@ -4,10 +4,12 @@
  *
  * An arena has four parts, each a mapping of its own:
  *
- *	arena	constants; children inherit them
+ *	arena	constants, and the committed parts of the window; children inherit them
  *	state	knowledge of this process; empty in a forked child
  *	control	the list of items and their locks; shared if the window is
  *	window	the memory itself
+ *
+ * The window and the control are reserved.  Both are committed as they are used.
  *
  * New items are carved from the window one after the other, under the arena's lock.  A
  * process may be killed at any instant.  An item exists once the count of its locator
@@ -24,6 +26,9 @@
 
 #define CHUNK_MOST	((size_t)64 << 10)	/* largest default size of a new item */
 #define CHUNKS		64			/* number of items in a small window */
+
+#define MOST_UNITS	4096			/* in which the window is committed */
+#define CONTROL_STEP	((uintptr_t)64 << 10)	/* in which the control is committed */
 
 /*
  * Only every fifth entry of a locator is a slot for an item: no two items share a cache line.
@@ -64,6 +69,7 @@ struct state {
 	uint32_t canary;
 	uint32_t number;		/* 0: this process has not used the arena yet */
 	uint32_t is_locked;		/* the lock of a private arena */
+	uint32_t is_committing;		/* a lock within that one */
 	struct buffers_index index;	/* last: its nodes fill the rest of the page */
 };
 #define MOST_PROCESSES	(UINT32_MAX / BUFFERS_TAKEN_BY)
@@ -74,12 +80,14 @@ struct buffers_arena {
 	enum buffers_kind kind;
 	bool is_shared;
 	size_t chunk;
+	size_t unit;
 	uint32_t block_count;
 	size_t control_size;
 	struct control *control;
 	struct state *state;
 	struct buffers_state_page state_page;
 	uintptr_t index_pages;		/* copy for children, which unmap the pages */
+	uint32_t committed[MOST_UNITS / 32];	/* a bit for each unit; never cleared */
 };
 
 /*
@@ -198,6 +206,89 @@ void buffers_arena_release(struct buffers_item *item)
 }
 
 /*
+ * Committing
+ *
+ * The kernel makes each committed stretch of the window a mapping.  Units bound their number.
+ */
+
+static bool is_committed(const struct buffers_arena *arena, size_t unit)
+{
+	return __atomic_load_n(&arena->committed[unit / 32], __ATOMIC_ACQUIRE) >> unit % 32 & 1;
+}
+
+static size_t next_unit(const struct buffers_arena *arena, size_t unit, size_t end,
+			bool wants_committed)
+{
+	while (unit < end && is_committed(arena, unit) != wants_committed)
+		unit++;
+	return unit;
+}
+
+static enum buffers_map_flags map_flags_of(const struct buffers_arena *arena)
+{
+	return BUFFERS_MAP_RESERVED | (arena->is_shared ? BUFFERS_MAP_SHARED : 0);
+}
+
+static int commit_units(struct buffers_arena *arena, size_t first, size_t end)
+{
+	struct buffers_span span = {
+		arena->window.start + first * arena->unit,
+		arena->window.start + buffers_min(end * arena->unit,
+						  arena->window.end - arena->window.start),
+	};
+	int error = buffers_platform_commit(span.start, span.end - span.start, arena->kind,
+					    map_flags_of(arena));
+
+	for (size_t unit = first; unit < end && !error; unit++)
+		__atomic_fetch_or(&arena->committed[unit / 32], (uint32_t)1 << unit % 32,
+				  __ATOMIC_RELEASE);
+	return error;
+}
+
+/* Commits the units of the span that this process has not committed yet, each of them once. */
+static int commit_span(struct buffers_arena *arena, struct buffers_span span)
+{
+	size_t unit = (span.start - arena->window.start) / arena->unit;
+	size_t end = (span.end - 1 - arena->window.start) / arena->unit + 1;
+	size_t next;
+	int error = 0;
+
+	if (next_unit(arena, unit, end, false) == end)
+		return 0;
+	lock_private(&arena->state->is_committing);
+	while ((unit = next_unit(arena, unit, end, false)) < end && !error) {
+		next = next_unit(arena, unit, end, true);
+		error = commit_units(arena, unit, next);
+		unit = next;
+	}
+	buffers_lock_release(&arena->state->is_committing);
+	return error;
+}
+
+static struct buffers_span span_of(const struct buffers_item *item)
+{
+	return (struct buffers_span){ item->base_address, item->base_address + item->size };
+}
+
+static uintptr_t step_up(uintptr_t offset)
+{
+	return (offset + CONTROL_STEP - 1) & ~(CONTROL_STEP - 1);
+}
+
+/* Commits the steps of the control that this block is the first one to use. */
+static int commit_block(const struct buffers_arena *arena, const struct block *block)
+{
+	uintptr_t start = (uintptr_t)arena->control;
+	uintptr_t used = block == arena->control->blocks ? 0 : step_up((uintptr_t)block - start);
+	uintptr_t end = buffers_min(step_up((uintptr_t)(block + 1) - start), arena->control_size);
+
+	if (used >= end)
+		return 0;
+	return buffers_platform_commit(start + used, end - used, BUFFERS_KIND_RW,
+				       map_flags_of(arena));
+}
+
+/*
  * Carving; the caller holds the arena's lock, or only reads
  */
 
@@ -238,7 +329,7 @@ static uintptr_t used_end(const struct buffers_arena *arena, const struct block 
 
 static int init_block(struct buffers_arena *arena, struct block *block)
 {
-	int error = buffers_platform_commit((uintptr_t)block, sizeof(*block), BUFFERS_KIND_RW);
+	int error = commit_block(arena, block);
 
 	if (error)
 		return error;
@@ -336,7 +427,8 @@ static int carve_locked(struct buffers_arena *arena, const struct buffers_window
 	if (size < arena->chunk)
 		size = arena->chunk;
 	end = start + buffers_min(size, arena->window.end - start);
-	return list_item(arena, (struct buffers_span){ start, end }, item);
+	error = commit_span(arena, (struct buffers_span){ start, end });
+	return error ? error : list_item(arena, (struct buffers_span){ start, end }, item);
 }
 
 /* Looks for room without the lock first: most calls that fail then need no lock. */
@@ -393,24 +485,19 @@ static void enter_arena(struct buffers_arena *arena)
 				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
-static void release_item(const struct buffers_arena *arena, struct buffers_item *item)
+/*
+ * Commits an item that was carved by another process, or of skipped bytes.  If that fails, a
+ * smaller item may do.
+ */
+static int commit_item(const struct buffers_pool *pool, const struct buffers_window *wanted,
+		       struct buffers_item **item)
 {
-	if (arena->is_shared)
-		buffers_arena_release(item);
-	else
-		buffers_item_release(item);
-}
+	int error = commit_span(pool->owner, span_of(*item));
 
-/* Commits an item when it is handed out for the first time, skipped bytes included. */
-static int commit_item(const struct buffers_arena *arena, struct buffers_item *item)
-{
-	int error = 0;
-
-	if (buffers_item_position(item) == 0)
-		error = buffers_platform_commit(item->base_address, item->size, arena->kind);
-	if (error)
-		release_item(arena, item);
-	return error;
+	if (!error)
+		return 0;
+	pool->release(*item);
+	return carve(pool, wanted, item) == 0 ? 0 : error;
 }
 
 static int find_or_carve(struct buffers_arena *arena, const struct buffers_window *wanted,
@@ -434,7 +521,7 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
 			 __ATOMIC_RELAXED);
 	if (!error)
-		error = commit_item(arena, *item);
+		error = commit_item(&pool, wanted, item);
 	if (error)
 		return error;
 	*BUFFERS_TLS_ADDRESS(cached) = (struct cached){ *item, arena->serial };
@@ -471,14 +558,10 @@ static void measure(struct buffers_arena *arena)
 
 	arena->chunk = buffers_min(buffers_page_up(size / CHUNKS), CHUNK_MOST);
 	arena->chunk = buffers_max(arena->chunk, page);
+	arena->unit = buffers_max(arena->chunk, buffers_page_up((size - 1) / MOST_UNITS + 1));
 	arena->block_count = (uint32_t)(2 * (size / arena->chunk + 1) / SLOTS + 1);
 	arena->control_size = buffers_page_up(sizeof(struct control) +
 					      arena->block_count * sizeof(struct block));
-}
-
-static enum buffers_map_flags map_flags_of(const struct buffers_arena *arena)
-{
-	return BUFFERS_MAP_RESERVED | (arena->is_shared ? BUFFERS_MAP_SHARED : 0);
 }
 
 static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
@@ -507,9 +590,7 @@ static int map_control(struct buffers_arena *arena)
 	if (error)
 		return error;
 	arena->control = (struct control *)address;
-	error = buffers_platform_commit(address, offsetof(struct control, blocks), BUFFERS_KIND_RW);
-	if (!error)
-		error = init_block(arena, arena->control->blocks);
+	error = init_block(arena, arena->control->blocks);
 	if (error)
 		return error;
 	if (arena->is_shared && !buffers_platform_lock_init(&arena->control->lock.robust))

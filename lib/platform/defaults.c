@@ -97,9 +97,10 @@ bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buf
 
 #if !BUFFERS_PORT_HAS_COMMIT
 
-int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind)
+int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind,
+			    enum buffers_map_flags flags)
 {
-	(void)address, (void)size, (void)kind;
+	(void)address, (void)size, (void)kind, (void)flags;
 	return 0;
 }
 

@@ -253,10 +253,12 @@ bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buf
 /*
  * Group BUFFERS_PORT_HAS_COMMIT: reserved memory must be committed before its use
  *
- * Commits a part of a mapping that was made with BUFFERS_MAP_RESERVED; any address and size.
- * To commit a part twice is harmless.  ENOMEM, EACCES.
+ * Commits a part of a mapping that was made with these flags, BUFFERS_MAP_RESERVED among them.
+ * A part that is committed again may lose its contents, unless it is shared or RW.  The other
+ * processes that share the memory need not commit what one has committed.  ENOMEM, EACCES.
  */
-int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind);
+int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind,
+			    enum buffers_map_flags flags);
 
 /*
  * Group BUFFERS_PORT_HAS_FORK: processes that fork

@@ -933,6 +933,7 @@ START_TEST(child_forked_amid_busy_threads_can_use_its_copy)
 
 	SKIP_IF(is_tsan(), "TSan does not support threads and fork");
 	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
+	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 }, 0));
 	busy.team.window = exact_window(BUSY_WINDOW);
 	busy.team.arena = buffers_arena_create(&busy.team.window, arena_flags(_i / 2));

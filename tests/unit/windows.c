@@ -347,6 +347,11 @@ END_TEST
  * Sparse memory
  */
 
+static int commit(uintptr_t address, size_t size, enum buffers_kind kind)
+{
+	return buffers_platform_commit(address, size, kind, BUFFERS_MAP_RESERVED);
+}
+
 START_TEST(sparse_memory_is_usable_once_committed)
 {
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
@@ -355,7 +360,7 @@ START_TEST(sparse_memory_is_usable_once_committed)
 
 		ck_assert_uint_eq(region_at(address).state, MEM_RESERVE);
 		ck_assert_uint_eq(end_of_allocation(address), address + 4 * BLOCK);
-		ck_assert_int_eq(buffers_platform_commit(odd, 2 * PAGE, kind), 0);
+		ck_assert_int_eq(commit(odd, 2 * PAGE, kind), 0);
 		ck_assert(is_committed_as(address + BLOCK, address + BLOCK + 3 * PAGE,
 					  protections[kind]));
 		ck_assert_uint_eq(region_at(address + BLOCK - 1).state, MEM_RESERVE);
@@ -371,12 +376,12 @@ START_TEST(committing_again_changes_nothing)
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		uintptr_t address = map_with_flags(2 * BLOCK, kind, BUFFERS_MAP_RESERVED);
 
-		ck_assert_int_eq(buffers_platform_commit(address, PAGE, kind), 0);
+		ck_assert_int_eq(commit(address, PAGE, kind), 0);
 		if (kind == BUFFERS_KIND_RX)
 			ck_assert_int_eq(write_rx(address, "kept", 5), 0);
 		else
 			memcpy((void *)address, "kept", 5);
-		ck_assert_int_eq(buffers_platform_commit(address, 2 * PAGE, kind), 0);
+		ck_assert_int_eq(commit(address, 2 * PAGE, kind), 0);
 		ck_assert_str_eq((const char *)address, "kept");
 		ck_assert(is_committed_as(address, address + 2 * PAGE, protections[kind]));
 		unmap_whole(address, 2 * BLOCK);
@@ -392,7 +397,7 @@ START_TEST(reserving_64_gib_takes_no_memory)
 
 		ck_assert_int_eq(buffers_platform_map_anywhere(size, kind, BUFFERS_MAP_RESERVED,
 							       &address), 0);
-		ck_assert_int_eq(buffers_platform_commit(address + size - PAGE, PAGE, kind), 0);
+		ck_assert_int_eq(commit(address + size - PAGE, PAGE, kind), 0);
 		ck_assert(is_committed_as(address + size - PAGE, address + size,
 					  protections[kind]));
 		if (kind == BUFFERS_KIND_RX)
@@ -406,7 +411,7 @@ START_TEST(uncommitted_rx_memory_is_not_readable)
 {
 	uintptr_t address = map_with_flags(2 * BLOCK, BUFFERS_KIND_RX, BUFFERS_MAP_RESERVED);
 
-	ck_assert_int_eq(buffers_platform_commit(address, PAGE, BUFFERS_KIND_RX), 0);
+	ck_assert_int_eq(commit(address, PAGE, BUFFERS_KIND_RX), 0);
 	ck_assert(!buffers_platform_is_readable(address, PAGE + 1));
 	ck_assert(buffers_platform_is_readable(address, PAGE));
 	unmap_whole(address, 2 * BLOCK);
@@ -903,7 +908,7 @@ static void use_memory(unsigned kind)
 	ck_assert_int_eq(buffers_platform_map(address, BLOCK, kind, BUFFERS_MAP_PLAIN), EEXIST);
 	ck_assert_int_eq(buffers_platform_map_anywhere(BLOCK, kind, BUFFERS_MAP_RESERVED, &other),
 			 0);
-	ck_assert_int_eq(buffers_platform_commit(other, PAGE, kind), 0);
+	ck_assert_int_eq(commit(other, PAGE, kind), 0);
 	ck_assert_int_eq(buffers_platform_unmap(address, BLOCK), EINVAL);
 	if (kind == BUFFERS_KIND_RX)
 		ck_assert_int_eq(write_rx(address + BLOCK - 2, "over", 5), 0);

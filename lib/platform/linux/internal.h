@@ -14,6 +14,17 @@ enum { PERM_READ = 1, PERM_WRITE = 2, PERM_EXECUTE = 4, PERM_SHARED = 8 };
 /* The permissions of the mapping at an address; false: none is there, or it is unknown. */
 bool buffers_linux_permissions(uintptr_t address, unsigned *permissions);
 
+/* The protection of memory of this kind, as mmap(2) takes it. */
+int buffers_linux_protection_of(enum buffers_kind kind);
+
+/*
+ * mmap(2), but the memory has exactly this protection; and mmap(2) of memory with
+ * BUFFERS_MAP_RESERVED, where `flags` are more flags for mmap(2).  MAP_FAILED: see errno.
+ */
+void *buffers_linux_map_exactly(uintptr_t hint, size_t size, int protection, int flags, int file);
+void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
+			    enum buffers_map_flags map_flags, int flags);
+
 /* In a forked child: closes the descriptors that its parent was writing RX memory with. */
 void buffers_linux_write_after_fork(void);
 

@@ -101,7 +101,7 @@ struct buffers_span buffers_platform_usable(struct buffers_span range)
  * Mapping
  */
 
-static int protection_of(enum buffers_kind kind)
+int buffers_linux_protection_of(enum buffers_kind kind)
 {
 	static const int protections[BUFFERS_KINDS] = {
 		[BUFFERS_KIND_RWX] = PROT_READ | PROT_WRITE | PROT_EXEC,
@@ -110,12 +110,6 @@ static int protection_of(enum buffers_kind kind)
 	};
 
 	return protections[kind];
-}
-
-static int mmap_flags_of(enum buffers_map_flags flags)
-{
-	return MAP_ANONYMOUS | (flags & BUFFERS_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE) |
-	       (flags & BUFFERS_MAP_RESERVED ? MAP_NORESERVE : 0);
 }
 
 /*
@@ -152,8 +146,7 @@ bool buffers_linux_end_exact(long former, const void *memory)
 	return true;
 }
 
-/* mmap(2) with exactly this protection. */
-static void *map_exactly(uintptr_t hint, size_t size, int protection, int flags)
+void *buffers_linux_map_exactly(uintptr_t hint, size_t size, int protection, int flags, int file)
 {
 	long former;
 	void *got;
@@ -162,12 +155,21 @@ static void *map_exactly(uintptr_t hint, size_t size, int protection, int flags)
 		errno = EACCES;
 		return MAP_FAILED;
 	}
-	got = mmap((void *)hint, size, protection, flags, -1, 0);
+	got = mmap((void *)hint, size, protection, flags, file, 0);
 	if (buffers_linux_end_exact(former, got))
 		return got;
 	munmap(got, size);
 	errno = EACCES;
 	return MAP_FAILED;
+}
+
+static void *map_memory(uintptr_t hint, size_t size, enum buffers_kind kind,
+			enum buffers_map_flags map_flags, int flags)
+{
+	if (map_flags & BUFFERS_MAP_RESERVED)
+		return buffers_linux_reserve(hint, size, kind, map_flags, flags);
+	flags |= MAP_ANONYMOUS | (map_flags & BUFFERS_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE);
+	return buffers_linux_map_exactly(hint, size, buffers_linux_protection_of(kind), flags, -1);
 }
 
 /*
@@ -191,7 +193,7 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 	/* The library writes a page of its own data at once. */
 	int populate = kind == BUFFERS_KIND_RW && flags == BUFFERS_MAP_PLAIN &&
 		       size <= buffers_platform_granularity() ? MAP_POPULATE : 0;
-	void *got = map_exactly(0, size, protection_of(kind), mmap_flags_of(flags) | populate);
+	void *got = map_memory(0, size, kind, flags, populate);
 
 	if (got == MAP_FAILED)	/* seccomp filters, as systemd's, return EPERM */
 		return errno == EACCES || errno == EPERM ? EACCES : ENOMEM;
@@ -231,7 +233,8 @@ bool buffers_linux_is_eligible(uintptr_t page)
  * mappings that can grow down, as MAP_FIXED_NOREPLACE does not.  Linux 6.7 to 6.12 may move a
  * large mapping from a hint that is free, so only its last page is tried as one.
  */
-static void *map_near(uintptr_t address, size_t size, int protection, int flags)
+static void *map_near(uintptr_t address, size_t size, enum buffers_kind kind,
+		      enum buffers_map_flags flags)
 {
 	bool is_large = size >= 2 * MIB;
 
@@ -239,14 +242,13 @@ static void *map_near(uintptr_t address, size_t size, int protection, int flags)
 		errno = EEXIST;
 		return MAP_FAILED;
 	}
-	return map_exactly(address, size, protection,
-			   flags | (is_large ? MAP_FIXED_NOREPLACE : 0));
+	return map_memory(address, size, kind, flags, is_large ? MAP_FIXED_NOREPLACE : 0);
 }
 
 int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 			 enum buffers_map_flags flags)
 {
-	void *got = map_near(address, size, protection_of(kind), mmap_flags_of(flags));
+	void *got = map_near(address, size, kind, flags);
 
 	if (got == (void *)address) {
 		name_mapping(got, size, kind);

@@ -159,8 +159,10 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 	return confirm_failure(error, size, kind, flags);
 }
 
-int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind)
+int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind,
+			    enum buffers_map_flags flags)
 {
+	(void)flags;
 	if (VirtualAlloc((void *)address, size, MEM_COMMIT, protection_of(kind)))
 		return 0;
 	return buffers_windows_classify_failure() == EACCES ? EACCES : ENOMEM;

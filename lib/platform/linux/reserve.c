@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reserve.c: reserves memory that costs nothing until it is committed
+ *
+ * Private memory is mapped without access.  The kernel accounts it, and writes it into core
+ * dumps, only where a commit has given it access.
+ *
+ * Shared memory can be used at once, because a process must see what another one commits: a
+ * change of protection concerns one process.  The kernel accounts its pages when they are
+ * touched, and a commit adds them to the core dumps of the process that calls it.
+ */
+
+#include "config.h"
+#include "platform/linux/internal.h"
+
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef MFD_EXEC
+# define MFD_EXEC	 0x0010U
+#endif
+#ifndef MFD_NOEXEC_SEAL
+# define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+static bool is_denied(void)
+{
+	return errno == EACCES || errno == EPERM;
+}
+
+/* Policy forbids a kind when it gets access.  A caller wants to know before. */
+static bool is_permitted(enum buffers_kind kind)
+{
+	size_t page = buffers_platform_granularity();
+	void *got;
+
+	if (kind == BUFFERS_KIND_RW)
+		return true;
+	got = mmap(NULL, page, buffers_linux_protection_of(kind), MAP_PRIVATE | MAP_ANONYMOUS,
+		   -1, 0);
+	if (got == MAP_FAILED)
+		return !is_denied();
+	munmap(got, page);
+	return true;
+}
+
+static void *reserve_private(uintptr_t hint, size_t size, enum buffers_kind kind, int flags)
+{
+	void *got = mmap((void *)hint, size, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+
+	if (got == MAP_FAILED || is_permitted(kind))
+		return got;
+	munmap(got, size);
+	errno = EACCES;
+	return MAP_FAILED;
+}
+
+/* With vm.overcommit_memory=2, anonymous shared memory counts when it is mapped. */
+static bool is_strictly_accounted(void)
+{
+	char digit = 0;
+	int file = buffers_sys_open(AT_FDCWD, "/proc/sys/vm/overcommit_memory", O_RDONLY, 0);
+
+	if (file < 0)
+		return false;
+	buffers_sys_read(file, &digit, sizeof(digit));
+	buffers_sys_close(file);
+	return digit == '2';
+}
+
+/* A program that has closed its standard streams must not write to the file. */
+static int make_file(enum buffers_kind kind)
+{
+	static const char name[] = "reloaded-buffers";
+	unsigned mode = kind == BUFFERS_KIND_RW ? MFD_NOEXEC_SEAL : MFD_EXEC;
+	int file = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC | mode);
+	int copy;
+
+	if (file < 0 && errno == EINVAL)	/* before Linux 6.3 */
+		file = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC);
+	if (file < 0 || file > STDERR_FILENO)
+		return file;
+	copy = buffers_sys_duplicate(file, STDERR_FILENO + 1);
+	buffers_sys_close(file);
+	return copy;
+}
+
+/* The pages of a file always count when they are touched. */
+static void *map_file(uintptr_t hint, size_t size, enum buffers_kind kind, int flags)
+{
+	void *got = MAP_FAILED;
+	int file;
+
+	if (!buffers_sys_may_write(size))
+		return MAP_FAILED;
+	file = make_file(kind);
+	if (file < 0)
+		return MAP_FAILED;
+	if (ftruncate(file, (off_t)size) == 0)
+		got = buffers_linux_map_exactly(hint, size, buffers_linux_protection_of(kind),
+						MAP_SHARED | flags, file);
+	buffers_sys_close(file);
+	return got;
+}
+
+static void *reserve_shared(uintptr_t hint, size_t size, enum buffers_kind kind, int flags)
+{
+	void *got = is_strictly_accounted() ? map_file(hint, size, kind, flags) : MAP_FAILED;
+
+	flags |= MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+	if (got == MAP_FAILED)
+		got = buffers_linux_map_exactly(hint, size, buffers_linux_protection_of(kind), flags,
+						-1);
+	if (got != MAP_FAILED)
+		madvise(got, size, MADV_DONTDUMP);
+	return got;
+}
+
+void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
+			    enum buffers_map_flags map_flags, int flags)
+{
+	void *got = map_flags & BUFFERS_MAP_SHARED ? reserve_shared(hint, size, kind, flags) :
+						     reserve_private(hint, size, kind, flags);
+
+	if (got != MAP_FAILED)	/* one touched byte would take a huge page */
+		madvise(got, size, MADV_NOHUGEPAGE);
+	return got;
+}
+
+/*
+ * Systems that forbid memory to become executable, as PR_SET_MDWE does, permit a new mapping in
+ * the place of the old one.  It gets the same advice, so that the kernel can merge them.
+ */
+static int replace_mapping(void *start, size_t size, int protection)
+{
+	void *got = mmap(start, size, protection,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+	if (got == MAP_FAILED)
+		return is_denied() ? EACCES : ENOMEM;
+	madvise(start, size, MADV_NOHUGEPAGE);
+	return 0;
+}
+
+int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind,
+			    enum buffers_map_flags flags)
+{
+	int protection = buffers_linux_protection_of(kind);
+
+	if (flags & BUFFERS_MAP_SHARED) {
+		madvise((void *)address, size, MADV_DODUMP);
+		return 0;
+	}
+	if (buffers_sys_protect((void *)address, size, protection))
+		return 0;
+	if (!is_denied())
+		return ENOMEM;
+	return kind == BUFFERS_KIND_RW ? EACCES :
+	       replace_mapping((void *)address, size, protection);
+}

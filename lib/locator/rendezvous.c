@@ -78,6 +78,7 @@ static void begin_lookup(struct lookup *lookup, enum buffers_kind kind, const vo
 		.stack_top = (uintptr_t)frame,
 	};
 	buffers_platform_rendezvous_open(&lookup->dirs);
+	lookup->dirs.pid_namespace = lookup->pid_namespace;
 }
 
 static void end_lookup(struct lookup *lookup)

@@ -154,6 +154,7 @@ void buffers_platform_flush_icache(void *start, size_t size);
 struct buffers_rendezvous_dirs {
 	int descriptors[BUFFERS_RENDEZVOUS_DIRS];
 	uint32_t user;
+	uint64_t pid_namespace;	/* set by the caller after opening; 0: unknown */
 };
 
 /* Identifies one rendezvous file, and the first bytes that were read from it. */
@@ -193,7 +194,7 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 
 /*
  * Removes some of the files by these names (NULL after the last) whose processes have ended,
- * judged by the number in the file's name.  Asks may_remove about the start of each file, up
+ * judged by the number in the file's name.  Files that must stay do not keep it from others.  Asks may_remove about the start of each file, up
  * to 128 bytes; is_old: the file is older than ten days.
  */
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -437,6 +438,106 @@ START_TEST(stale_files_among_many_that_stay_are_removed_in_time)
 }
 END_TEST
 
+/*
+ * Files that this process may remove among files of other PID namespaces
+ */
+
+enum { AT_PID_NAMESPACE = 64 };	/* in a file of this library */
+
+static void read_own_file(char bytes[4096])
+{
+	FILE *file = fopen(rendezvous_path(NULL, make_orphaned_file(0)), "re");
+
+	ck_assert(file && fread(bytes, 1, 4096, file) == 4096);
+	fclose(file);
+}
+
+/* As a container that shares /tmp leaves them when it is killed, with their second links. */
+static void make_files_of_other_namespaces(int count)
+{
+	char bytes[4096], name[120], second[300];
+	uint64_t number;
+
+	read_own_file(bytes);
+	memcpy(&number, bytes + AT_PID_NAMESPACE, sizeof(number));
+	number++;
+	memcpy(bytes + AT_PID_NAMESPACE, &number, sizeof(number));
+	for (int i = 0; i < count; i++) {
+		const char *path = rendezvous_path(NULL, UNUSED_PID + i);
+
+		write_file(path, bytes, sizeof(bytes));
+		snprintf(name, sizeof(name), "%s, %llu", strrchr(path, '/'),
+			 (unsigned long long)number);
+		snprintf(second, sizeof(second), "%s%s", SHARED_INDEX, name);
+		ck_assert_int_eq(link(path, second), 0);
+	}
+}
+
+static unsigned count_starts_until(unsigned files, unsigned most)
+{
+	unsigned starts = 0;
+
+	while (count_files(SHARED_DIR) > files && starts++ < most)
+		run_child(publish_file, NULL);
+	ck_assert_uint_eq(count_files(SHARED_DIR), files);
+	return starts;
+}
+
+/* Each start examines 64 names in the index and removes up to 16 files. */
+START_TEST(files_of_other_namespaces_do_not_hide_own_stale_files)
+{
+	enum { MANY = 3000, OWN = 40 };
+	unsigned starts;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
+	make_dir(SHARED_DIR);
+	for (int i = 0; i < OWN; i++)
+		make_orphaned_file(0);
+	make_files_of_other_namespaces(MANY);
+	for (int i = 0; i < OWN; i++)
+		make_orphaned_file(0);
+	starts = count_starts_until(MANY, (MANY + 2 * OWN) / 64 + 2 * OWN / 16 + 2);
+	ck_assert_uint_eq(count_files(SHARED_INDEX), MANY + 1);	/* and the positions */
+	printf("%d stale files among %d of another namespace: removed after %u starts\n", 2 * OWN,
+	       MANY, starts);
+}
+END_TEST
+
+/* Each start examines two files whose namespace it cannot tell by their names. */
+START_TEST(files_of_other_namespaces_do_not_hide_other_stale_files)
+{
+	enum { MANY = 300, FEW = 5 };
+	unsigned starts;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
+	make_dir(SHARED_DIR);
+	for (int i = 0; i < FEW; i++)
+		write_old_file(rendezvous_path(NULL, UNUSED_PID + MANY + 100 + i));
+	make_files_of_other_namespaces(MANY);
+	for (int i = 0; i < FEW; i++)
+		write_old_file(rendezvous_path(NULL, UNUSED_PID + MANY + i));
+	starts = count_starts_until(MANY, (MANY + 2 * FEW) / 2 + 2);
+	printf("%d stale files among %d of another namespace: removed after %u starts\n", 2 * FEW,
+	       MANY, starts);
+}
+END_TEST
+
+/* The file was removed by another implementation, or its creator was killed before it had one. */
+START_TEST(second_link_of_a_dead_process_is_removed)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
+	ck_assert_int_eq(unlink(rendezvous_path(NULL, make_orphaned_file(0))), 0);
+	ck_assert_uint_eq(count_files(SHARED_INDEX), 1);
+	for (unsigned i = 0; i < 64 && count_files(SHARED_INDEX) -
+	     path_exists(SHARED_INDEX "/positions"); i++)
+		run_child(publish_file, NULL);
+	assert_no_files_left();
+}
+END_TEST
+
 static int measure_first_get(int output)
 {
 	struct timespec start, end;
@@ -513,6 +614,9 @@ int main(int argc, char **argv)
 	tcase_add_checked_fixture(all, setup, NULL);
 	tcase_add_loop_test(all, file_of_a_dead_process_is_removed_by_the_next, 0, 5);
 	tcase_add_test(all, temporary_file_of_a_dead_process_is_removed_by_the_next);
+	tcase_add_test(all, files_of_other_namespaces_do_not_hide_own_stale_files);
+	tcase_add_test(all, files_of_other_namespaces_do_not_hide_other_stale_files);
+	tcase_add_test(all, second_link_of_a_dead_process_is_removed);
 	tcase_add_test(all, files_with_unrelated_names_stay);
 	tcase_add_loop_test(all, untrusted_or_special_file_stays, 0, 2);
 	tcase_add_test(all, files_of_live_processes_stay);

@@ -373,6 +373,65 @@ START_TEST(files_in_place_of_directories_are_left_alone)
 }
 END_TEST
 
+/*
+ * The directory of second links
+ */
+
+static void link_index(void)
+{
+	ck_assert_int_eq(symlink("/tmp/elsewhere", SHARED_INDEX), 0);
+}
+
+static void write_over_index(void)
+{
+	write_file(SHARED_INDEX, "x", 1);
+}
+
+static void open_index_to_all(void)
+{
+	ck_assert_int_eq(mkdir(SHARED_INDEX, 0700), 0);
+	ck_assert_int_eq(chmod(SHARED_INDEX, 0777), 0);
+}
+
+static void give_index_away(void)
+{
+	ck_assert_int_eq(mkdir(SHARED_INDEX, 0755), 0);
+	ck_assert(geteuid() != 0 || chown(SHARED_INDEX, 65534, 0) == 0);
+}
+
+static void (*const spoil_index[])(void) = {
+	link_index, write_over_index, open_index_to_all, give_index_away,
+};
+enum { SPOILT = sizeof(spoil_index) / sizeof(spoil_index[0]) };
+
+static int use_library_with_spoilt_index(void *spoil)
+{
+	char *index, *elsewhere;
+	struct buffers_item *item;
+
+	make_dir(SHARED_DIR);
+	STEP(rmdir(SHARED_INDEX) == 0);
+	STEP(mkdir("/tmp/elsewhere", 0700) == 0);
+	(*(void (*const *)(void))spoil)();
+	index = list_tree(SHARED_INDEX, NULL);
+	elsewhere = list_tree("/tmp/elsewhere", NULL);
+	for (unsigned i = 0; i < 64; i++)	/* a large directory is cleaned up with the index */
+		write_file(rendezvous_path(NULL, (4 << 20) + (int)i), "", 0);
+	item = use_library();
+	STEP(item && is_published_in(SHARED_DIR, item));
+	STEP(are_trees_equal(index, list_tree(SHARED_INDEX, NULL)));
+	STEP(are_trees_equal(elsewhere, list_tree("/tmp/elsewhere", NULL)));
+	return 0;
+}
+
+START_TEST(untrusted_index_is_not_used)
+{
+	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
+	SKIP_IF(geteuid() != 0 && spoil_index[_i] == give_index_away, "only root has other users");
+	run_child(use_library_with_spoilt_index, (void *)(uintptr_t)&spoil_index[_i]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rendezvous/hostile");
@@ -385,6 +444,7 @@ int main(void)
 	tcase_add_test(all, second_user_publishes_in_its_own_directory);
 	tcase_add_test(all, root_that_acts_for_a_user_ignores_the_users_file);
 	tcase_add_test(all, files_in_place_of_directories_are_left_alone);
+	tcase_add_loop_test(all, untrusted_index_is_not_used, 0, SPOILT);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);
 }

@@ -29,8 +29,8 @@ bool is_published_in(const char *dir, const struct buffers_item *item);
 
 /*
  * Lists a directory tree, one line for each entry: type and mode, owner, inode, size, time of
- * change, hash of the content.  Leaves out the path `except` (may be NULL), and the size and
- * time of the directory that contains it.  The caller frees the string.
+ * change, hash of the content.  Unless `except` is NULL, leaves out that path, the size and time of
+ * the directory that contains it, and second links.  The caller frees the string.
  */
 char *list_tree(const char *root, const char *except);
 

@@ -47,5 +47,6 @@ void write_old_file(const char *path)
 void assert_no_files_left(void)
 {
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
+	ck_assert_uint_eq(count_files(SHARED_INDEX), path_exists(SHARED_INDEX "/positions"));
 	ck_assert_uint_eq(count_files(own_dir()), 0);
 }

@@ -25,7 +25,7 @@ bool path_exists(const char *path);
 /* Writes a rendezvous file as another implementation left it an hour ago. */
 void write_old_file(const char *path);
 
-/* Asserts that both directories are empty or missing. */
+/* Asserts that both directories are empty or missing, and that no second link is left. */
 void assert_no_files_left(void);
 
 #endif

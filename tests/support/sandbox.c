@@ -94,12 +94,14 @@ const char *own_dir(void)
 
 void make_dir(const char *dir)
 {
-	char parent[80];
+	char parent[80], index[120];
 
 	snprintf(parent, sizeof(parent), "%s", dir);
 	*strrchr(parent, '/') = '\0';
+	snprintf(index, sizeof(index), "%s/memory.buffers.index", parent);
 	ck_assert(mkdir(parent, 0700) == 0 || errno == EEXIST);
 	ck_assert(mkdir(dir, 0700) == 0 || errno == EEXIST);
+	ck_assert(mkdir(index, 0700) == 0 || errno == EEXIST);
 }
 
 void write_file(const char *path, const void *bytes, size_t size)

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #define SHARED_DIR	"/tmp/.reloaded/memory.buffers"
+#define SHARED_INDEX	"/tmp/.reloaded/memory.buffers.index"	/* second links to the files */
 #define RENDEZVOUS_STEM	"Reloaded.Memory.Buffers.MemoryBuffer"
 #define RENDEZVOUS_NAME	RENDEZVOUS_STEM ", PID "
 
@@ -35,7 +36,7 @@ const char *rendezvous_path_of(const char *dir, const char *kind, pid_t pid);
 /* "/tmp/.reloaded-<effective uid>/memory.buffers" */
 const char *own_dir(void);
 
-/* Makes the directory and its parent as the library does. */
+/* Makes the directory, its parent and its index as the library does. */
 void make_dir(const char *dir);
 
 /* Creates or truncates a file with mode 0600 and writes it. */

@@ -108,9 +108,9 @@ bool buffers_sys_remove(int dir, const char *name)
 	return syscall(SYS_unlinkat, dir, name, 0) == 0;
 }
 
-bool buffers_sys_link(int dir, const char *name, const char *new_name)
+bool buffers_sys_link(int dir, const char *name, int new_dir, const char *new_name)
 {
-	return syscall(SYS_linkat, dir, name, dir, new_name, 0) == 0;
+	return syscall(SYS_linkat, dir, name, new_dir, new_name, 0) == 0;
 }
 
 bool buffers_sys_rename(int dir, const char *name, const char *new_name)
@@ -132,9 +132,26 @@ long buffers_sys_read_dir(int dir, char *records, size_t size)
 	return syscall(SYS_getdents64, dir, records, size);
 }
 
-void buffers_sys_rewind(int dir)
+/* A file system may refuse a position of another one, or of a 64-bit process. */
+void buffers_sys_seek_dir(int dir, uint64_t position)
 {
-	syscall(SYS_lseek, dir, 0L, SEEK_SET);
+#ifdef SYS__llseek
+	int64_t found;
+	long error = syscall(SYS__llseek, dir, (unsigned long)(position >> 32),
+			     (unsigned long)position, &found, SEEK_SET);
+#else
+	long error = syscall(SYS_lseek, dir, position, SEEK_SET);
+#endif
+	if (error < 0)
+		syscall(SYS_lseek, dir, 0L, SEEK_SET);
+}
+
+uint64_t buffers_sys_record_end(const char *record)
+{
+	uint64_t position;
+
+	memcpy(&position, record + offsetof(struct dir_record, offset), sizeof(position));
+	return position;
 }
 
 const char *buffers_sys_record_name(const char *record)

@@ -6,6 +6,10 @@
  * directories and regular files that belong to its own user and that no other user can
  * write.  It checks each after opening it, and works through descriptors of directories
  * only.  doc/rendezvous.md names the threat that each step prevents.
+ *
+ * Beside the files there is a directory with a second link to each of them, whose name also
+ * has the PID namespace.  It shows which files a process may remove, however many others there
+ * are.
  */
 
 #include "config.h"
@@ -42,6 +46,18 @@ static void format_draft_name(char *at, const char *file_name)
 	buffers_format_number(at, buffers_platform_random(), 16, 16);
 }
 
+/* The end of a name in the index: ", " and the number of the PID namespace. */
+static void format_suffix(char *at, uint64_t pid_namespace)
+{
+	at = buffers_format_string(at, ", ");
+	buffers_format_number(at, pid_namespace, 10, 1);
+}
+
+static void format_index_name(char *at, const char *file_name, uint64_t pid_namespace)
+{
+	format_suffix(buffers_format_string(at, file_name), pid_namespace);
+}
+
 static const char *skip_prefix(const char *at, const char *prefix)
 {
 	size_t length = strlen(prefix);
@@ -65,8 +81,8 @@ static const char *skip_any_name(const char *at, const char *const *names)
 	return end;
 }
 
-/* The process of a file or draft by one of these names; 0: it is another file. */
-static pid_t pid_of_name(const char *file_name, const char *const *names)
+/* The process of a file by one of these names; 0: it is another file.  *end is behind it. */
+static pid_t pid_of_name(const char *file_name, const char *const *names, const char **end)
 {
 	const char *at = skip_any_name(file_name, names);
 	int64_t pid = 0;
@@ -78,7 +94,8 @@ static pid_t pid_of_name(const char *file_name, const char *const *names)
 		if (pid > INT32_MAX)
 			return 0;
 	}
-	return *at == '\0' || is_draft_suffix(at) ? (pid_t)pid : 0;
+	*end = at;
+	return (pid_t)pid;
 }
 
 /*
@@ -213,6 +230,14 @@ void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs)
 	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
 		if (dirs->descriptors[dir] >= 0)
 			buffers_sys_close(dirs->descriptors[dir]);
+}
+
+/* The directory of second links, or a negative number. */
+static int enter_index(const struct buffers_rendezvous_dirs *dirs, unsigned dir, bool create)
+{
+	if (!dirs->pid_namespace)
+		return -EACCES;
+	return enter_dir(dirs->descriptors[dir], "../memory.buffers.index", dirs->user, create);
 }
 
 /*
@@ -383,17 +408,70 @@ static bool make_draft(int dir, const char *draft, const void *bytes, size_t siz
 	return is_made;
 }
 
-static int create_file(int dir, const char *draft, const char *name, const void *bytes,
-		       size_t size)
+/* A draft in the index stays there, as the second link. */
+static int link_draft(int draft_dir, const char *draft, int dir, const char *name,
+		      const void *bytes, size_t size)
 {
 	int error = 0;
 
-	if (!make_draft(dir, draft, bytes, size))
+	if (!make_draft(draft_dir, draft, bytes, size))
 		return EACCES;
-	if (!buffers_sys_link(dir, draft, name))
+	if (!buffers_sys_link(draft_dir, draft, dir, name))
 		error = errno == EEXIST ? EAGAIN : EACCES;
-	buffers_sys_remove(dir, draft);
+	if (error || draft_dir == dir)
+		buffers_sys_remove(draft_dir, draft);
 	return error;
+}
+
+static int create_indexed_file(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+			       const char *name, const void *bytes, size_t size)
+{
+	char index_name[NAME_SIZE];
+	int index = enter_index(dirs, dir, true);
+	int error;
+
+	if (index < 0)
+		return EACCES;
+	format_index_name(index_name, name, dirs->pid_namespace);
+	error = link_draft(index, index_name, dirs->descriptors[dir], name, bytes, size);
+	buffers_sys_close(index);
+	return error;
+}
+
+/* A second link that a dead process left serves this file as well. */
+static int create_file(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+		       const char *draft, const char *name, const void *bytes, size_t size)
+{
+	int error = create_indexed_file(dirs, dir, name, bytes, size);
+
+	return error == EACCES ? link_draft(dirs->descriptors[dir], draft, dirs->descriptors[dir],
+					    name, bytes, size) : error;
+}
+
+static void add_to_index(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+			 const char *name)
+{
+	char index_name[NAME_SIZE];
+	int index = enter_index(dirs, dir, true);
+
+	if (index < 0)
+		return;
+	format_index_name(index_name, name, dirs->pid_namespace);
+	buffers_sys_link(dirs->descriptors[dir], name, index, index_name);
+	buffers_sys_close(index);
+}
+
+static void remove_from_index(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+			      const char *name)
+{
+	char index_name[NAME_SIZE];
+	int index = enter_index(dirs, dir, false);
+
+	if (index < 0)
+		return;
+	format_index_name(index_name, name, dirs->pid_namespace);
+	buffers_sys_remove(index, index_name);
+	buffers_sys_close(index);
 }
 
 /* Whether the name still means the open file. */
@@ -467,6 +545,7 @@ int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, uns
 {
 	char file_name[NAME_SIZE], draft_name[NAME_SIZE];
 	int *descriptor = &dirs->descriptors[dir];
+	int error;
 
 	if (*descriptor == -ENOENT)
 		*descriptor = create_rendezvous_dir(dir, dirs->user);
@@ -474,9 +553,12 @@ int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, uns
 		return EACCES;
 	format_file_name(file_name, name);
 	format_draft_name(draft_name, file_name);
-	if (old)
-		return replace_file(dirs, *descriptor, draft_name, file_name, bytes, size, old);
-	return create_file(*descriptor, draft_name, file_name, bytes, size);
+	if (!old)
+		return create_file(dirs, dir, draft_name, file_name, bytes, size);
+	error = replace_file(dirs, *descriptor, draft_name, file_name, bytes, size, old);
+	if (!error)
+		add_to_index(dirs, dir, file_name);
+	return error;
 }
 
 /*
@@ -484,11 +566,11 @@ int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, uns
  */
 
 /* The open descriptor keeps the file's number from being used again. */
-static void remove_open_file(int dir, const char *name, int file,
+static bool remove_open_file(int dir, const char *name, int file,
 			     const struct buffers_sys_status *status)
 {
-	if (!is_locked_elsewhere(file) && is_still_named(dir, name, status))
-		buffers_sys_remove(dir, name);
+	return !is_locked_elsewhere(file) && is_still_named(dir, name, status) &&
+	       buffers_sys_remove(dir, name);
 }
 
 void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
@@ -504,8 +586,8 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 	format_file_name(file_name, name);
 	if (open_file(descriptor, file_name, dirs->user, &file, &status) != 0)
 		return;
-	if (is_same_file(&status, id))
-		remove_open_file(descriptor, file_name, file, &status);
+	if (is_same_file(&status, id) && remove_open_file(descriptor, file_name, file, &status))
+		remove_from_index(dirs, dir, file_name);
 	buffers_sys_close(file);
 }
 
@@ -515,28 +597,29 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 
 /* The bounds of one cleanup, so that no start of a process is slow. */
 enum {
-	CLEANUP_SKIPPED = 512,
-	CLEANUP_NAMES = 256,
-	CLEANUP_FILES = 64,
+	CLEANUP_NAMES = 64,	/* in each of the two directories */
+	CLEANUP_KEPT = 2,	/* examined files that must stay, in each of them */
 	CLEANUP_REMOVALS = 16,
 	CLEANUP_SIZE = 128,
 };
 
 struct cleanup {
 	const struct buffers_rendezvous_dirs *dirs;
-	int dir;
+	unsigned dir_number;
+	int dir, index;
 	pid_t self;
 	const char *const *wanted;	/* names, NULL after the last */
 	size_t size;
 	bool (*may_remove)(const void *bytes, bool is_old, void *context);
 	void *context;
-	unsigned names, files, removals;
+	char own_suffix[32];		/* of names in the index */
+	unsigned skipped;		/* names in the index of other namespaces */
+	unsigned names, kept, removals;
 };
 
 static bool is_exhausted(const struct cleanup *cleanup)
 {
-	return cleanup->names >= CLEANUP_NAMES || cleanup->files >= CLEANUP_FILES ||
-	       cleanup->removals >= CLEANUP_REMOVALS;
+	return cleanup->names >= CLEANUP_NAMES || cleanup->removals >= CLEANUP_REMOVALS;
 }
 
 /* A fresh draft is left alone: it has no content yet that names its process. */
@@ -550,82 +633,204 @@ static bool may_remove_file(const struct cleanup *cleanup, int file,
 }
 
 /* Checks the process again after the file is open: its number may be in use again. */
-static void clean_up_file(struct cleanup *cleanup, const char *file_name, pid_t pid)
+static bool clean_up_file(struct cleanup *cleanup, const char *file_name, pid_t pid,
+			  bool is_draft)
 {
 	struct buffers_sys_status status;
-	bool is_draft = strchr(strchr(file_name, ','), '.');
+	bool is_removed = false;
 	int file;
 
-	cleanup->files++;
 	if (open_file(cleanup->dir, file_name, cleanup->dirs->user, &file, &status) != 0)
-		return;
-	if (may_remove_file(cleanup, file, &status, is_draft) && !buffers_sys_is_pid_used(pid)) {
-		remove_open_file(cleanup->dir, file_name, file, &status);
-		cleanup->removals++;
-	}
+		return false;
+	if (may_remove_file(cleanup, file, &status, is_draft) && !buffers_sys_is_pid_used(pid))
+		is_removed = remove_open_file(cleanup->dir, file_name, file, &status);
 	buffers_sys_close(file);
+	return is_removed;
 }
 
-static void clean_up_name(struct cleanup *cleanup, const char *file_name)
+static bool is_dead(const struct cleanup *cleanup, pid_t pid)
 {
-	pid_t pid = pid_of_name(file_name, cleanup->wanted);
+	return pid && pid != cleanup->self && !buffers_sys_is_pid_used(pid);
+}
 
-	cleanup->names++;
-	if (pid && pid != cleanup->self && !buffers_sys_is_pid_used(pid))
-		clean_up_file(cleanup, file_name, pid);
+/* Examines a name in the directory of files.  False: enough files that must stay. */
+static bool clean_up_name(struct cleanup *cleanup, const char *file_name)
+{
+	const char *end;
+	pid_t pid = pid_of_name(file_name, cleanup->wanted, &end);
+
+	if (!is_dead(cleanup, pid) || (*end && !is_draft_suffix(end)))
+		return true;
+	if (!clean_up_file(cleanup, file_name, pid, *end))
+		return ++cleanup->kept < CLEANUP_KEPT;
+	cleanup->removals++;
+	if (!*end)
+		remove_from_index(cleanup->dirs, cleanup->dir_number, file_name);
+	return true;
+}
+
+/* A second link of another namespace goes when it is old: its file is examined apart from it. */
+static bool clean_up_foreign_link(struct cleanup *cleanup, const char *link_name)
+{
+	struct buffers_sys_status status;
+
+	if (cleanup->skipped) {
+		cleanup->skipped--;
+		return true;
+	}
+	if (!buffers_sys_status_at(cleanup->index, link_name, &status) ||
+	    age_of(&status) <= TEN_DAYS || !buffers_sys_remove(cleanup->index, link_name)) {
+		if (++cleanup->kept == CLEANUP_KEPT)
+			cleanup->skipped = CLEANUP_NAMES;
+		return true;
+	}
+	cleanup->removals++;
+	return true;
+}
+
+/* Examines a name in the index. */
+static bool clean_up_link(struct cleanup *cleanup, const char *link_name)
+{
+	char file_name[NAME_SIZE];
+	const char *end;
+	pid_t pid = pid_of_name(link_name, cleanup->wanted, &end);
+
+	if (!pid || !skip_prefix(end, ", "))
+		return true;
+	if (strcmp(end, cleanup->own_suffix) != 0)
+		return clean_up_foreign_link(cleanup, link_name);
+	if (!is_dead(cleanup, pid))
+		return true;
+	memcpy(file_name, link_name, (size_t)(end - link_name));
+	file_name[end - link_name] = '\0';
+	clean_up_file(cleanup, file_name, pid, false);
+	if (!buffers_sys_is_pid_used(pid) && buffers_sys_remove(cleanup->index, link_name))
+		cleanup->removals++;
+	return true;
 }
 
 enum { RECORDS_SIZE = 2048 };
 
-/* A range of the names in a directory, counted in its order. */
-struct name_range {
-	unsigned first, end, number;
-};
+typedef bool examine_name(struct cleanup *cleanup, const char *name);
 
-static void clean_up_records(struct cleanup *cleanup, const char *records, long size,
-			     struct name_range *range)
+/* False: the bounds are reached.  *position is behind the last record examined. */
+static bool clean_up_records(struct cleanup *cleanup, const char *records, long size,
+			     examine_name *examine, uint64_t *position)
 {
 	size_t record_size;
 
-	for (long at = 0; at < size; at += (long)record_size, range->number++) {
-		if (range->number >= range->end || is_exhausted(cleanup))
-			return;
-		if (range->number >= range->first)
-			clean_up_name(cleanup, buffers_sys_record_name(records + at));
+	for (long at = 0; at < size; at += (long)record_size) {
+		if (is_exhausted(cleanup))
+			return false;
+		cleanup->names++;
+		*position = buffers_sys_record_end(records + at);
+		if (!examine(cleanup, buffers_sys_record_name(records + at)))
+			return false;
 		record_size = buffers_sys_record_size(records + at);
 	}
+	return true;
 }
 
-static void clean_up_range(struct cleanup *cleanup, unsigned first, unsigned end)
+/* Continues at the position where the last cleanup ended; after the last name, starts again. */
+static void clean_up_from(struct cleanup *cleanup, int dir, examine_name *examine,
+			  uint64_t *position)
 {
-	struct name_range range = { .first = first, .end = end };
 	char records[RECORDS_SIZE];
+	bool has_wrapped = *position == 0;
 	long got;
 
-	buffers_sys_rewind(cleanup->dir);
-	while (range.number < end && !is_exhausted(cleanup) &&
-	       (got = buffers_sys_read_dir(cleanup->dir, records, sizeof(records))) > 0)
-		clean_up_records(cleanup, records, got, &range);
+	cleanup->names = cleanup->kept = 0;
+	buffers_sys_seek_dir(dir, *position);
+	for (;;) {
+		got = buffers_sys_read_dir(dir, records, sizeof(records));
+		if (got > 0 && !clean_up_records(cleanup, records, got, examine, position))
+			return;
+		if (got > 0)
+			continue;
+		*position = 0;
+		if (has_wrapped)
+			return;
+		has_wrapped = true;
+		buffers_sys_seek_dir(dir, 0);
+	}
 }
 
-/*
- * Starts at a random name of a large directory: files that must stay would otherwise hide
- * the others for good.  A small directory is looked through whole.
- */
-static void clean_up_dir(struct cleanup *cleanup)
+/* The positions of both directories where the last cleanup ended, as a file in the index. */
+struct positions {
+	uint64_t index, files;
+};
+
+static const char positions_name[] = "positions";
+
+static struct positions read_positions(int index)
 {
-	struct name_range all = { .end = UINT_MAX };
+	struct positions positions;
+	int file = buffers_sys_open(index, positions_name,
+				    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+
+	if (file < 0 || !read_start(file, &positions, sizeof(positions)))
+		positions = (struct positions){ 0 };
+	if (file >= 0)
+		buffers_sys_close(file);
+	return positions;
+}
+
+/* A process that reads half of it starts at another name. */
+static void write_positions(int index, const struct positions *positions)
+{
+	int plugs[3];
+	unsigned count;
+	int file;
+
+	if (!buffers_sys_may_write(sizeof(*positions)))
+		return;
+	count = plug_streams(index, plugs);
+	file = buffers_sys_open(index, positions_name, O_WRONLY | O_CREAT | O_NOFOLLOW |
+				O_NONBLOCK | O_NOCTTY, S_IRUSR | S_IWUSR);
+	if (file >= 0) {
+		buffers_sys_write(file, positions, sizeof(*positions));
+		buffers_sys_close(file);
+	}
+	while (count)
+		buffers_sys_close(plugs[--count]);
+}
+
+static void clean_up_large_dir(struct cleanup *cleanup)
+{
+	struct positions positions = { 0 };
+
+	cleanup->index = enter_index(cleanup->dirs, cleanup->dir_number, true);
+	if (cleanup->index >= 0) {
+		positions = read_positions(cleanup->index);
+		format_suffix(cleanup->own_suffix, cleanup->dirs->pid_namespace);
+		cleanup->skipped = buffers_platform_random() % CLEANUP_NAMES;
+		clean_up_from(cleanup, cleanup->index, clean_up_link, &positions.index);
+	}
+	clean_up_from(cleanup, cleanup->dir, clean_up_name, &positions.files);
+	if (cleanup->index < 0)
+		return;
+	write_positions(cleanup->index, &positions);
+	buffers_sys_close(cleanup->index);
+}
+
+/* Whether the directory is small, and all that may go from it has gone. */
+static bool clean_up_small_dir(struct cleanup *cleanup)
+{
 	char records[RECORDS_SIZE];
 	long got = buffers_sys_read_dir(cleanup->dir, records, sizeof(records));
-	unsigned first;
+	uint64_t position;
 
-	if (got < RECORDS_SIZE - BUFFERS_SYS_LONGEST_RECORD) {
-		clean_up_records(cleanup, records, got, &all);
-		return;
-	}
-	first = buffers_platform_random() % CLEANUP_SKIPPED;
-	clean_up_range(cleanup, first, UINT_MAX);
-	clean_up_range(cleanup, 0, first);
+	return got < RECORDS_SIZE - BUFFERS_SYS_LONGEST_RECORD &&
+	       clean_up_records(cleanup, records, got, clean_up_name, &position);
+}
+
+/* Other implementations remove files without their second links: sometimes looks for these. */
+static void clean_up_dir(struct cleanup *cleanup)
+{
+	enum { SOMETIMES = 16 };
+
+	if (!clean_up_small_dir(cleanup) || cleanup->self % SOMETIMES == 0)
+		clean_up_large_dir(cleanup);
 }
 
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
@@ -636,6 +841,7 @@ void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *
 {
 	struct cleanup cleanup = {
 		.dirs = dirs,
+		.dir_number = dir,
 		.dir = dirs->descriptors[dir],
 		.self = (pid_t)buffers_platform_pid(),
 		.wanted = names,

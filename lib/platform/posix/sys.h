@@ -48,16 +48,18 @@ bool buffers_sys_status_at(int dir, const char *name, struct buffers_sys_status 
 bool buffers_sys_make_dir(int dir, const char *name, unsigned mode);
 bool buffers_sys_remove_dir(int dir, const char *name);
 bool buffers_sys_remove(int dir, const char *name);
-bool buffers_sys_link(int dir, const char *name, const char *new_name);
+bool buffers_sys_link(int dir, const char *name, int new_dir, const char *new_name);
 bool buffers_sys_rename(int dir, const char *name, const char *new_name);
 
 /*
  * Reads the next records of a directory, at most `size` bytes: their size, 0 at the end.
- * opendir(3) would call malloc(3).  buffers_sys_rewind() starts again.
+ * opendir(3) would call malloc(3).  buffers_sys_seek_dir() continues behind a record of which
+ * buffers_sys_record_end() gave the position, also in another process, or starts again at 0.
  */
 enum { BUFFERS_SYS_LONGEST_RECORD = 280 };
 long buffers_sys_read_dir(int dir, char *records, size_t size);
-void buffers_sys_rewind(int dir);
+void buffers_sys_seek_dir(int dir, uint64_t position);
+uint64_t buffers_sys_record_end(const char *record);
 const char *buffers_sys_record_name(const char *record);
 size_t buffers_sys_record_size(const char *record);
 

@@ -417,12 +417,29 @@ size_t buffers_size(const struct buffers_item *item)
  * Overwriting
  */
 
+/* Whether the bytes are in a buffer of this kind that this copy knows.  Asks no system. */
+static bool is_in_buffer(uintptr_t address, size_t size, enum buffers_kind kind)
+{
+	const struct buffers_state *state = buffers_state_known(kind);
+	const struct cached *own = cached_of(kind);
+
+	if (!state)
+		return false;
+	if (own->item && own->first == __atomic_load_n(&state->root.first, __ATOMIC_RELAXED) &&
+	    buffers_item_contains(own->item, address, size))
+		return true;
+	return buffers_index_contains(&state->index, address, size);
+}
+
 static bool is_writable(uintptr_t address, size_t size)
 {
 	uintptr_t start = address & ~(uintptr_t)3;
 
 	if (address > UINTPTR_MAX - 3 || size > UINTPTR_MAX - 3 - address)
 		return false;
+	if (is_in_buffer(address, size, BUFFERS_KIND_RWX) ||
+	    is_in_buffer(address, size, BUFFERS_KIND_RW))
+		return true;
 	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
 }
 
@@ -481,13 +498,14 @@ static int overwrite_by_large_copy(void *dst, size_t size, const struct patch *p
 
 static int edit_bytes(void *dst, size_t size, const struct patch *patch)
 {
+	bool is_direct = is_writable((uintptr_t)dst, size);
 	char copy[256];
 
-	if (is_writable((uintptr_t)dst, size) && !buffers_is_atomic_size((uintptr_t)dst, size)) {
+	if (is_direct && !buffers_is_atomic_size((uintptr_t)dst, size)) {
 		patch->edit(dst, size, patch->context);
 		return 0;
 	}
-	if (!buffers_platform_is_readable((uintptr_t)dst, size))
+	if (!is_direct && !buffers_platform_is_readable((uintptr_t)dst, size))
 		return EINVAL;
 	if (size <= sizeof(copy))
 		return overwrite_by_copy(dst, size, copy, patch);

@@ -572,6 +572,27 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 	return item;
 }
 
+/* The item with the lowest key from this one on. */
+static const struct buffers_item *find_from(uintptr_t link, uintptr_t key)
+{
+	const struct buffers_item *item = NULL;
+
+	if (is_item(link))
+		return key_of(item_at(link)) >= key ? item_at(link) : NULL;
+	for (unsigned side = 0; side < 2 && !item; side++)
+		if (keys_on(node_at(link), side).end >= key)
+			item = find_from(load_link(&node_at(link)->sides[side]), key);
+	return item;
+}
+
+bool buffers_index_contains(const struct buffers_index *index, uintptr_t address, size_t size)
+{
+	uintptr_t tree = load_link(&index->tree);
+	const struct buffers_item *item = tree ? find_from(tree, address + (size - 1)) : NULL;
+
+	return item && buffers_item_contains(item, address, size);
+}
+
 struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first)
 {

@@ -66,6 +66,9 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 /* Shows an item to later searches, if this index hid it.  It is free now. */
 void buffers_index_show(struct buffers_index *index, const struct buffers_item *item);
 
+/* Whether all these bytes are in one indexed item.  Takes no lock: a signal handler may ask. */
+bool buffers_index_contains(const struct buffers_index *index, uintptr_t address, size_t size);
+
 /* The locator at which to look for room for another item; `first` if unknown. */
 struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first);

@@ -57,6 +57,14 @@ static inline bool buffers_item_is_valid(const struct buffers_item *item)
 	return item->base_address != 0 && item->base_address <= UINTPTR_MAX - item->size;
 }
 
+static inline bool buffers_item_contains(const struct buffers_item *item, uintptr_t address,
+					 size_t size)
+{
+	uintptr_t offset = address - item->base_address;
+
+	return offset < item->size && size <= item->size - offset;
+}
+
 /* Whether all free space from this position on is in the range, and enough after aligning. */
 static inline bool buffers_item_fits(const struct buffers_item *item, uint32_t position,
 				     const struct buffers_window *window)

@@ -487,6 +487,45 @@ START_TEST(items_added_later_are_found)
 }
 END_TEST
 
+/* Whether a linear walk finds the bytes in one item. */
+static bool is_in_any(uintptr_t address, size_t size)
+{
+	for (unsigned i = 0; i < world.count; i++)
+		if (address >= world.items[i]->base_address && address < end_of(world.items[i]) &&
+		    size <= end_of(world.items[i]) - address)
+			return true;
+	return false;
+}
+
+START_TEST(bytes_of_an_item_are_recognized)
+{
+	static struct buffers_span buffers[200];
+	uint64_t seed = seed_random();
+	unsigned count = make_layout(buffers, 200, &seed);
+
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	ck_assert(!buffers_index_contains(world.index, MIB, 1));
+	for (unsigned i = 0; i < count; i++)
+		list_item(buffers[i].start, (uint32_t)(buffers[i].end - buffers[i].start), 0);
+	take_anywhere(1);
+	ck_assert(is_caught_up());
+	for (unsigned i = 0; i < count; i++) {
+		uintptr_t start = buffers[i].start;
+		size_t size = buffers[i].end - start;
+
+		ck_assert(buffers_index_contains(world.index, start, size));
+		ck_assert(buffers_index_contains(world.index, start + size - 1, 1));
+		for (int offset = -1; offset < 2; offset++) {
+			size_t some = 1 + random_below(&seed, 2 * size);
+			uintptr_t at = start + (uintptr_t)offset + random_below(&seed, size);
+
+			ck_assert_int_eq(buffers_index_contains(world.index, at, some),
+					 is_in_any(at, some));
+		}
+	}
+}
+END_TEST
+
 START_TEST(tail_is_the_last_locator)
 {
 	new_world(BUFFERS_LOCATOR_CAPACITY);
@@ -1159,6 +1198,7 @@ int main(void)
 	tcase_add_loop_test(facts, item_whose_used_part_lies_below_the_range_is_found, 0,
 			    (int)WORD_BITS - 12);
 	tcase_add_test(facts, items_added_later_are_found);
+	tcase_add_test(facts, bytes_of_an_item_are_recognized);
 	tcase_add_test(facts, tail_is_the_last_locator);
 	tcase_add_loop_test(facts, held_items_are_tried_a_few_at_a_time, 0, 5);
 	tcase_add_loop_test(facts, items_that_fail_in_several_ranges_do_not_conceal_new_ones, 0, 8);

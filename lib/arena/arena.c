@@ -4,7 +4,8 @@
  *
  * An arena has four parts, each a mapping of its own:
  *
- *	arena	constants, and the committed parts of the window; children inherit them
+ *	arena	constants, the committed parts of the window, and the index; children
+ *		inherit them
  *	state	knowledge of this process; empty in a forked child
  *	control	the list of items and their locks; shared if the window is
  *	window	the memory itself
@@ -70,7 +71,7 @@ struct state {
 	uint32_t number;		/* 0: this process has not used the arena yet */
 	uint32_t is_locked;		/* the lock of a private arena */
 	uint32_t is_committing;		/* a lock within that one */
-	struct buffers_index index;	/* last: its nodes fill the rest of the page */
+	uint32_t is_entering;		/* the lock of enter_arena() */
 };
 #define MOST_PROCESSES	(UINT32_MAX / BUFFERS_TAKEN_BY)
 
@@ -86,9 +87,11 @@ struct buffers_arena {
 	struct control *control;
 	struct state *state;
 	struct buffers_state_page state_page;
-	uintptr_t index_pages;		/* copy for children, which unmap the pages */
 	uint32_t committed[MOST_UNITS / 32];	/* a bit for each unit; never cleared */
+	/* last: its nodes fill the rest of the page */
+	struct buffers_index index __attribute__((aligned(BUFFERS_CACHE_LINE)));
 };
+_Static_assert(sizeof(struct buffers_arena) <= 1024, "most of the page is left for nodes");
 
 /*
  * Locks
@@ -471,18 +474,19 @@ static uint32_t draw_number(struct control *control)
 	return last < MOST_PROCESSES ? last + 1 : MOST_PROCESSES;
 }
 
-/* Threads may come here at once: all of them get the number that the first one stores. */
+/* A child continues with its parent's index: an arena may have millions of items. */
 static void enter_arena(struct buffers_arena *arena)
 {
 	struct state *state = arena->state;
-	uint32_t none = 0;
 
 	if (own_number(arena))
 		return;
-	buffers_index_inherit(&state->index,
-			      __atomic_load_n(&arena->index_pages, __ATOMIC_RELAXED));
-	__atomic_compare_exchange_n(&state->number, &none, draw_number(arena->control), false,
-				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	lock_private(&state->is_entering);
+	if (!own_number(arena)) {
+		buffers_index_inherit(&arena->index);
+		__atomic_store_n(&state->number, draw_number(arena->control), __ATOMIC_RELEASE);
+	}
+	buffers_lock_release(&state->is_entering);
 }
 
 /*
@@ -503,10 +507,9 @@ static int commit_item(const struct buffers_pool *pool, const struct buffers_win
 static int find_or_carve(struct buffers_arena *arena, const struct buffers_window *wanted,
 			 struct buffers_item **item)
 {
-	struct state *state = arena->state;
 	struct buffers_pool pool = {
 		.owner = arena, .first = &arena->control->blocks[0].locator,
-		.index = &state->index, .contention = &arena->control->contention,
+		.index = &arena->index, .contention = &arena->control->contention,
 		.new_size = arena->chunk,
 		.take = arena->is_shared ? take_shared : take_private,
 		.is_free = arena->is_shared ? is_free_shared : buffers_item_is_free,
@@ -518,8 +521,6 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 	enter_arena(arena);
 	pool.first_slot = own_number(arena);
 	error = buffers_pool_get(&pool, wanted, item);
-	__atomic_store_n(&arena->index_pages, buffers_index_pages(&state->index),
-			 __ATOMIC_RELAXED);
 	if (!error)
 		error = commit_item(&pool, wanted, item);
 	if (error)
@@ -614,11 +615,9 @@ static void unmap_parts(struct buffers_arena *arena)
 
 	if (arena->control)
 		buffers_platform_unmap((uintptr_t)arena->control, arena->control_size);
-	if (arena->state) {
-		buffers_index_inherit(&arena->state->index, arena->index_pages);
-		buffers_index_destroy(&arena->state->index);
+	if (arena->state)
 		buffers_state_unmap_page(arena->kind, &arena->state_page);
-	}
+	buffers_index_destroy(&arena->index);
 	buffers_platform_unmap((uintptr_t)arena, page);
 }
 

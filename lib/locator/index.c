@@ -150,23 +150,29 @@ static void unlock_index(struct buffers_index *index)
 	__atomic_store_n(&index->is_locked, 0, __ATOMIC_RELEASE);
 }
 
+/* A fork between the stores leaves an end that is too low. */
+static void set_nodes(struct buffers_index *index, uintptr_t start, uintptr_t end)
+{
+	__atomic_store_n(&index->nodes_end, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&index->nodes, start, __ATOMIC_RELEASE);
+	__atomic_store_n(&index->nodes_end, end, __ATOMIC_RELEASE);
+}
+
 static struct node *new_node(struct buffers_index *index)
 {
 	size_t page = buffers_platform_granularity();
 	uintptr_t address;
 
-	if (!index->nodes) {
-		index->nodes = (uintptr_t)(index + 1);
-		index->nodes_end = ((uintptr_t)index + page) & ~(uintptr_t)(page - 1);
-	}
-	if (index->nodes_end - index->nodes < sizeof(struct node)) {
+	if (!index->nodes)
+		set_nodes(index, (uintptr_t)(index + 1),
+			  ((uintptr_t)index + page) & ~(uintptr_t)(page - 1));
+	if (index->nodes + sizeof(struct node) > index->nodes_end) {
 		if (buffers_platform_map_anywhere(page, BUFFERS_KIND_RW, BUFFERS_MAP_PLAIN,
 						  &address) != 0)
 			return NULL;
 		*(uintptr_t *)address = index->pages;
 		__atomic_store_n(&index->pages, address, __ATOMIC_RELEASE);
-		index->nodes = address + sizeof(uintptr_t);
-		index->nodes_end = address + page;
+		set_nodes(index, address + sizeof(uintptr_t), address + page);
 	}
 	address = index->nodes;
 	index->nodes += sizeof(struct node);
@@ -610,17 +616,17 @@ void buffers_index_continue_at(struct buffers_index *index, struct buffers_locat
 	unlock_index(index);
 }
 
-uintptr_t buffers_index_pages(const struct buffers_index *index)
+/*
+ * The copy of an index that was being changed is as right as the index was for its readers.
+ * Only the number of hidden items, and bounds of those that were being shown, may be too low:
+ * another one makes the sweeps go on, which correct the bounds.
+ */
+void buffers_index_inherit(struct buffers_index *index)
 {
-	return __atomic_load_n(&index->pages, __ATOMIC_ACQUIRE);
-}
-
-void buffers_index_inherit(struct buffers_index *index, uintptr_t pages)
-{
-	uintptr_t none = 0;
-
-	__atomic_compare_exchange_n(&index->pages, &none, pages, false, __ATOMIC_ACQ_REL,
-				    __ATOMIC_RELAXED);
+	if (!index->is_locked)
+		return;
+	index->hidden++;
+	unlock_index(index);
 }
 
 void buffers_index_destroy(struct buffers_index *index)

@@ -79,16 +79,11 @@ struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
  */
 void buffers_index_continue_at(struct buffers_index *index, struct buffers_locator *first);
 
-/*
- * Unmaps the memory of the nodes.  No thread uses the index any more.
- *
- * The index of a forked child is empty, but the child has a copy of its parent's pages.  The
- * caller keeps their address outside the index, and passes it to the child's index before
- * the first use, so that they are unmapped together.
- */
+/* Prepares the copy that a forked child has, before its first use there. */
+void buffers_index_inherit(struct buffers_index *index);
+
+/* Unmaps the memory of the nodes.  No thread uses the index any more. */
 void buffers_index_destroy(struct buffers_index *index);
-uintptr_t buffers_index_pages(const struct buffers_index *index);
-void buffers_index_inherit(struct buffers_index *index, uintptr_t pages);
 
 #pragma GCC visibility pop
 

@@ -984,6 +984,48 @@ START_TEST(child_forked_amid_busy_threads_can_share_the_arena)
 }
 END_TEST
 
+/*
+ * An arena of many items
+ */
+
+#define MANY_ITEMS (SIZE_MAX > UINT32_MAX && !is_slow() ? 4 * GIB : 256 * MIB)
+
+/* Nodes for all the items would take much more than this. */
+static int use_without_new_index(void *context)
+{
+	struct team *team = context;
+	size_t before = mapped_bytes();
+	struct buffers_item *item;
+
+	for (unsigned i = 0; i < 3; i++) {
+		item = buffers_arena_get(team->arena, 1, 1);
+		STEP(item);
+		buffers_release(item);
+	}
+	STEP(mapped_bytes() - before < 64 * KIB);
+	return 0;
+}
+
+START_TEST(child_continues_with_the_index_of_its_parent)
+{
+	struct team team = { .writers = 0 };
+	struct buffers_item *item = NULL;
+
+	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory itself");
+	team.arena = buffers_arena_create(&(struct buffers_request){ .size = MANY_ITEMS },
+					  arena_flags(_i));
+	ck_assert_ptr_nonnull(team.arena);
+	for (size_t i = 0; i < MANY_ITEMS / (64 * KIB) - 10; i++) {
+		item = buffers_arena_get(team.arena, 1, 1);
+		ck_assert_ptr_nonnull(item);
+		ck_assert_ptr_nonnull(buffers_reserve(item, buffers_remaining(item), 1));
+		buffers_release(item);
+	}
+	run_child(use_without_new_index, &team);
+}
+END_TEST
+
 static TCase *add_case(Suite *suite, const char *name)
 {
 	TCase *tests = tcase_create(name);
@@ -1010,6 +1052,8 @@ static void add_shared(Suite *suite)
 			    SHARED_KINDS);
 	tcase_add_loop_test(shared, child_forked_amid_busy_threads_can_share_the_arena, 0,
 			    SHARED_KINDS);
+	tcase_add_loop_test(shared, child_continues_with_the_index_of_its_parent, ARENA_SHARED,
+			    ARENA_KINDS);
 
 	tcase_add_loop_test(at_exit, items_of_an_exited_process_are_released, 0,
 			    ENDS * SHARED_KINDS);
@@ -1037,5 +1081,6 @@ int main(void)
 			    0, ARENA_SHARED);
 	tcase_add_loop_test(private, child_forked_amid_busy_threads_can_use_its_copy, 0,
 			    2 * PRIVATE_KINDS);
+	tcase_add_loop_test(private, child_continues_with_the_index_of_its_parent, 0, ARENA_SHARED);
 	return run_suite(suite);
 }

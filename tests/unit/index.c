@@ -685,6 +685,23 @@ START_TEST(locked_index_is_not_changed_and_all_items_are_found)
 }
 END_TEST
 
+/* As in a child that was forked while another thread changed the index. */
+START_TEST(copy_of_an_index_amid_a_change_is_usable)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	list_pages(30);
+	ck_assert_uint_eq(count_found(), world.count);
+	list_pages(500);
+	world.index->is_locked = 1;
+	world.index->nodes_end = 0;
+	buffers_index_inherit(world.index);
+	ck_assert_uint_eq(count_found(), world.count);
+	ck_assert(is_caught_up());
+	buffers_index_inherit(world.index);
+	ck_assert_uint_eq(count_found(), world.count);
+}
+END_TEST
+
 START_TEST(without_memory_for_nodes_items_are_found_and_indexed_later)
 {
 	/* A node takes at least four words. */
@@ -1215,6 +1232,7 @@ int main(void)
 	tcase_add_test(facts, same_memory_listed_twice_is_handed_out_once);
 	tcase_add_loop_test(facts, locator_that_counts_too_many_items_hides_no_other, 0, STATES);
 	tcase_add_loop_test(facts, locked_index_is_not_changed_and_all_items_are_found, 0, 3);
+	tcase_add_test(facts, copy_of_an_index_amid_a_change_is_usable);
 	tcase_add_loop_test(facts, without_memory_for_nodes_items_are_found_and_indexed_later, 0,
 			    5);
 	tcase_add_loop_test(facts, full_items_are_not_read, 0, 2);

@@ -543,7 +543,8 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *window,
  *
  * EINVAL: arena is NULL, size is 0, or alignment is not a power of two.
  * ENOSPC: neither a free item nor the rest of the window has enough space, or size is
- * 4 GiB or more.
+ * more than an item can have, however large the window is: 4 GiB less a page, and on
+ * Windows 4 GiB less 64 KiB.
  * ENOMEM: the system refuses a lock, or the memory of a new item.
  * EACCES: policy forbids memory of this kind since the arena was made.
  *

@@ -174,6 +174,12 @@ START_TEST(all_space_of_many_gib_is_handed_out)
 
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	arena = new_arena(9 * GIB, arena_flags(_i));
+	errno = 0;
+	ck_assert_ptr_null(buffers_arena_get(arena, 4 * GIB - granularity() + 1, 1));
+	ck_assert_int_eq(errno, ENOSPC);
+	item = buffers_arena_get(arena, 4 * GIB - granularity(), 1);
+	ck_assert_ptr_nonnull(item);
+	buffers_release(item);
 	for (size_t size = 2 * GIB; size; size /= 16) {
 		while ((item = buffers_arena_get(arena, size, 1))) {
 			size_t remaining = buffers_remaining(item);

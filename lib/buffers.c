@@ -114,6 +114,19 @@ static size_t new_size(const struct buffers_state *state)
 	return size ? size : BUFFER_SIZE;
 }
 
+/* A signal handler that writes RX memory takes the lock of the first locator. */
+static int register_uninterrupted(struct buffers_locator *tail, enum buffers_kind kind,
+				  struct buffers_span buffer, struct buffers_item **item)
+{
+	struct buffers_signals signals;
+	int error;
+
+	buffers_platform_block_signals(&signals);
+	error = buffers_locator_register(tail, kind, buffer, item);
+	buffers_platform_restore_signals(&signals);
+	return error;
+}
+
 /* Leaves a chain to which nothing can be added. */
 static int register_buffer(const struct buffers_pool *pool, enum buffers_kind kind,
 			   struct buffers_span buffer, struct buffers_item **item)
@@ -123,7 +136,7 @@ static int register_buffer(const struct buffers_pool *pool, enum buffers_kind ki
 
 	for (;;) {
 		tail = buffers_index_tail(pool->index, pool->first);
-		error = buffers_locator_register(tail, kind, buffer, item);
+		error = register_uninterrupted(tail, kind, buffer, item);
 		if (error != EBUSY)
 			return error;
 		error = buffers_state_leave_chain(pool->owner, kind);

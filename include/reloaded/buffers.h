@@ -269,7 +269,8 @@ void buffers_release(struct buffers_item *item);
  * unchanged, but bytes in its free space may have changed.
  *
  * Signal-safe if the handler's thread holds the item and the signal did not
- * interrupt a call with that item; never signal-safe for RX memory.  Since 0.1.
+ * interrupt a call with that item; for RX memory, as buffers_overwrite().
+ * Since 0.1.
  */
 BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1) BUFFERS_READS(2, 3)
 void *buffers_append(struct buffers_item *item, const void *data, size_t size);
@@ -350,8 +351,11 @@ size_t buffers_size(const struct buffers_item *item);
  * Bytes in one page are unchanged on failure.  If they lie in several pages, some may
  * have changed.
  *
- * Thread-safe if no other thread changes the same bytes; signal-safe except for RX
- * memory.  Since 0.1.
+ * Thread-safe if no other thread changes the same bytes.  Signal-safe, with one
+ * exception for RX memory: a handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP or
+ * SIGSYS must not write it if the signal interrupted a function of this library.
+ * That happens only if a caller passes bad pointers or sends these signals itself.
+ * Writing RX memory takes up to 16 KiB of stack.  Since 0.1.
  */
 BUFFERS_READS(2, 3)
 int buffers_overwrite(void *dst, const void *src, size_t size);

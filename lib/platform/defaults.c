@@ -126,6 +126,20 @@ void buffers_platform_at_fork(void (*child)(void))
 
 #endif
 
+#if !BUFFERS_PORT_HAS_SIGNALS
+
+void buffers_platform_block_signals(struct buffers_signals *former)
+{
+	(void)former;
+}
+
+void buffers_platform_restore_signals(const struct buffers_signals *former)
+{
+	(void)former;
+}
+
+#endif
+
 #if !BUFFERS_PORT_HAS_ROBUST_LOCKS
 
 bool buffers_platform_has_robust_locks(void)

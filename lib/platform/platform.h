@@ -194,8 +194,9 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 
 /*
  * Removes some of the files by these names (NULL after the last) whose processes have ended,
- * judged by the number in the file's name.  Files that must stay do not keep it from others.  Asks may_remove about the start of each file, up
- * to 128 bytes; is_old: the file is older than ten days.
+ * judged by the number in the file's name.  Files that must stay do not hide others.  Asks
+ * may_remove about the start of each file, up to 128 bytes; is_old: the file is older than ten
+ * days.
  */
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
 					  unsigned dir, const char *const *names, size_t size,
@@ -274,6 +275,20 @@ int buffers_platform_map_state(void **page);
  * once in a process.
  */
 void buffers_platform_at_fork(void (*child)(void));
+
+/*
+ * Group BUFFERS_PORT_HAS_SIGNALS: signal handlers
+ *
+ * Between these two calls no handler runs in this thread, except for a fault of its own: a
+ * handler that needs a lock which its own thread holds would wait forever.
+ */
+struct buffers_signals {
+	unsigned long blocked[16 / sizeof(unsigned long)];	/* before the first call */
+	bool is_known;
+};
+
+void buffers_platform_block_signals(struct buffers_signals *former);
+void buffers_platform_restore_signals(const struct buffers_signals *former);
 
 /*
  * Group BUFFERS_PORT_HAS_ROBUST_LOCKS: locks in memory that processes share

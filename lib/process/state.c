@@ -200,11 +200,13 @@ int buffers_state_unmap(struct buffers_span mapped)
 /*
  * Takes the lock of the first RX locator.  All copies of the library share that locator, and
  * a forked child has another: no thread of the parent can leave it locked for the child.  So
- * the lock is only waited for longer if another copy writes much.
+ * the lock is only waited for longer if another copy writes much.  A signal handler may call
+ * this, so no handler runs in a thread that holds the lock.
  */
 int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 			enum buffers_write_mode mode)
 {
+	struct buffers_signals signals;
 	struct buffers_state *state;
 	struct buffers_locator *first;
 	int error = buffers_state_get(BUFFERS_KIND_RX, &state);
@@ -214,9 +216,11 @@ int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 	if (error)
 		return error;
 	first = buffers_state_shared_first(state);	/* also after this copy left its chain */
+	buffers_platform_block_signals(&signals);
 	while (!buffers_locator_lock(first))
 		continue;
 	error = buffers_platform_write(address, bytes, size, mode);
 	buffers_locator_unlock(first);
+	buffers_platform_restore_signals(&signals);
 	return error;
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -739,11 +740,100 @@ START_TEST(threads_that_write_make_no_memory_writable_and_executable)
 }
 END_TEST
 
+/*
+ * Signal handlers that write RX memory
+ */
+
+static struct {
+	uint32_t *word;			/* at the start of a page */
+	unsigned char *odd;		/* three bytes in it */
+	struct buffers_item *item;	/* for appends of the handler only */
+	pthread_t victim;
+	unsigned handled;
+	bool is_failed;
+} handler;
+
+static void patch_in_handler(int number)
+{
+	uint32_t value = ++handler.handled;
+	uint32_t *copy;
+
+	(void)number;
+	if (buffers_overwrite(handler.word, &value, 4) != 0 || *handler.word != value ||
+	    buffers_overwrite(handler.odd, &value, 3) != 0 || memcmp(handler.odd, &value, 3) != 0)
+		handler.is_failed = true;
+	copy = buffers_append(handler.item, &value, sizeof(value));
+	if (!copy || *copy != value)
+		handler.is_failed = true;
+}
+
+/* Sends each signal after the last one was handled, so that the handlers run in every call. */
+static void *send_signals(void *count)
+{
+	for (unsigned i = 0; i < *(unsigned *)count; i++) {
+		pthread_kill(handler.victim, SIGUSR1);
+		while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) == i)
+			yield_cpu();
+	}
+	return NULL;
+}
+
+/* Writes the same pages in the meantime, and maps buffers. */
+static int write_while_handlers_run(uint32_t *word, struct buffers_item *item, unsigned count)
+{
+	struct buffers_request request = { .size = 64 * KIB, .flags = BUFFERS_RX };
+	unsigned i;
+
+	for (i = 1; __atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) < count; i++) {
+		STEP(buffers_overwrite(word, &i, sizeof(i)) == 0 && *word == i);
+		if (buffers_remaining(item))
+			STEP(buffers_append(item, "x", 1));
+		if (i % 16 == 0 && i / 16 < 100)
+			STEP(buffers_get(&request));
+	}
+	STEP(!handler.is_failed && *handler.word == count);
+	STEP(memcmp(handler.odd, &count, 3) == 0);
+	return 0;
+}
+
+static int patch_in_handlers(void *hides_proc)
+{
+	struct buffers_request request = { .size = 32 * KIB, .flags = BUFFERS_RX };
+	struct buffers_item *item = buffers_get(&request);
+	struct sigaction action = { .sa_handler = patch_in_handler };
+	unsigned count = how_many(500, 2000);
+	uint32_t *words;
+	pthread_t sender;
+
+	STEP(item);
+	words = buffers_reserve(item, 64, 64);
+	handler.item = buffers_get(&request);
+	handler.word = words;
+	handler.odd = (unsigned char *)&words[3];
+	handler.victim = pthread_self();
+	STEP(words && handler.item);
+	if (*(bool *)hides_proc && !hide_proc())
+		return 0;
+	STEP(sigaction(SIGUSR1, &action, NULL) == 0);
+	STEP(pthread_create(&sender, NULL, send_signals, &count) == 0);
+	STEP(write_while_handlers_run(&words[2], item, count) == 0);
+	STEP(pthread_join(sender, NULL) == 0);
+	return 0;
+}
+
+START_TEST(signal_handlers_write_rx_memory)
+{
+	SKIP_IF(is_emulated(), "the emulator delivers signals late");
+	run_child(patch_in_handlers, &(bool){ _i });
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rx/rx");
 	TCase *scenes = tcase_create("scenes");
 	TCase *threads = tcase_create("threads");
+	TCase *signals = tcase_create("signals");
 
 	can_share = has_robust_locks();
 	tcase_set_tags(scenes, "fork");
@@ -759,5 +849,10 @@ int main(void)
 	tcase_add_loop_test(threads, threads_that_write_make_no_memory_writable_and_executable,
 			    0, 2 * POLICIES);
 	suite_add_tcase(suite, threads);
+
+	tcase_set_tags(signals, "fork");
+	tcase_set_timeout(signals, 60);
+	tcase_add_loop_test(signals, signal_handlers_write_rx_memory, 0, 2);
+	suite_add_tcase(suite, signals);
 	return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 #include <link.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -45,6 +46,32 @@ void buffers_platform_at_fork(void (*child)(void))
 {
 	call_in_child = child;
 	pthread_atfork(NULL, NULL, run_fork_handler);
+}
+
+/*
+ * Signals
+ */
+
+#define SIGNAL_BIT(number) (1UL << ((number) - 1))
+
+enum { MASK_SIZE = _NSIG / 8 };	/* of the kernel's mask */
+
+/* A fault whose signal is blocked kills the process, although the caller may have a handler. */
+void buffers_platform_block_signals(struct buffers_signals *former)
+{
+	struct buffers_signals all = { .blocked = { 0 } };
+
+	memset(all.blocked, 0xff, sizeof(all.blocked));
+	all.blocked[0] &= ~(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) |
+			    SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGSYS));
+	former->is_known = syscall(SYS_rt_sigprocmask, SIG_BLOCK, all.blocked, former->blocked,
+				   (long)MASK_SIZE) == 0;
+}
+
+void buffers_platform_restore_signals(const struct buffers_signals *former)
+{
+	if (former->is_known)
+		syscall(SYS_rt_sigprocmask, SIG_SETMASK, former->blocked, NULL, (long)MASK_SIZE);
 }
 
 /*

@@ -9,6 +9,7 @@
 #define BUFFERS_PORT_HAS_GROWTH			0	/* heaps and stacks reserve it */
 #define BUFFERS_PORT_HAS_COMMIT			1	/* map.c */
 #define BUFFERS_PORT_HAS_FORK			0
+#define BUFFERS_PORT_HAS_SIGNALS		0
 #define BUFFERS_PORT_HAS_ROBUST_LOCKS		0
 #define BUFFERS_PORT_HAS_OTHER_PROCESSES	1	/* other-process.c */
 #define BUFFERS_PORT_HAS_RX_WRITE		1	/* rx-sections.c */

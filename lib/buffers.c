@@ -127,7 +127,10 @@ static int register_uninterrupted(struct buffers_locator *tail, enum buffers_kin
 	return error;
 }
 
-/* Leaves a chain to which nothing can be added. */
+/*
+ * Leaves a chain to which nothing can be added.  Indexes an item in another implementation's
+ * locator at once: after a fork it could not tell whether a child listed it.
+ */
 static int register_buffer(const struct buffers_pool *pool, enum buffers_kind kind,
 			   struct buffers_span buffer, struct buffers_item **item)
 {
@@ -137,6 +140,8 @@ static int register_buffer(const struct buffers_pool *pool, enum buffers_kind ki
 	for (;;) {
 		tail = buffers_index_tail(pool->index, pool->first);
 		error = register_uninterrupted(tail, kind, buffer, item);
+		if (!error && !buffers_locator_is_own(tail))
+			buffers_index_update(pool->index, pool->first);
 		if (error != EBUSY)
 			return error;
 		error = buffers_state_leave_chain(pool->owner, kind);
@@ -695,12 +700,13 @@ static int walk_chains(enum buffers_kind kind, const struct buffers_locator *fir
 		       void *context)
 {
 	const struct buffers_state *state = buffers_state_known(kind);
+	const struct buffers_index *index = state ? &state->index : NULL;
 	const struct buffers_locator *shared = state ? buffers_state_shared_first(state) : first;
 	int verdict = 0;
 
 	if (shared != first)
-		verdict = buffers_locator_walk(shared, kind, visit, context);
-	return verdict ? verdict : buffers_locator_walk(first, kind, visit, context);
+		verdict = buffers_index_walk(index, shared, kind, visit, context);
+	return verdict ? verdict : buffers_index_walk(index, first, kind, visit, context);
 }
 
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)

@@ -19,6 +19,7 @@
 #include "config.h"
 #include "locator/index.h"
 #include "platform/platform.h"
+#include "reloaded/buffers.h"
 
 /* The number of items that a sweep looks at; mapping a buffer takes longer. */
 #define SWEEP 64
@@ -325,6 +326,12 @@ static bool is_being_written(const struct buffers_locator *locator,
 	return buffers_locator_is_locked(locator) && !is_usable_item(item);
 }
 
+/* Whether the item is this process's. */
+static bool is_of_this_process(const struct buffers_locator *locator)
+{
+	return !buffers_locator_may_be_shared(locator);
+}
+
 static bool is_behind(const struct buffers_index *index)
 {
 	const struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
@@ -347,12 +354,21 @@ static void catch_up(struct buffers_index *index, struct buffers_locator *first)
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)) && !would_skip_room(index, tail) &&
-	       !is_being_written(tail, item) && (!is_usable_item(item) || insert(index, item))) {
+	       !is_being_written(tail, item) &&
+	       (!is_usable_item(item) || !is_of_this_process(tail) || insert(index, item))) {
 		if (tail != index->tail)	/* buffers_index_take() relies on this order */
 			__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->tail, tail, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->count, count, __ATOMIC_RELEASE);
 	}
+}
+
+void buffers_index_update(struct buffers_index *index, struct buffers_locator *first)
+{
+	if (!is_behind(index) || !lock_index(index))
+		return;
+	catch_up(index, first);
+	unlock_index(index);
 }
 
 /*
@@ -539,7 +555,7 @@ static struct buffers_item *take_unindexed(const struct search *search,
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)))
-		if (is_usable_item(item) && take_item(search, item))
+		if (is_usable_item(item) && is_of_this_process(tail) && take_item(search, item))
 			return item;
 	return NULL;
 }
@@ -558,10 +574,7 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 	uint32_t count;
 	uintptr_t tree;
 
-	if (is_behind(index) && lock_index(index)) {
-		catch_up(index, first);
-		unlock_index(index);
-	}
+	buffers_index_update(index, first);
 	/*
 	 * If the count belongs to a later locator than the tail, this tail was indexed whole at
 	 * that moment.  The tree is read afterwards, and contains every item that is skipped.
@@ -605,6 +618,69 @@ struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 	struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
 
 	return tail ? tail : first;
+}
+
+/*
+ * Walking
+ */
+
+static bool is_indexed(const struct buffers_index *index, const struct buffers_item *item)
+{
+	uintptr_t link = load_link(&index->tree);
+	uintptr_t key = key_of(item);
+
+	while (link && !is_item(link))
+		link = load_link(&node_at(link)->sides[side_of(node_at(link), key)]);
+	return link && item_at(link) == item;
+}
+
+/*
+ * Reads the position twice and the lock between.  A position that changes is the holder's work,
+ * and one that does not change was the same when the lock was read.
+ */
+static bool is_taken_at(const struct buffers_item *item, uint32_t *position)
+{
+	uint32_t before = __atomic_load_n(&item->position, __ATOMIC_ACQUIRE);
+	bool is_taken = __atomic_load_n(&item->is_taken, __ATOMIC_ACQUIRE) != 0;
+
+	*position = buffers_item_position(item);
+	return is_taken || *position != before;
+}
+
+static int visit_item(const struct buffers_item *item, enum buffers_kind kind,
+		      int (*visit)(const struct buffers_info *info, void *context),
+		      void *context)
+{
+	uint32_t position;
+	bool is_taken = is_taken_at(item, &position);
+	struct buffers_info info = {
+		.base = (void *)item->base_address, .size = item->size,
+		.used = position < item->size ? position : item->size,
+		.taken = is_taken, .flags = kind,
+	};
+
+	return visit(&info, context);
+}
+
+int buffers_index_walk(const struct buffers_index *index, const struct buffers_locator *first,
+		       enum buffers_kind kind,
+		       int (*visit)(const struct buffers_info *info, void *context),
+		       void *context)
+{
+	const struct buffers_locator *locator = first;
+	int verdict = 0;
+
+	for (; locator && !verdict; locator = buffers_locator_wait_for_next(locator)) {
+		unsigned count = buffers_locator_count(locator);
+
+		for (unsigned i = 0; i < count && !verdict; i++) {
+			const struct buffers_item *item = &locator->items[i];
+
+			if (is_of_this_process(locator) || (index && is_indexed(index, item)))
+				verdict = visit_item(item, kind, visit, context);
+		}
+	}
+	return verdict;
 }
 
 void buffers_index_continue_at(struct buffers_index *index, struct buffers_locator *first)

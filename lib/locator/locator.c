@@ -9,7 +9,6 @@
 #include "config.h"
 #include "locator/locator.h"
 #include "platform/wait.h"
-#include "reloaded/buffers.h"
 
 #define REST_BUFFER_SIZE ((size_t)16 << 10)
 #define LONGEST_WAIT	 1000	/* milliseconds */
@@ -57,6 +56,22 @@ static bool is_next_valid(const struct buffers_locator *locator,
 }
 
 /*
+ * Neighbours
+ */
+
+static bool has_forked;
+
+void buffers_locator_note_fork(bool is_parent)
+{
+	__atomic_store_n(&has_forked, is_parent, __ATOMIC_SEQ_CST);
+}
+
+bool buffers_locator_may_be_shared(const struct buffers_locator *locator)
+{
+	return !buffers_locator_is_own(locator) && __atomic_load_n(&has_forked, __ATOMIC_ACQUIRE);
+}
+
+/*
  * Other implementations link a locator before they write it, and hold the lock meanwhile.  The
  * own ones are complete when they are linked.
  */
@@ -65,8 +80,20 @@ struct buffers_locator *buffers_locator_follow(const struct buffers_locator *loc
 	struct buffers_locator *next = buffers_locator_next(locator);
 	bool was_locked = next && buffers_locator_is_locked(locator);
 
-	return next && is_next_valid(locator, next) &&
-	       (!was_locked || buffers_locator_is_own(next)) ? next : NULL;
+	if (!next || buffers_locator_may_be_shared(locator) || !is_next_valid(locator, next))
+		return NULL;
+	return !was_locked || buffers_locator_is_own(next) ? next : NULL;
+}
+
+struct buffers_locator *buffers_locator_wait_for_next(const struct buffers_locator *locator)
+{
+	struct buffers_wait wait = { .attempts = 0 };
+	struct buffers_locator *next = buffers_locator_follow(locator);
+
+	while (!next && buffers_locator_next(locator) && buffers_locator_is_locked(locator) &&
+	       buffers_wait_again(&wait, LONGEST_WAIT))
+		next = buffers_locator_follow(locator);
+	return next ? next : buffers_locator_follow(locator);
 }
 
 bool buffers_locator_lock(struct buffers_locator *locator)
@@ -183,8 +210,10 @@ static int make_next(struct buffers_locator *locator, enum buffers_kind kind,
 		     struct buffers_locator **next)
 {
 	struct buffers_locator *created;
-	int error = buffers_locator_create(kind, &created);
+	int error = EBUSY;
 
+	if (!buffers_locator_may_be_shared(locator))
+		error = buffers_locator_create(kind, &created);
 	if (error)
 		return error;
 	*next = link_or_next(locator, created);
@@ -206,7 +235,7 @@ static int add_item(struct buffers_locator *locator, struct buffers_span buffer,
 	*item = NULL;
 	if (!has_free_slot(locator))
 		return 0;
-	if (!buffers_locator_lock(locator))
+	if (buffers_locator_may_be_shared(locator) || !buffers_locator_lock(locator))
 		return EBUSY;
 	if (has_free_slot(locator))
 		*item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
@@ -229,63 +258,4 @@ int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind 
 		locator = next;
 	}
 	return error;
-}
-
-/*
- * Walking
- */
-
-/*
- * Reads the position twice and the lock between.  A position that changes is the holder's work,
- * and one that does not change was the same when the lock was read.
- */
-static bool is_taken_at(const struct buffers_item *item, uint32_t *position)
-{
-	uint32_t before = __atomic_load_n(&item->position, __ATOMIC_ACQUIRE);
-	bool is_taken = __atomic_load_n(&item->is_taken, __ATOMIC_ACQUIRE) != 0;
-
-	*position = buffers_item_position(item);
-	return is_taken || *position != before;
-}
-
-static int visit_item(const struct buffers_item *item, enum buffers_kind kind,
-		      int (*visit)(const struct buffers_info *info, void *context),
-		      void *context)
-{
-	uint32_t position;
-	bool is_taken = is_taken_at(item, &position);
-	struct buffers_info info = {
-		.base = (void *)item->base_address, .size = item->size,
-		.used = position < item->size ? position : item->size,
-		.taken = is_taken, .flags = kind,
-	};
-
-	return visit(&info, context);
-}
-
-/* The next locator; waits for one that another implementation is about to write. */
-static const struct buffers_locator *wait_for_next(const struct buffers_locator *locator)
-{
-	struct buffers_wait wait = { .attempts = 0 };
-	const struct buffers_locator *next = buffers_locator_follow(locator);
-
-	while (!next && buffers_locator_next(locator) && buffers_locator_is_locked(locator) &&
-	       buffers_wait_again(&wait, LONGEST_WAIT))
-		next = buffers_locator_follow(locator);
-	return next ? next : buffers_locator_follow(locator);
-}
-
-int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
-			 int (*visit)(const struct buffers_info *info, void *context),
-			 void *context)
-{
-	int verdict = 0;
-
-	for (const struct buffers_locator *l = first; l && !verdict; l = wait_for_next(l)) {
-		unsigned count = buffers_locator_count(l);
-
-		for (unsigned i = 0; i < count && !verdict; i++)
-			verdict = visit_item(&l->items[i], kind, visit, context);
-	}
-	return verdict;
 }

@@ -12,8 +12,6 @@
 
 #pragma GCC visibility push(hidden)
 
-struct buffers_info;
-
 #define BUFFERS_LOCATOR_SIZE	 4096
 #define BUFFERS_LOCATOR_CAPACITY (sizeof(uintptr_t) == 8 ? 203 : 255)
 
@@ -111,8 +109,23 @@ int buffers_locator_create_in(enum buffers_kind kind,
 			      void *context, struct buffers_locator **locator);
 void buffers_locator_destroy(struct buffers_locator *locator);
 
+/*
+ * Notes that the process forks, or in a child that it has not forked yet.  Children may share
+ * another implementation's locators, and list in them memory that the parent lacks.
+ */
+void buffers_locator_note_fork(bool has_forked);
+
+/*
+ * Whether a forked child may share it.  Asked after something was read from the locator: a child
+ * that wrote it was forked before.
+ */
+bool buffers_locator_may_be_shared(const struct buffers_locator *locator);
+
 /* The next locator if it is written and valid, or NULL. */
 struct buffers_locator *buffers_locator_follow(const struct buffers_locator *locator);
+
+/* The same, but waits for one that another implementation is about to write. */
+struct buffers_locator *buffers_locator_wait_for_next(const struct buffers_locator *locator);
 
 static inline bool buffers_locator_is_locked(const struct buffers_locator *locator)
 {
@@ -133,11 +146,6 @@ void buffers_locator_unlock(struct buffers_locator *locator);
  */
 int buffers_locator_register(struct buffers_locator *locator, enum buffers_kind kind,
 			     struct buffers_span buffer, struct buffers_item **item);
-
-/* buffers_walk() for the chain of one kind; `first` may be NULL. */
-int buffers_locator_walk(const struct buffers_locator *first, enum buffers_kind kind,
-			 int (*visit)(const struct buffers_info *info, void *context),
-			 void *context);
 
 #pragma GCC visibility pop
 

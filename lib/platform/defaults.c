@@ -119,9 +119,9 @@ int buffers_platform_map_state(void **page)
 	return error;
 }
 
-void buffers_platform_at_fork(void (*child)(void))
+void buffers_platform_at_fork(void (*before)(void), void (*child)(void))
 {
-	(void)child;
+	(void)before, (void)child;
 }
 
 #endif

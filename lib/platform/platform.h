@@ -270,11 +270,11 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 int buffers_platform_map_state(void **page);
 
 /*
- * Registers a function to call in each child of fork(3) before the program continues there,
- * after the descriptors of this library that lead to the parent's memory are closed.  Called
- * once in a process.
+ * Registers functions to call at each fork(3): `before` in the parent, and `child` in the child
+ * before the program continues there, after the descriptors of this library that lead to the
+ * parent's memory are closed.  Called once in a process.
  */
-void buffers_platform_at_fork(void (*child)(void));
+void buffers_platform_at_fork(void (*before)(void), void (*child)(void));
 
 /*
  * Group BUFFERS_PORT_HAS_SIGNALS: signal handlers

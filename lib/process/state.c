@@ -29,6 +29,7 @@ static void empty_other_pages(struct buffers_state_page *page)
  */
 static void forget_parent(void)
 {
+	buffers_locator_note_fork(false);
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		struct buffers_state *state = buffers_state_pages[kind];
 
@@ -38,9 +39,14 @@ static void forget_parent(void)
 	}
 }
 
+static void note_fork(void)
+{
+	buffers_locator_note_fork(true);
+}
+
 __attribute__((constructor)) static void register_fork_handler(void)
 {
-	buffers_platform_at_fork(forget_parent);
+	buffers_platform_at_fork(note_fork, forget_parent);
 }
 
 /* A copy that can be unloaded cannot tell an unload from the end of the process. */

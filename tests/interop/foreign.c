@@ -333,6 +333,52 @@ START_TEST(lock_that_is_never_released_ends_the_chain)
 }
 END_TEST
 
+/* What the child lists in a locator that it shares is memory that the parent lacks. */
+static int list_more(void *context)
+{
+	struct foreign_locator *first = context;
+
+	for (unsigned i = 0; i < FOREIGN_CAPACITY + 1; i++)
+		foreign_add(first, foreign_map(FOREIGN_SIZE), FOREIGN_SIZE, false);
+	return 0;
+}
+
+static int find_base(const struct buffers_info *info, void *context)
+{
+	return info->base == context;
+}
+
+START_TEST(foreign_chain_is_left_after_a_fork)
+{
+	unsigned char before[FOREIGN_SIZE];
+	struct foreign_locator *first;
+	struct buffers_item *held, *own;
+
+	SKIP_WITHOUT_SANDBOX();
+	first = make_first_locator((enum creator)_i);
+	own = buffers_get(&request);
+	ck_assert(is_item_of(first, own));
+	buffers_release(own);
+	run_child(list_more, first);
+	memcpy(before, first, FOREIGN_SIZE);
+	held = buffers_get(&request);
+	ck_assert_ptr_eq(held, own);	/* indexed before, so it stays usable */
+	for (unsigned i = 0; i < 3; i++) {
+		own = buffers_get(&request);
+		ck_assert_ptr_nonnull(own);
+		ck_assert_int_eq(is_item_of(first, own), _i == LIBRARY_FIRST);
+		ck_assert_ptr_nonnull(buffers_append(own, "x", 1));
+		ck_assert_int_eq(buffers_walk(find_base, buffers_base(own)), 1);
+	}
+	ck_assert_int_eq(buffers_walk(find_base, buffers_base(held)), 1);
+	ck_assert_uint_eq(count_walked(), 4 + count_rests(locator_with(own)));
+	buffers_release(held);
+	if (_i != LIBRARY_FIRST)
+		ck_assert_mem_eq(before, first, FOREIGN_SIZE);
+	ck_assert(is_named_by_file(first));
+}
+END_TEST
+
 static int arrive_first_and_exit(void *storage)
 {
 	struct foreign_locator *first = foreign_find(*(enum foreign_storage *)storage);
@@ -609,6 +655,7 @@ int main(void)
 			    0, 2 * CREATORS);
 	tcase_add_loop_test(turns, invalid_next_ends_the_chain, 0, 2 * NEXT_ITSELF + 1);
 	tcase_add_loop_test(turns, lock_that_is_never_released_ends_the_chain, 0, CREATORS);
+	tcase_add_loop_test(turns, foreign_chain_is_left_after_a_fork, 0, CREATORS);
 	tcase_add_loop_test(turns, foreign_file_stays_at_exit, 0, STORAGES);
 	tcase_add_loop_test(turns, forked_child_leaves_the_parents_locator_alone, 0, CREATORS);
 	tcase_add_loop_test(turns, library_waits_for_an_address_that_is_written_late, 0,

@@ -684,10 +684,10 @@ START_TEST(walk_ends_with_the_visitors_result)
 
 	for (uintptr_t i = 1; i < 10; i++)
 		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
-	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_KIND_RWX, stop_at_third, &count),
+	ck_assert_int_eq(buffers_index_walk(NULL, locator, BUFFERS_KIND_RWX, stop_at_third, &count),
 			 42);
 	ck_assert_uint_eq(count, 3);
-	ck_assert_int_eq(buffers_locator_walk(NULL, BUFFERS_KIND_RWX, stop_at_third, &count), 0);
+	ck_assert_int_eq(buffers_index_walk(NULL, NULL, BUFFERS_KIND_RWX, stop_at_third, &count), 0);
 	ck_assert_uint_eq(count, 3);
 }
 END_TEST

@@ -42,10 +42,10 @@ static void run_fork_handler(void)
 	call_in_child();
 }
 
-void buffers_platform_at_fork(void (*child)(void))
+void buffers_platform_at_fork(void (*before)(void), void (*child)(void))
 {
 	call_in_child = child;
-	pthread_atfork(NULL, NULL, run_fork_handler);
+	pthread_atfork(before, NULL, run_fork_handler);
 }
 
 /*

@@ -141,7 +141,7 @@ static int register_buffer(const struct buffers_pool *pool, enum buffers_kind ki
 		tail = buffers_index_tail(pool->index, pool->first);
 		error = register_uninterrupted(tail, kind, buffer, item);
 		if (!error && !buffers_locator_is_own(tail))
-			buffers_index_update(pool->index, pool->first);
+			buffers_index_update(pool->index, pool->first, kind);
 		if (error != EBUSY)
 			return error;
 		error = buffers_state_leave_chain(pool->owner, kind);

@@ -326,10 +326,62 @@ static bool is_being_written(const struct buffers_locator *locator,
 	return buffers_locator_is_locked(locator) && !is_usable_item(item);
 }
 
-/* Whether the item is this process's. */
-static bool is_of_this_process(const struct buffers_locator *locator)
+/* The item below the link with the lowest key from `key` on; 0: there is none. */
+static uintptr_t lowest_from(uintptr_t link, uintptr_t key)
 {
-	return !buffers_locator_may_be_shared(locator);
+	uintptr_t found = 0;
+
+	if (!link || is_item(link))
+		return link && key_of(item_at(link)) >= key ? link : 0;
+	for (unsigned side = 0; side < 2 && !found; side++)
+		if (keys_on(node_at(link), side).end >= key)
+			found = lowest_from(load_link(&node_at(link)->sides[side]), key);
+	return found;
+}
+
+/* Whether an indexed item has some of the same memory. */
+static bool is_overlapping(const struct buffers_index *index, const struct buffers_item *item)
+{
+	uintptr_t link = lowest_from(load_link(&index->tree), item->base_address);
+
+	return link && item_at(link)->base_address <= key_of(item);
+}
+
+/* Examines items of other implementations; opens the list of mappings for the first one. */
+struct examiner {
+	const struct buffers_index *index;
+	enum buffers_kind kind;
+	bool is_open;
+	struct buffers_maps maps;
+};
+
+static bool is_mapped(struct examiner *examiner, const struct buffers_item *item)
+{
+	if (!examiner->is_open)
+		buffers_platform_maps_open(&examiner->maps);
+	examiner->is_open = true;
+	return buffers_platform_maps_permit(&examiner->maps, item->base_address, item->size,
+					    examiner->kind);
+}
+
+/*
+ * Whether the item can be handed out.  Other implementations list memory that is missing, of
+ * another kind, or listed twice.
+ */
+static bool is_sound(struct examiner *examiner, const struct buffers_locator *locator,
+		     const struct buffers_item *item)
+{
+	return is_usable_item(item) &&
+	       (buffers_locator_is_own(locator) ||
+		(!buffers_locator_may_be_shared(locator) &&
+		 !is_overlapping(examiner->index, item) && is_mapped(examiner, item)));
+}
+
+static void end_examination(struct examiner *examiner)
+{
+	if (examiner->is_open)
+		buffers_platform_maps_close(&examiner->maps);
+	examiner->is_open = false;
 }
 
 static bool is_behind(const struct buffers_index *index)
@@ -347,27 +399,31 @@ static bool would_skip_room(const struct buffers_index *index,
 	return index->tail && next != index->tail && index->count < BUFFERS_LOCATOR_CAPACITY;
 }
 
-static void catch_up(struct buffers_index *index, struct buffers_locator *first)
+static void catch_up(struct buffers_index *index, struct buffers_locator *first,
+		     enum buffers_kind kind)
 {
+	struct examiner examiner = { .index = index, .kind = kind };
 	struct buffers_locator *tail = index->tail ? index->tail : first;
 	uint32_t count = index->count;
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)) && !would_skip_room(index, tail) &&
 	       !is_being_written(tail, item) &&
-	       (!is_usable_item(item) || !is_of_this_process(tail) || insert(index, item))) {
+	       (!is_sound(&examiner, tail, item) || insert(index, item))) {
 		if (tail != index->tail)	/* buffers_index_take() relies on this order */
 			__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->tail, tail, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->count, count, __ATOMIC_RELEASE);
 	}
+	end_examination(&examiner);
 }
 
-void buffers_index_update(struct buffers_index *index, struct buffers_locator *first)
+void buffers_index_update(struct buffers_index *index, struct buffers_locator *first,
+			  enum buffers_kind kind)
 {
 	if (!is_behind(index) || !lock_index(index))
 		return;
-	catch_up(index, first);
+	catch_up(index, first, kind);
 	unlock_index(index);
 }
 
@@ -552,12 +608,15 @@ static bool show_released(struct buffers_index *index, bool (*is_free)(struct bu
 static struct buffers_item *take_unindexed(const struct search *search,
 					   struct buffers_locator *tail, uint32_t count)
 {
+	struct examiner examiner = { .index = search->index, .kind = search->window->kind };
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)))
-		if (is_usable_item(item) && is_of_this_process(tail) && take_item(search, item))
-			return item;
-	return NULL;
+		if (buffers_item_room(item) >= search->window->size &&
+		    is_sound(&examiner, tail, item) && take_item(search, item))
+			break;
+	end_examination(&examiner);
+	return item;
 }
 
 struct buffers_item *buffers_index_take(struct buffers_index *index,
@@ -574,7 +633,7 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 	uint32_t count;
 	uintptr_t tree;
 
-	buffers_index_update(index, first);
+	buffers_index_update(index, first, window->kind);
 	/*
 	 * If the count belongs to a later locator than the tail, this tail was indexed whole at
 	 * that moment.  The tree is read afterwards, and contains every item that is skipped.
@@ -634,6 +693,16 @@ static bool is_indexed(const struct buffers_index *index, const struct buffers_i
 	return link && item_at(link) == item;
 }
 
+/* The index may be NULL.  Full items are listed as well, and items of another kind are not. */
+static bool is_listed_here(struct examiner *examiner, const struct buffers_locator *locator,
+			   const struct buffers_item *item)
+{
+	return buffers_locator_is_own(locator) ||
+	       (examiner->index && is_indexed(examiner->index, item)) ||
+	       (!buffers_locator_may_be_shared(locator) && is_usable_item(item) &&
+		is_mapped(examiner, item));
+}
+
 /*
  * Reads the position twice and the lock between.  A position that changes is the holder's work,
  * and one that does not change was the same when the lock was read.
@@ -667,6 +736,7 @@ int buffers_index_walk(const struct buffers_index *index, const struct buffers_l
 		       int (*visit)(const struct buffers_info *info, void *context),
 		       void *context)
 {
+	struct examiner examiner = { .index = index, .kind = kind };
 	const struct buffers_locator *locator = first;
 	int verdict = 0;
 
@@ -676,7 +746,10 @@ int buffers_index_walk(const struct buffers_index *index, const struct buffers_l
 		for (unsigned i = 0; i < count && !verdict; i++) {
 			const struct buffers_item *item = &locator->items[i];
 
-			if (is_of_this_process(locator) || (index && is_indexed(index, item)))
+			bool is_listed = is_listed_here(&examiner, locator, item);
+
+			end_examination(&examiner);	/* the visitor may do anything */
+			if (is_listed)
 				verdict = visit_item(item, kind, visit, context);
 		}
 	}

@@ -75,8 +75,9 @@ bool buffers_index_contains(const struct buffers_index *index, uintptr_t address
 struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first);
 
-/* Indexes what the chain lists, unless another thread does so. */
-void buffers_index_update(struct buffers_index *index, struct buffers_locator *first);
+/* Indexes what the chain of this kind lists, unless another thread does so. */
+void buffers_index_update(struct buffers_index *index, struct buffers_locator *first,
+			  enum buffers_kind kind);
 
 /*
  * buffers_walk() for a chain of one kind; `index` and `first` may be NULL.  Leaves out the items

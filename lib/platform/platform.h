@@ -103,6 +103,13 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 			       struct buffers_span *mapping);
 
 /*
+ * Whether all of this memory permits what the kind permits; any address and size.  Without a
+ * list, asks only whether the memory can be written, or read if it is RX.
+ */
+bool buffers_platform_maps_permit(const struct buffers_maps *maps, uintptr_t address,
+				  size_t size, enum buffers_kind kind);
+
+/*
  * Core: memory that may be absent or protected
  */
 

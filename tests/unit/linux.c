@@ -809,6 +809,59 @@ START_TEST(permissions_are_the_same_by_query_and_by_reading)
 }
 END_TEST
 
+/* "rwx", "rw-", "r-x", "r--" and a free page; a kind may need more than the memory permits. */
+START_TEST(mappings_permit_what_their_kind_needs)
+{
+	static const char *const permissions[] = { "rwxp", "rwxp", "rw-p", "r-xp", "r--p" };
+	static const unsigned needs_write = 1, needs_execute = 2;
+	static const unsigned needs[BUFFERS_KINDS] = {
+		[BUFFERS_KIND_RWX] = needs_write | needs_execute,
+		[BUFFERS_KIND_RW] = needs_write, [BUFFERS_KIND_RX] = needs_execute,
+	};
+	enum { PAGES = 5 };
+	size_t page = granularity();
+	char *start = reserve(0, (PAGES + 2) * page);
+	struct buffers_maps maps;
+
+	SKIP_IF(is_emulated(), "the emulator merges mappings in the list");
+	start += page;
+	for (unsigned i = 0; i < PAGES; i++)
+		protect(start + i * page, page, permissions[i]);
+	buffers_platform_maps_open(&maps);
+	if (_i)
+		maps.method = BUFFERS_MAPS_SCAN;
+	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
+		for (unsigned i = 0; i < PAGES; i++) {
+			unsigned has = (permissions[i][1] == 'w' ? needs_write : 0) |
+				       (permissions[i][2] == 'x' ? needs_execute : 0);
+
+			ck_assert_int_eq(buffers_platform_maps_permit(
+				&maps, (uintptr_t)start + i * page + 8, page - 8, kind),
+				(has & needs[kind]) == needs[kind]);
+		}
+		ck_assert(!buffers_platform_maps_permit(&maps, (uintptr_t)start - 1, 2, kind));
+	}
+	ck_assert(buffers_platform_maps_permit(&maps, (uintptr_t)start + 1, 2 * page - 1,
+					       BUFFERS_KIND_RWX));
+	ck_assert(!buffers_platform_maps_permit(&maps, (uintptr_t)start + 1, 2 * page,
+						BUFFERS_KIND_RWX));
+	ck_assert(buffers_platform_maps_permit(&maps, (uintptr_t)start, 3 * page,
+					       BUFFERS_KIND_RW));
+	ck_assert(!buffers_platform_maps_permit(&maps, (uintptr_t)start, 0, BUFFERS_KIND_RW));
+	ck_assert(!buffers_platform_maps_permit(&maps, (uintptr_t)start, UINTPTR_MAX -
+						(uintptr_t)start, BUFFERS_KIND_RW));
+	buffers_platform_maps_close(&maps);
+	maps.method = BUFFERS_MAPS_PROBE;	/* does not tell whether memory can be executed */
+	ck_assert(buffers_platform_maps_permit(&maps, (uintptr_t)start + 1, 3 * page - 2,
+					       BUFFERS_KIND_RWX));
+	ck_assert(!buffers_platform_maps_permit(&maps, (uintptr_t)start + 1, 3 * page,
+						BUFFERS_KIND_RWX));
+	ck_assert(buffers_platform_maps_permit(&maps, (uintptr_t)start + 1, 5 * page - 1,
+					       BUFFERS_KIND_RX));
+	unreserve(start - page, (PAGES + 2) * page);
+}
+END_TEST
+
 START_TEST(impossible_addresses_are_not_writable)
 {
 	static const uintptr_t addresses[] = {
@@ -1072,6 +1125,7 @@ int main(void)
 	tcase_add_test(process, try_read_works_where_a_filter_forbids_process_vm_readv);
 	tcase_add_test(process, readable_memory_is_recognized);
 	tcase_add_test(process, permissions_are_the_same_by_query_and_by_reading);
+	tcase_add_loop_test(process, mappings_permit_what_their_kind_needs, 0, 2);
 	tcase_add_test(process, impossible_addresses_are_not_writable);
 	tcase_add_test(process, checking_for_writable_memory_changes_nothing);
 	tcase_add_test(process, mapping_beyond_its_files_end_is_not_writable);

@@ -257,6 +257,77 @@ bool buffers_linux_permissions(uintptr_t address, unsigned *permissions)
 	return is_found;
 }
 
+/* Mappings without a gap between them that permit what is asked for. */
+struct reach {
+	uintptr_t end;
+	unsigned permissions;
+};
+
+static void extend_reach(struct reach *reach, uintptr_t start, uintptr_t end, unsigned permissions)
+{
+	if (start <= reach->end && reach->end < end &&
+	    (permissions & reach->permissions) == reach->permissions)
+		reach->end = end;
+}
+
+static void extend_by_line(const struct line *line, void *context)
+{
+	extend_reach(context, line->number[0], line->number[1], line->permissions);
+}
+
+/* ENOENT: the end is reached, or nothing is mapped above. */
+static int extend_by_query(const struct buffers_maps *maps, struct reach *reach, uintptr_t end)
+{
+	struct map_query answer;
+	uintptr_t start = reach->end;
+	int error = start < end ? send_query(maps->descriptor, start, &answer) : ENOENT;
+
+	if (!error)
+		extend_reach(reach, (uintptr_t)answer.start, (uintptr_t)answer.end,
+			     (unsigned)answer.permissions);
+	return !error && reach->end == start ? ENOENT : error;
+}
+
+/* ENOENT: *reach is complete.  Other errors: the list cannot be read. */
+static int find_reach(const struct buffers_maps *maps, struct reach *reach, uintptr_t end)
+{
+	int error = EBADF;
+
+	if (maps->method == BUFFERS_MAPS_SCAN)
+		error = parse_maps(maps, extend_by_line, reach) == 0 ? ENOENT : EIO;
+	else if (maps->method == BUFFERS_MAPS_QUERY)
+		do
+			error = extend_by_query(maps, reach, end);
+		while (!error);
+	return error;
+}
+
+static bool probe_access(uintptr_t address, size_t size, enum buffers_kind kind)
+{
+	uintptr_t start = address & ~(uintptr_t)3;
+
+	if (kind == BUFFERS_KIND_RX)
+		return buffers_platform_is_readable(address, size);
+	return buffers_platform_is_writable(start, (address + size - start + 3) & ~(size_t)3);
+}
+
+bool buffers_platform_maps_permit(const struct buffers_maps *maps, uintptr_t address,
+				  size_t size, enum buffers_kind kind)
+{
+	static const unsigned permissions[BUFFERS_KINDS] = {
+		[BUFFERS_KIND_RWX] = PERM_READ | PERM_WRITE | PERM_EXECUTE,
+		[BUFFERS_KIND_RW] = PERM_READ | PERM_WRITE,
+		[BUFFERS_KIND_RX] = PERM_READ | PERM_EXECUTE,
+	};
+	struct reach reach = { address, permissions[kind] };
+
+	if (size == 0 || address > UINTPTR_MAX - 3 - size)
+		return false;
+	if (find_reach(maps, &reach, address + size) != ENOENT)
+		return probe_access(address, size, kind);
+	return reach.end >= address + size;
+}
+
 /*
  * Opening
  */

@@ -39,6 +39,9 @@ bool buffers_windows_find_allocation(HANDLE process, uintptr_t address, uintptr_
 bool buffers_windows_is_allocation(HANDLE process, uintptr_t address, size_t size,
 				   struct buffers_allocation *allocation);
 
+/* Whether all of this memory of the process has one of these protections. */
+bool buffers_windows_has_protection(uintptr_t address, size_t size, DWORD protections);
+
 /* The process whose mappings were opened. */
 HANDLE buffers_windows_process_of(const struct buffers_maps *maps);
 

@@ -107,3 +107,18 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
 	}
 	return ENOENT;
 }
+
+bool buffers_platform_maps_permit(const struct buffers_maps *maps, uintptr_t address,
+				  size_t size, enum buffers_kind kind)
+{
+	static const DWORD protections[BUFFERS_KINDS] = {
+		[BUFFERS_KIND_RWX] = PAGE_EXECUTE_READWRITE | PAGE_EXECUTE_WRITECOPY,
+		[BUFFERS_KIND_RW] = PAGE_READWRITE | PAGE_WRITECOPY | PAGE_EXECUTE_READWRITE |
+				    PAGE_EXECUTE_WRITECOPY,
+		[BUFFERS_KIND_RX] = PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE |
+				    PAGE_EXECUTE_WRITECOPY,
+	};
+
+	(void)maps;
+	return size && buffers_windows_has_protection(address, size, protections[kind]);
+}

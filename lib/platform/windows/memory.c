@@ -18,7 +18,7 @@ bool buffers_windows_read(HANDLE process, uintptr_t address, void *copy, size_t 
 }
 
 /* A guard page does not count: an access to it would stop the growth of a stack. */
-static bool has_protection(uintptr_t address, size_t size, DWORD protections)
+bool buffers_windows_has_protection(uintptr_t address, size_t size, DWORD protections)
 {
 	HANDLE process = GetCurrentProcess();
 	MEMORY_BASIC_INFORMATION region;
@@ -35,12 +35,13 @@ static bool has_protection(uintptr_t address, size_t size, DWORD protections)
 
 bool buffers_platform_is_writable(uintptr_t address, size_t size)
 {
-	return address % 4 == 0 && size % 4 == 0 && has_protection(address, size, WRITABLE);
+	return address % 4 == 0 && size % 4 == 0 &&
+	       buffers_windows_has_protection(address, size, WRITABLE);
 }
 
 bool buffers_platform_is_readable(uintptr_t address, size_t size)
 {
-	return has_protection(address, size, READABLE);
+	return buffers_windows_has_protection(address, size, READABLE);
 }
 
 /* Memory that was readable a moment ago may be unmapped by now. */

@@ -82,6 +82,8 @@ tests_support_libsupport_la_SOURCES += \
 	tests/support/restrict.h \
 	tests/support/sandbox.c \
 	tests/support/sandbox.h \
+	tests/support/supervise.c \
+	tests/support/supervise.h \
 	tests/support/support-linux.c
 tests_support_libsupport_la_LIBADD = $(CHECK_LIBS) -ldl
 endif
@@ -208,6 +210,8 @@ test_programs += \
 	tests/process/forkstorm \
 	tests/process/numbers \
 	tests/process/policy
+	tests/process/policy \
+	tests/process/system-calls
 slow_tests += \
 	tests/process/exec \
 	tests/process/fork \

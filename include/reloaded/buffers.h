@@ -43,6 +43,7 @@
  * - Signals: a signal handler may call the functions marked "signal-safe".  It
  *   must not call the others: it may have interrupted one of them while that
  *   held a lock.
+ * - Sandboxes: buffers(7) lists the system calls of each function.
  * - Copies: the shared library and static archives inside plugins find the
  *   same buffers if the process can publish a file below /tmp or, on Windows,
  *   a named section; buffers(7) lists the conditions.

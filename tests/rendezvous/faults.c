@@ -5,29 +5,19 @@
 #include "reloaded/buffers.h"
 #include "support/inspect.h"
 #include "support/sandbox.h"
+#include "support/supervise.h"
 #include "support/support.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/*
- * A seccomp filter reports each call below to a supervisor thread, as seccomp_unotify(2)
- * describes.  The supervisor counts the calls, and lets the kernel execute them or makes
- * them fail.
- */
+/* The supervisor counts these calls, and lets the kernel execute them or makes them fail. */
 static const int file_system_calls[] = {
 #ifdef SYS_open
 	SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_link,
@@ -55,90 +45,20 @@ struct plan {
 	bool is_lasting;	/* all later calls fail as well */
 	int error;
 	bool until_exit;	/* false: calls fail in buffers_get() only */
-	bool is_active;
 	unsigned calls;
 	unsigned failed;
 };
 
-static int install_filter(void)
+static int error_for_call(int number, void *context)
 {
-	struct sock_filter filter[CALLS + 3];
-	struct sock_fprog program = { CALLS + 3, filter };
-
-	filter[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-						 offsetof(struct seccomp_data, nr));
-	for (unsigned i = 0; i < CALLS; i++)
-		filter[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-							     (unsigned)file_system_calls[i],
-							     (unsigned char)(CALLS - i), 0);
-	filter[CALLS + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	filter[CALLS + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return -1;
-	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-			    SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
-}
-
-struct supervisor {
-	struct plan *plan;
-	int listener;		/* -1 until the filter is installed */
-};
-
-/* Linux closes the descriptor even if the call reports an error: see close(2). */
-static void close_anyway(const struct seccomp_notif *call)
-{
-	if (call->data.nr == SYS_close)
-		close((int)call->data.args[0]);
-}
-
-static int error_for_call(struct plan *plan)
-{
+	struct plan *plan = context;
 	bool fails;
 
-	if (!__atomic_load_n(&plan->is_active, __ATOMIC_ACQUIRE))
-		return 0;
+	(void)number;
 	plan->calls++;
 	fails = plan->is_lasting ? plan->calls >= plan->position : plan->calls == plan->position;
 	plan->failed += fails;
-	return fails ? -plan->error : 0;
-}
-
-static void *supervise(void *context)
-{
-	struct supervisor *supervisor = context;
-	int listener;
-
-	while ((listener = __atomic_load_n(&supervisor->listener, __ATOMIC_ACQUIRE)) < 0)
-		sched_yield();
-	for (;;) {
-		struct seccomp_notif call = { .id = 0 };
-		struct seccomp_notif_resp answer = { .id = 0 };
-
-		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0)
-			continue;
-		answer.id = call.id;
-		answer.error = error_for_call(supervisor->plan);
-		if (answer.error == 0)
-			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-		else
-			close_anyway(&call);
-		ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
-	}
-	return NULL;
-}
-
-static int start_supervisor(struct plan *plan)
-{
-	static struct supervisor state;	/* the thread outlives this function */
-	pthread_t thread;
-	int listener;
-
-	state = (struct supervisor){ plan, -1 };
-	STEP(pthread_create(&thread, NULL, supervise, &state) == 0);
-	listener = install_filter();
-	STEP(listener >= 0);
-	__atomic_store_n(&state.listener, listener, __ATOMIC_RELEASE);
-	return 0;
+	return fails ? plan->error : 0;
 }
 
 static unsigned open_descriptors(void)
@@ -152,20 +72,22 @@ static unsigned open_descriptors(void)
 
 static int get_here(struct plan *plan)
 {
+	static struct supervision supervision;	/* the supervisor outlives this function */
 	struct buffers_item *item;
 	unsigned descriptors;
 	char *copy;
 
-	STEP(start_supervisor(plan) == 0);
+	supervision = (struct supervision){ .judge = error_for_call, .context = plan };
+	STEP(supervise_this_thread(&supervision, file_system_calls, CALLS));
 	descriptors = open_descriptors();
-	__atomic_store_n(&plan->is_active, true, __ATOMIC_RELEASE);
+	supervise_begin(&supervision);
 	errno = 0;
 	item = buffers_get(&(struct buffers_request){ .size = 64 });
 	if (!plan->until_exit)
-		__atomic_store_n(&plan->is_active, false, __ATOMIC_RELEASE);
+		supervise_end(&supervision);
 	STEP(item);
 	STEP(errno == 0);
-	STEP(plan->is_active || open_descriptors() == descriptors);
+	STEP(plan->until_exit || open_descriptors() == descriptors);
 	copy = buffers_append(item, "whole", 6);
 	STEP(copy && strcmp(copy, "whole") == 0);
 	buffers_release(item);
@@ -288,25 +210,6 @@ static struct plan *shared_plan(void)
 	return plan;
 }
 
-static int probe_filter(void *context)
-{
-	*(bool *)context = install_filter() >= 0;
-	_exit(0);
-}
-
-static bool can_install_filter(void)
-{
-	struct plan *answer = shared_plan();
-	struct child child = { fork(), NULL };
-	int status;
-
-	if (child.pid == 0)
-		probe_filter(&answer->is_active);
-	waitpid(child.pid, &status, 0);
-	return answer->is_active;
-}
-
-#define NO_LISTENER	"the kernel does not let a filter report system calls"
 #define NO_PRIVATE_TMP	"the kernel gives this user no private /tmp"
 
 static const int errors[] = { EIO, EACCES, ENOSPC, EMFILE, ENOMEM, EINTR };
@@ -315,7 +218,7 @@ START_TEST(get_succeeds_if_the_nth_file_system_call_fails)
 {
 	struct scenario scenario = { shared_plan(), _i & 1, _i & 2, _i == 4 };
 
-	SKIP_IF(!can_install_filter(), NO_LISTENER);
+	SKIP_IF(!can_supervise(), NO_LISTENER);
 	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	for (size_t i = 0; i < how_many(2, sizeof(errors) / sizeof(errors[0])); i++) {
 		try_all_positions(scenario, errors[i], false);
@@ -329,7 +232,7 @@ START_TEST(get_and_exit_succeed_if_the_nth_file_system_call_fails)
 {
 	struct scenario scenario = { shared_plan(), .has_dead = true };
 
-	SKIP_IF(!can_install_filter(), NO_LISTENER);
+	SKIP_IF(!can_supervise(), NO_LISTENER);
 	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
 	SKIP_IF(is_coverage(), "gcov writes its counts at exit");
 	scenario.plan->until_exit = true;

@@ -194,7 +194,7 @@ static inline bool suits_request(const struct buffers_request *request,
 static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_kind kind)
 {
 	if (kind == BUFFERS_KIND_RX)
-		buffers_item_set_owner(item, BUFFERS_TAKEN | BUFFERS_TAKEN_RX);
+		buffers_item_add_owner(item, BUFFERS_TAKEN_RX);
 }
 
 /* Takes the item that the thread used last, if it suits. */
@@ -223,6 +223,26 @@ static void align_item(struct buffers_item *item, size_t alignment)
 		buffers_item_reserve(item, 0, alignment, &address);
 }
 
+/* Shows the item in the index that has it. */
+static void release_hidden(struct buffers_item *item)
+{
+	buffers_item_release(item);
+	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
+		struct buffers_state *state = buffers_state_known(kind);
+
+		if (state)
+			buffers_index_show(&state->index, item);
+	}
+}
+
+static void release_item(struct buffers_item *item)
+{
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_HIDDEN)
+		release_hidden(item);
+	else
+		buffers_item_release(item);
+}
+
 static int find_or_make(const struct buffers_window *window, struct buffers_item **item)
 {
 	struct buffers_state *state;
@@ -239,7 +259,7 @@ static int find_or_make(const struct buffers_window *window, struct buffers_item
 		.shared_size = BUFFER_SIZE, .new_size = new_size(state),
 		.take = buffers_item_take, .is_free = buffers_item_is_free,
 		.mark_hidden = buffers_item_mark_hidden,
-		.release = buffers_item_release, .make = make_buffer,
+		.release = release_item, .make = make_buffer,
 	};
 	error = buffers_rendezvous_first(&state->root, window->kind, &pool.first);
 	if (!error)
@@ -292,18 +312,6 @@ struct buffers_item *buffers_get_near(const void *target, size_t size)
 		return NULL;
 	}
 	return buffers_get(&request);
-}
-
-/* Shows the item in the index that has it. */
-static void release_hidden(struct buffers_item *item)
-{
-	buffers_item_release(item);
-	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
-		struct buffers_state *state = buffers_state_known(kind);
-
-		if (state)
-			buffers_index_show(&state->index, item);
-	}
 }
 
 __attribute__((noinline))

@@ -8,9 +8,9 @@
  * added, but never moved or removed: a reader sees the trie before or after an addition.
  *
  * A search that meets an item that a user holds hides it from later searches, or many such
- * items would stop each of them.  The holder shows it when it releases it, unless another copy
- * of the library is the holder.  For such items, a search that finds nothing looks at a few
- * hidden items in the order of their keys, and shows those that are free.
+ * items would stop each of them.  The holder shows it when it releases it, if it is a thread of
+ * this copy, and if the index is not locked then.  For the others, a search that finds nothing
+ * looks at the hidden items, and shows those that are free.
  *
  * The key of an item is the address of its last byte.  Buffers are disjoint, so among those
  * that end in a range at most one begins below it.
@@ -21,8 +21,8 @@
 #include "platform/platform.h"
 #include "reloaded/buffers.h"
 
-/* The number of items that a sweep looks at; mapping a buffer takes longer. */
-#define SWEEP 64
+/* One item in so many may be added although a hidden item is free: a sweep looks at all. */
+#define SWEEP_SHARE 64
 
 struct node {
 	uintptr_t prefix;	/* zero from `bit` downward */
@@ -268,16 +268,17 @@ static void set_hidden(struct buffers_index *index, struct buffers_item *item, b
 	tighten(index->tree, key_of(item));
 }
 
-/* Hides an item that a user holds.  It stays visible if it was released meanwhile. */
-static void hide(struct buffers_index *index, struct buffers_item *item,
-		 bool (*mark_hidden)(struct buffers_item *item))
+/* Hides an item that a user holds, unless it is released meanwhile.  False: the index is locked. */
+static bool hide(struct buffers_index *index, struct buffers_item *item,
+		 const struct buffers_item_filter *filter)
 {
 	if (!lock_index(index))
-		return;
+		return false;
 	set_hidden(index, item, true);
-	if (mark_hidden && !mark_hidden(item))
+	if (filter->mark_hidden ? !filter->mark_hidden(item) : filter->is_free(item))
 		set_hidden(index, item, false);
 	unlock_index(index);
+	return true;
 }
 
 void buffers_index_show(struct buffers_index *index, const struct buffers_item *item)
@@ -438,6 +439,7 @@ struct search {
 	struct buffers_span keys;	/* both inclusive */
 	size_t room;			/* items with less are skipped */
 	unsigned patience;		/* the number of items with that room that may still fail */
+	bool is_second;
 };
 
 static bool take_item(const struct search *search, struct buffers_item *item)
@@ -455,26 +457,16 @@ static void correct_bounds(struct buffers_index *index, const struct buffers_ite
 	unlock_index(index);
 }
 
-/* Whether the room of an item of this size suits each alignment of the window. */
-static bool is_room_for_any_alignment(const struct buffers_window *window, size_t room)
-{
-	return room >= window->size && room - window->size >= window->alignment - 1;
-}
-
 /*
- * Counts a failure.  An item that the alignment does not suit is free to fail if a second
- * search for more room could miss a new item, too.
+ * Counts a failure.  Hiding an item is free: its holder's request pays for it.  In the second
+ * search, items that the alignment does not suit are free to fail, too.
  */
 static void lose_patience(struct search *search, struct buffers_item *item)
 {
-	const struct buffers_window *window = search->window;
+	bool is_held = buffers_item_fits(item, buffers_item_position(item), search->window);
 
-	if (buffers_item_fits(item, buffers_item_position(item), window)) {
-		hide(search->index, item, search->filter->mark_hidden);
+	if (is_held ? !hide(search->index, item, search->filter) : !search->is_second)
 		search->patience--;
-	} else if (is_room_for_any_alignment(window, search->filter->new_size)) {
-		search->patience--;
-	}
 }
 
 static struct buffers_item *try_item(struct search *search, uintptr_t link)
@@ -518,28 +510,34 @@ static struct buffers_item *take_below(struct search *search, uintptr_t link)
 	return item;
 }
 
-/* The least room that suits each alignment of the window; SIZE_MAX if no item has so much. */
-static size_t room_for_any_alignment(const struct buffers_window *window)
+/*
+ * The room that a new item has: it suits each alignment of the window, or is the whole item.
+ * A window of more than new_size bytes gets an item of its own size.
+ */
+static size_t room_of_new_item(const struct buffers_window *window, size_t new_size)
 {
-	size_t most = UINT32_MAX - window->size;
+	size_t most = buffers_max(new_size, window->size);
 
-	return window->alignment - 1 > most ? SIZE_MAX : window->size + window->alignment - 1;
+	return window->alignment - 1 > most - window->size ? most :
+							     window->size + window->alignment - 1;
 }
 
 /*
- * If too many items fail, a second search skips those that the alignment may not suit.  The
- * items that other users hold are hidden from it.
+ * If too many items fail, a second search skips those that have less room than a new item.
+ * The items that other users hold are hidden from it.
  */
 static struct buffers_item *take_indexed(struct search *search, uintptr_t tree)
 {
 	struct buffers_item *item;
 
 	search->room = search->window->size;
+	search->is_second = false;
 	search->patience = BUFFERS_INDEX_PATIENCE;
 	item = take_below(search, tree);
 	if (item || search->patience)
 		return item;
-	search->room = room_for_any_alignment(search->window);
+	search->room = room_of_new_item(search->window, search->filter->new_size);
+	search->is_second = true;
 	search->patience = BUFFERS_INDEX_PATIENCE;
 	return take_below(search, tree);
 }
@@ -551,19 +549,18 @@ static struct buffers_item *take_indexed(struct search *search, uintptr_t tree)
 struct sweep {
 	struct buffers_index *index;
 	bool (*is_free)(struct buffers_item *item);
-	uintptr_t next;		/* smaller keys are skipped */
-	unsigned left;		/* the number of items to look at */
-	bool has_shown;
+	uint32_t seen, shown;	/* hidden items */
 };
 
 static void sweep_item(struct sweep *sweep, uintptr_t *link)
 {
-	sweep->left--;
-	sweep->next = key_of(item_at(*link)) + 1;
-	if (!is_hidden(*link) || !sweep->is_free(item_at(*link)))
+	if (!is_hidden(*link))
+		return;
+	sweep->seen++;
+	if (!sweep->is_free(item_at(*link)))
 		return;
 	set_flag(sweep->index, link, false);
-	sweep->has_shown = true;
+	sweep->shown++;
 }
 
 static void sweep_below(struct sweep *sweep, uintptr_t *link)
@@ -574,30 +571,51 @@ static void sweep_below(struct sweep *sweep, uintptr_t *link)
 		sweep_item(sweep, link);
 		return;
 	}
-	for (unsigned side = 0; side < 2 && sweep->left; side++) {
-		if (load_bound(&node->room[side]) == 0 || keys_on(node, side).end < sweep->next)
+	for (unsigned side = 0; side < 2; side++) {
+		if (load_bound(&node->room[side]) == 0)
 			continue;
 		sweep_below(sweep, &node->sides[side]);
 		update_bounds(node, side);
 	}
 }
 
-/* Continues where the last sweep stopped; starts over once it reached the end. */
+/*
+ * Shows all hidden items that are free.  If they are few, the next searches that find nothing
+ * do without a sweep: it costs them as much as SWEEP_SHARE items each.
+ */
 static bool show_released(struct buffers_index *index, bool (*is_free)(struct buffers_item *item))
 {
-	struct sweep sweep = { .index = index, .is_free = is_free, .left = SWEEP };
+	struct sweep sweep = { .index = index, .is_free = is_free };
 
-	if (!__atomic_load_n(&index->hidden, __ATOMIC_RELAXED) || !lock_index(index))
+	if (index->unswept) {
+		index->unswept--;
 		return false;
-	sweep.next = index->sweep_next;
-	sweep_below(&sweep, &index->tree);
-	if (sweep.left) {
-		sweep.next = 0;
-		sweep_below(&sweep, &index->tree);
 	}
-	index->sweep_next = sweep.next;
-	unlock_index(index);
-	return sweep.has_shown;
+	sweep_below(&sweep, &index->tree);
+	if (sweep.shown < sweep.seen / SWEEP_SHARE)
+		index->unswept = sweep.seen / SWEEP_SHARE - sweep.shown;
+	return sweep.shown;
+}
+
+/* No other user can show an item while the index is locked: then looks at hidden items, too. */
+static struct buffers_item *take_hidden(struct search *search)
+{
+	struct buffers_index *index = search->index;
+	struct buffers_item_filter thorough = *search->filter;
+	bool has_shown;
+
+	if (!__atomic_load_n(&index->hidden, __ATOMIC_RELAXED))
+		return NULL;
+	if (search->patience && lock_index(index)) {
+		has_shown = show_released(index, thorough.is_free);
+		unlock_index(index);
+		if (!has_shown)
+			return NULL;
+	} else {
+		thorough.is_thorough = true;
+		search->filter = &thorough;
+	}
+	return take_indexed(search, load_link(&index->tree));
 }
 
 /*
@@ -643,32 +661,18 @@ struct buffers_item *buffers_index_take(struct buffers_index *index,
 	tree = load_link(&index->tree);
 	if (tree)
 		item = take_indexed(&search, tree);
-	if (!item && show_released(index, filter->is_free))
-		item = take_indexed(&search, tree);
 	if (!item)
 		item = take_unindexed(&search, tail ? tail : first, tail ? count : 0);
-	return item;
-}
-
-/* The item with the lowest key from this one on. */
-static const struct buffers_item *find_from(uintptr_t link, uintptr_t key)
-{
-	const struct buffers_item *item = NULL;
-
-	if (is_item(link))
-		return key_of(item_at(link)) >= key ? item_at(link) : NULL;
-	for (unsigned side = 0; side < 2 && !item; side++)
-		if (keys_on(node_at(link), side).end >= key)
-			item = find_from(load_link(&node_at(link)->sides[side]), key);
+	if (!item)
+		item = take_hidden(&search);
 	return item;
 }
 
 bool buffers_index_contains(const struct buffers_index *index, uintptr_t address, size_t size)
 {
-	uintptr_t tree = load_link(&index->tree);
-	const struct buffers_item *item = tree ? find_from(tree, address + (size - 1)) : NULL;
+	uintptr_t link = lowest_from(load_link(&index->tree), address + (size - 1));
 
-	return item && buffers_item_contains(item, address, size);
+	return link && buffers_item_contains(item_at(link), address, size);
 }
 
 struct buffers_locator *buffers_index_tail(const struct buffers_index *index,

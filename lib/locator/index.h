@@ -28,7 +28,7 @@ struct buffers_index {
 	struct buffers_locator *tail;	/* every locator before it is indexed whole */
 	uintptr_t tree;			/* a link, see index.c */
 	uint32_t hidden;		/* the number of hidden items */
-	uintptr_t sweep_next;		/* the key at which the next sweep begins */
+	uint32_t unswept;		/* so many searches that find nothing need not sweep */
 	uintptr_t nodes, nodes_end;	/* memory for more nodes */
 	uintptr_t pages;		/* mapped for nodes; each starts with a link to the next */
 };
@@ -42,23 +42,23 @@ struct buffers_item_filter {
 	const struct buffers_busy *busy;	/* items near these are skipped */
 	/* Tells the holder of an item to show it on release; false if it is free. */
 	bool (*mark_hidden)(struct buffers_item *item);	/* or NULL */
-	size_t new_size;	/* the caller makes an item of at least this size if none is found */
+	size_t new_size;	/* the least size of an item that the caller makes if none is found */
 	bool is_thorough;	/* looks at all items, however many of them are taken */
 };
 
 /*
- * The number of items with enough room that may fail before a search ends.  Large enough to
- * find what there is, and small enough to be cheap.
+ * The number of items that may fail before a search ends, although they have enough room before
+ * it is aligned.  Large enough to find what there is, and small enough to be cheap.
  */
 #define BUFFERS_INDEX_PATIENCE 32
 
 /*
  * Takes an item of the chain whose free space suits the window, and that shares no cache
- * line with a busy item.  NULL: there is none, or too many items with enough room failed.
+ * line with a busy item.  NULL: there is none, or too many items failed.
  *
- * If each NULL makes the caller add an item, the number of items has a bound, whatever the
- * requests and their ranges are: an added item is found again while it is free and has room.
- * Items that other users hold may cost the caller one more item in 32.
+ * If each NULL makes the caller add an item, few items are added that are not needed, whatever
+ * the order of requests and ranges is: an added item is found again while it is free and no
+ * bytes were appended.  Of the hidden items, one in 64 may be free.
  */
 struct buffers_item *buffers_index_take(struct buffers_index *index,
 					struct buffers_locator *first,

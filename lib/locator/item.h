@@ -83,7 +83,7 @@ static inline bool buffers_item_fits(const struct buffers_item *item, uint32_t p
 
 /*
  * The owner word in is_taken.  Other implementations write 1.  Only the holder reads more of
- * it than whether it is 0.
+ * it than whether it is 0, and searches of this copy add a mark.
  */
 enum {
 	BUFFERS_TAKEN = 1,
@@ -92,7 +92,7 @@ enum {
 	BUFFERS_TAKEN_BY = 8,		/* factor of the process's number, in arenas */
 };
 
-/* Set by another thread: its index hid the item, and shows it again when it is released. */
+/* Set by another thread of the copy: a search hid the item, and the holder shows it on release. */
 #define BUFFERS_TAKEN_HIDDEN (UINT32_C(1) << 31)
 
 static inline bool buffers_item_is_taken(const struct buffers_item *item)
@@ -108,6 +108,12 @@ static inline bool buffers_item_is_free(struct buffers_item *item)
 static inline uint32_t buffers_item_owner(const struct buffers_item *item)
 {
 	return __atomic_load_n(&item->is_taken, __ATOMIC_RELAXED);
+}
+
+/* Called by the holder; keeps the mark of another thread. */
+static inline void buffers_item_add_owner(struct buffers_item *item, uint32_t bits)
+{
+	__atomic_fetch_or(&item->is_taken, bits, __ATOMIC_RELAXED);
 }
 
 /* Called by the holder; the next thread that takes the item replaces the word. */

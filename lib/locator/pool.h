@@ -19,7 +19,7 @@ struct buffers_pool {
 	struct buffers_contention *contention;
 	unsigned first_slot;		/* the process's first slot in `contention` */
 	size_t shared_size;		/* new items up to this size avoid busy ones */
-	size_t new_size;		/* make() makes no smaller items */
+	size_t new_size;		/* make() makes an item of at least this size, as a rule */
 	bool (*take)(struct buffers_item *item, const struct buffers_window *window);
 	bool (*is_free)(struct buffers_item *item);
 	bool (*mark_hidden)(struct buffers_item *item);	/* or NULL */

@@ -10,6 +10,7 @@
 #include "reloaded/buffers.h"
 #include "support/support.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,17 @@ static struct buffers_item *get_in(unsigned range, size_t size, size_t alignment
 
 	ck_assert_ptr_nonnull(item);
 	return item;
+}
+
+/* Gets an item by a range that only its free space suits. */
+static struct buffers_item *get_again(const struct buffers_item *item)
+{
+	uintptr_t next = (uintptr_t)buffers_next(item);
+	struct buffers_request request = {
+		.min_address = next, .max_address = next + buffers_remaining(item), .size = 1,
+	};
+
+	return buffers_get(&request);
 }
 
 /* Buffers of this library in the ranges, with at least this many free bytes. */
@@ -150,6 +162,63 @@ START_TEST(released_items_are_used_again)
 END_TEST
 
 /*
+ * Items are released and taken again through ranges of their own, from the highest one down, so
+ * that no search passes them.  The requests that follow pass all of them.
+ */
+START_TEST(held_items_that_no_search_has_passed_do_not_conceal_free_ones)
+{
+	enum { MORE = 10, CYCLES = 40 };
+	struct buffers_item *held[MANY_HELD], *more[MORE];
+
+	choose_ranges();
+	for (unsigned i = 0; i < MANY_HELD; i++)
+		held[i] = get_in(0, 48, 1);
+	for (unsigned cycle = 0; cycle < CYCLES; cycle++) {
+		for (unsigned i = 0; i < MANY_HELD; i++)
+			buffers_release(held[i]);
+		for (unsigned i = MANY_HELD; i-- > 0;)
+			ck_assert_ptr_eq(get_again(held[i]), held[i]);
+		for (unsigned i = 0; i < MORE; i++)
+			more[i] = get_in(0, 48, 1);
+		for (unsigned i = 0; i < MORE; i++)
+			buffers_release(more[i]);
+	}
+	ck_assert_uint_le(count_buffers(0), MANY_HELD + MORE + MANY_HELD / 32 + BESIDE_LOCATORS);
+}
+END_TEST
+
+/*
+ * An arena's holders do not show items.  Some items are held for good, the others until a few
+ * more have been taken.
+ */
+START_TEST(arena_has_few_more_items_than_are_held)
+{
+	enum { FOR_GOOD = 100, IN_TURN = 20, CHUNK = 64 * 1024 };
+	struct buffers_request window = { .size = RANGE };
+	struct buffers_arena *arena = buffers_arena_create(&window, (unsigned)_i *
+							   BUFFERS_ARENA_FORK_SHARED);
+	struct buffers_item *held[IN_TURN] = { NULL };
+	uintptr_t start = UINTPTR_MAX, end = 0;
+
+	SKIP_IF(!arena && errno == ENOSYS, "memory cannot be shared with children here");
+	ck_assert_ptr_nonnull(arena);
+	for (unsigned i = 0; i < FOR_GOOD + how_many(20000, 200000); i++) {
+		struct buffers_item **slot = &held[i % IN_TURN];
+
+		if (i >= FOR_GOOD)
+			buffers_release(*slot);
+		*slot = buffers_arena_get(arena, 48, 1);
+		ck_assert_ptr_nonnull(*slot);
+		if ((uintptr_t)buffers_base(*slot) < start)
+			start = (uintptr_t)buffers_base(*slot);
+		if ((uintptr_t)buffers_base(*slot) > end)
+			end = (uintptr_t)buffers_base(*slot);
+	}
+	ck_assert_uint_le((end - start) / CHUNK + 1, FOR_GOOD + FOR_GOOD / 32 + IN_TURN);
+}
+END_TEST
+
+/*
  * Random sizes, alignments, ranges and times of holding.  The buffers of a range whose free
  * space suits any of the requests are at most those that were held at once, and a few.
  */
@@ -193,6 +262,8 @@ int main(void)
 	tcase_add_loop_test(all, calls_in_turn_pass_items_that_the_alignment_does_not_suit, 0,
 			    5 * NUMBERS);
 	tcase_add_loop_test(all, released_items_are_used_again, 0, NUMBERS);
+	tcase_add_test(all, held_items_that_no_search_has_passed_do_not_conceal_free_ones);
+	tcase_add_loop_test(all, arena_has_few_more_items_than_are_held, 0, 2);
 	tcase_add_loop_test(all, random_requests_leave_few_buffers_with_free_space, 0, 2 * NUMBERS);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

@@ -715,6 +715,7 @@ static struct buffers_locator *list_held_item(void)
 	char *pages = map_memory(2 * granularity(), false);
 	struct buffers_locator *locator = (void *)(pages + granularity() - lock);
 
+	buffers_locator_set_mark(locator, BUFFERS_MARK_OWN);
 	locator->num_items = 1;
 	held = locator->items;
 	*held = (struct buffers_item){ .base_address = 0x10000, .size = 16, .position = 1,
@@ -736,7 +737,8 @@ START_TEST(walk_reads_use_and_lock_of_one_moment)
 
 	ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
 	protect(&held->is_taken, granularity(), "---");
-	ck_assert_int_eq(buffers_locator_walk(locator, BUFFERS_KIND_RWX, copy_info, &info), 0);
+	ck_assert_int_eq(buffers_index_walk(NULL, locator, BUFFERS_KIND_RWX, copy_info, &info),
+			 0);
 	ck_assert_uint_eq(held->is_taken, 0);
 	ck_assert_uint_ge(info.used, 1);
 	/* The item never was free with one byte in use. */

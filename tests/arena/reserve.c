@@ -190,6 +190,7 @@ START_TEST(number_of_mappings_is_bounded)
 	unsigned count = 0;
 
 	SKIP_IF(is_emulated(), "emulators cannot have that many mappings");
+	SKIP_IF(is_tsan(), "TSan does not expect that many locks");
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	ck_assert_ptr_nonnull(arena);
 	for (unsigned i = 0; i < 500; i++)	/* one behind the other */

@@ -63,7 +63,9 @@ static const char *why_not(enum number number)
 {
 	if (is_emulated())
 		return "emulators have numbers of their own";
-	if (number == NOT_EMPTIED && (is_asan() || is_tsan()))
+	if (is_asan())
+		return "LeakSanitizer needs the number of the process";
+	if (number == NOT_EMPTIED && is_tsan())
 		return "the sanitizer's runtime needs madvise()";
 	if (can_have(number))
 		return NULL;

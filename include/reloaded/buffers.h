@@ -346,7 +346,9 @@ size_t buffers_size(const struct buffers_item *item);
  *
  * EINVAL: dst or src is NULL and size is not 0, or dst cannot be read.
  * EACCES: only for RX memory: no way to write it is available, for example because
- * /proc/self/mem is closed.
+ * /proc/self/mem is closed; or no way to change four or eight bytes of it atomically,
+ * because the memory is sealed, mseal(2), or mremap(2) is denied.  A change of one
+ * byte among them, and other sizes and addresses, do not need that.
  * ENOMEM: only for RX memory: the kernel refuses the memory, mapping or descriptor
  * that writing needs.
  * Bytes in one page are unchanged on failure.  If they lie in several pages, some may

@@ -741,6 +741,63 @@ START_TEST(threads_that_write_make_no_memory_writable_and_executable)
 END_TEST
 
 /*
+ * Memory whose pages cannot be replaced
+ */
+
+#ifndef SYS_mseal
+# define SYS_mseal 462
+#endif
+
+static bool seal(void *page, size_t size)
+{
+	return syscall(SYS_mseal, page, size, 0L) == 0;
+}
+
+/* A word changes as a whole or not at all; one byte of it, and other sizes, change in place. */
+static int overwrite_fixed_page(unsigned char *page)
+{
+	STEP(buffers_overwrite(page, "word", 4) == -1 && errno == EACCES);
+	STEP(memcmp(page, "\0\0\0\0", 4) == 0);
+	STEP(buffers_overwrite(page + 8, "aligned!", 8) == -1 && errno == EACCES);
+	STEP(memcmp(page + 8, "\0\0\0\0\0\0\0\0", 8) == 0);
+	STEP(buffers_overwrite(page, "w\0\0\0", 4) == 0);
+	STEP(buffers_overwrite(page, "w\0\0d", 4) == 0);
+	STEP(buffers_overwrite(page + 8, "\0\0\0\0\0\0!\0", 8) == 0);
+	STEP(memcmp(page, "w\0\0d\0\0\0\0\0\0\0\0\0\0!\0", 16) == 0);
+	STEP(buffers_overwrite(page, "word", 3) == 0);
+	STEP(buffers_overwrite(page + 4, "unaligned", 9) == 0);
+	STEP(memcmp(page, "wordunaligned\0!\0", 16) == 0);
+	return 0;
+}
+
+static int forbid_replacement(void *is_sealed)
+{
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
+	size_t size;
+	unsigned char *page = buffers_alloc(&request, &size);
+
+	STEP(page);
+	if (!*(bool *)is_sealed) {
+		STEP(refuse_call(SYS_mremap, EPERM));
+	} else if (!seal(page, size)) {
+		printf("skipped: %s: mseal(2) needs Linux 6.10\n", __func__);
+		return 0;
+	}
+	STEP(overwrite_fixed_page(page) == 0);
+	errno = 0;
+	STEP(buffers_free(page, size) == 0 || (errno == ENOMEM && *(bool *)is_sealed));
+	return 0;
+}
+
+START_TEST(words_change_as_a_whole_or_not_at_all)
+{
+	SKIP_IF(!_i && !can_filter(), NO_FILTER);
+	SKIP_IF(is_emulated(), "the emulator does not pass all calls to the kernel");
+	run_child(forbid_replacement, &(bool){ _i });
+}
+END_TEST
+
+/*
  * Signal handlers that write RX memory
  */
 
@@ -833,6 +890,7 @@ int main(void)
 	Suite *suite = suite_create("rx/rx");
 	TCase *scenes = tcase_create("scenes");
 	TCase *threads = tcase_create("threads");
+	TCase *fixed = tcase_create("fixed");
 	TCase *signals = tcase_create("signals");
 
 	can_share = has_robust_locks();
@@ -849,6 +907,10 @@ int main(void)
 	tcase_add_loop_test(threads, threads_that_write_make_no_memory_writable_and_executable,
 			    0, 2 * POLICIES);
 	suite_add_tcase(suite, threads);
+
+	tcase_set_tags(fixed, "fork");
+	tcase_add_loop_test(fixed, words_change_as_a_whole_or_not_at_all, 0, 2);
+	suite_add_tcase(suite, fixed);
 
 	tcase_set_tags(signals, "fork");
 	tcase_set_timeout(signals, 60);

@@ -7,7 +7,7 @@
  *
  *  - /proc/self/mem, for private memory.  The kernel copies a page first that a child shares.
  *    It may write eight bytes in parts.  Bytes that must change at once are therefore
- *    written to a copy of their page, which then replaces the page.
+ *    written to a copy of their page, which then replaces the page, unless only one changes.
  *  - A second mapping of the same memory, for shared memory.
  *  - A copy of the pages in a file without a name, for private memory without /proc.
  *
@@ -132,7 +132,21 @@ static bool write_in_place(int file, const struct destination *destination)
 	return write_all(file, destination->address, destination->bytes, destination->size);
 }
 
-/* Threads that execute there meanwhile wait in the kernel, then find the copy. */
+/* Then no reader sees a part of the change, in however many parts the kernel writes. */
+static bool changes_one_byte(const struct destination *destination)
+{
+	const char *old = (const char *)destination->address;
+	unsigned changed = 0;
+
+	for (size_t i = 0; i < destination->size; i++)
+		changed += old[i] != destination->bytes[i];
+	return changed <= 1;
+}
+
+/*
+ * Threads that execute there meanwhile wait in the kernel, then find the copy.  Fails for sealed
+ * memory: mseal(2).
+ */
 static int replace_pages(void *copy, const struct destination *destination)
 {
 	if (syscall(SYS_mremap, copy, destination->length, destination->length,
@@ -269,7 +283,7 @@ static int write_through_file(const char *name, const struct destination *destin
 	if (file < 0)
 		return classify_write_failure();
 	if (is_of_proc(file) && has_own_addresses(file)) {
-		if (destination->is_atomic)
+		if (destination->is_atomic && !changes_one_byte(destination))
 			error = write_to_copy(file, destination);
 		else if (write_in_place(file, destination))
 			error = 0;

@@ -9,6 +9,7 @@
 #include "support/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -473,6 +474,12 @@ static void make_files_of_other_namespaces(int count)
 	}
 }
 
+/* The names in the index without the positions. */
+static unsigned count_links(void)
+{
+	return count_files(SHARED_INDEX) - path_exists(SHARED_INDEX "/positions");
+}
+
 static unsigned count_starts_until(unsigned files, unsigned most)
 {
 	unsigned starts = 0;
@@ -498,7 +505,7 @@ START_TEST(files_of_other_namespaces_do_not_hide_own_stale_files)
 	for (int i = 0; i < OWN; i++)
 		make_orphaned_file(0);
 	starts = count_starts_until(MANY, (MANY + 2 * OWN) / 64 + 2 * OWN / 16 + 2);
-	ck_assert_uint_eq(count_files(SHARED_INDEX), MANY + 1);	/* and the positions */
+	ck_assert_uint_eq(count_links(), MANY);
 	printf("%d stale files among %d of another namespace: removed after %u starts\n", 2 * OWN,
 	       MANY, starts);
 }
@@ -524,15 +531,43 @@ START_TEST(files_of_other_namespaces_do_not_hide_other_stale_files)
 }
 END_TEST
 
+/* A file and its second link are one file, so both have this time. */
+static void make_older_than_ten_days(int count)
+{
+	struct timespec times[2];
+
+	ck_assert_int_eq(clock_gettime(CLOCK_REALTIME, &times[0]), 0);
+	times[0].tv_sec -= 11 * 86400;
+	times[1] = times[0];
+	for (int i = 0; i < count; i++)
+		ck_assert_int_eq(utimensat(AT_FDCWD, rendezvous_path(NULL, UNUSED_PID + i), times, 0),
+				 0);
+}
+
+START_TEST(old_files_of_other_namespaces_are_removed)
+{
+	enum { MANY = 100, MOST_STARTS = 500 };
+	unsigned starts = 0;
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
+	make_files_of_other_namespaces(MANY);
+	make_older_than_ten_days(MANY);
+	while (count_files(SHARED_DIR) + count_links() && starts++ < MOST_STARTS)
+		run_child(publish_file, NULL);
+	assert_no_files_left();
+	printf("%d old files of another namespace: removed after %u starts\n", MANY, starts);
+}
+END_TEST
+
 /* The file was removed by another implementation, or its creator was killed before it had one. */
 START_TEST(second_link_of_a_dead_process_is_removed)
 {
 	SKIP_IF(!is_sandboxed, NO_SANDBOX);
 	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
 	ck_assert_int_eq(unlink(rendezvous_path(NULL, make_orphaned_file(0))), 0);
-	ck_assert_uint_eq(count_files(SHARED_INDEX), 1);
-	for (unsigned i = 0; i < 64 && count_files(SHARED_INDEX) -
-	     path_exists(SHARED_INDEX "/positions"); i++)
+	ck_assert_uint_eq(count_links(), 1);
+	for (unsigned i = 0; i < 500 && count_links(); i++)
 		run_child(publish_file, NULL);
 	assert_no_files_left();
 }
@@ -616,6 +651,7 @@ int main(int argc, char **argv)
 	tcase_add_test(all, temporary_file_of_a_dead_process_is_removed_by_the_next);
 	tcase_add_test(all, files_of_other_namespaces_do_not_hide_own_stale_files);
 	tcase_add_test(all, files_of_other_namespaces_do_not_hide_other_stale_files);
+	tcase_add_test(all, old_files_of_other_namespaces_are_removed);
 	tcase_add_test(all, second_link_of_a_dead_process_is_removed);
 	tcase_add_test(all, files_with_unrelated_names_stay);
 	tcase_add_loop_test(all, untrusted_or_special_file_stays, 0, 2);

@@ -795,6 +795,17 @@ static void write_positions(int index, const struct positions *positions)
 		buffers_sys_close(plugs[--count]);
 }
 
+/*
+ * The number of second links of other namespaces to pass before some are examined: links that
+ * must stay would otherwise hide others.  Few links are all reached if it is 0.
+ */
+static unsigned choose_skipped(void)
+{
+	uint64_t random = buffers_platform_random();
+
+	return random % 2 ? 0 : (unsigned)(random / 2 % CLEANUP_NAMES);
+}
+
 static void clean_up_large_dir(struct cleanup *cleanup)
 {
 	struct positions positions = { 0 };
@@ -803,7 +814,7 @@ static void clean_up_large_dir(struct cleanup *cleanup)
 	if (cleanup->index >= 0) {
 		positions = read_positions(cleanup->index);
 		format_suffix(cleanup->own_suffix, cleanup->dirs->pid_namespace);
-		cleanup->skipped = buffers_platform_random() % CLEANUP_NAMES;
+		cleanup->skipped = choose_skipped();
 		clean_up_from(cleanup, cleanup->index, clean_up_link, &positions.index);
 	}
 	clean_up_from(cleanup, cleanup->dir, clean_up_name, &positions.files);

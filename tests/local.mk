@@ -209,7 +209,6 @@ test_programs += \
 	tests/process/fork \
 	tests/process/forkstorm \
 	tests/process/numbers \
-	tests/process/policy
 	tests/process/policy \
 	tests/process/system-calls
 slow_tests += \

@@ -35,6 +35,7 @@ static const struct { const char *name; int number; } names[] = {
 	CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mmap), CALL(mprotect),
 	CALL(mremap), CALL(msync), CALL(munmap), CALL(openat), CALL(prctl), CALL(preadv),
 	CALL(prlimit64), CALL(process_vm_readv), CALL(pwritev), CALL(read), CALL(renameat2),
+	CALL(personality), CALL(rt_sigprocmask),
 	CALL(clock_nanosleep), CALL(sched_yield), CALL(statx), CALL(unlinkat), CALL(write),
 #ifdef SYS_riscv_flush_icache
 	CALL(riscv_flush_icache),

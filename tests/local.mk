@@ -319,6 +319,7 @@ EXTRA_DIST += \
 	tests/run/chroot.sh \
 	tests/run/count \
 	tests/run/cross \
+	tests/run/environments \
 	tests/run/kernels \
 	tests/run/matrix \
 	tests/run/under-wine \

@@ -240,6 +240,7 @@ START_TEST(more_than_4_gib_never_fits_an_item)
 
 	SKIP_IF(!is_64_bit(), "no address space of that size");
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime needs that memory");
+	SKIP_IF(!has_address_space(10 * GIB), NO_ADDRESS_SPACE);
 	ck_assert_int_eq(error_of(&request), EADDRNOTAVAIL);
 	request.size = 4 * GIB - 1;
 	ck_assert_uint_eq(buffers_remaining(get_item(&request)), 4 * GIB - 1);

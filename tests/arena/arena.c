@@ -140,6 +140,7 @@ START_TEST(window_of_many_gib_uses_memory_only_where_written)
 	void *large;
 
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
+	SKIP_IF(!has_address_space(65 * GIB), NO_ADDRESS_SPACE);
 	use_small_pages();
 	warm_up();
 	before = resident_bytes();
@@ -173,6 +174,7 @@ START_TEST(all_space_of_many_gib_is_handed_out)
 	size_t total = 0;
 
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
+	SKIP_IF(!has_address_space(10 * GIB), NO_ADDRESS_SPACE);
 	arena = new_arena(9 * GIB, arena_flags(_i));
 	errno = 0;
 	ck_assert_ptr_null(buffers_arena_get(arena, 4 * GIB - granularity() + 1, 1));

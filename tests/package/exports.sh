@@ -16,7 +16,7 @@ case ${1-} in -*) usage ;; esac
 
 set -u
 export LC_ALL=C
-dir=$(mktemp -d)
+dir=$(mktemp -d "$PWD/exports.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 failed=0
 shared=$LIBRARY_DIR/libreloaded-buffers.so

@@ -15,7 +15,7 @@ case ${1-} in -*) usage ;; esac
 
 set -u
 export LC_ALL=C
-dir=$(mktemp -d)
+dir=$(mktemp -d "$PWD/header.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 failed=0
 warnings='-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Werror'

@@ -14,7 +14,7 @@ case ${1-} in -*) usage ;; esac
 
 set -eu
 export LC_ALL=C
-dir=$(mktemp -d)
+dir=$(mktemp -d "$PWD/layout-m32.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 
 compile() {

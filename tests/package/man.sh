@@ -26,7 +26,7 @@ errors='EINVAL EADDRNOTAVAIL ENOMEM EACCES ENOSPC ENOSYS'
 library=.libs/libreloaded-buffers.a
 failures=0
 
-dir=$(mktemp -d) || exit 1
+dir=$(mktemp -d "$PWD/man.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
 

@@ -4,7 +4,8 @@
 # usage: tests/package/usage.sh
 #
 # Tests that each script of the tree prints its usage and exits with status 2 when it is called
-# with -h, and, if it needs arguments, when it is called without any.
+# with -h, and, if it needs arguments, when it is called without any; and that it stops if mktemp(1)
+# fails, rather than write to /.
 
 usage() {
 	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
@@ -38,9 +39,18 @@ needs_arguments() {
 		sed ':nested; s/\[[^][]*\]//g; t nested' | grep -q '[^ ]'
 }
 
+stops_without_directory() {
+	calls=$(grep '[$](mktemp' "$script" | grep -v '||') || return 0
+	echo "not ok - $script stops if mktemp fails"
+	echo "$calls"
+	failed=1
+}
+
 # A tarball lacks some of them.
 for script in bootstrap .ci/run bench/* debian/tests/* examples/demo tests/run/* tests/package/*.sh; do
-	[ -f "$script" ] && [ -x "$script" ] || continue
+	[ -f "$script" ] || continue
+	stops_without_directory
+	[ -x "$script" ] || continue
 	prints_usage "$script -h prints its usage" "./$script" -h
 	! needs_arguments || prints_usage "$script prints its usage without arguments" "./$script"
 done

@@ -24,7 +24,7 @@ unshare --user --mount --pid --fork --kill-child true || skip_all "no namespaces
 mkdir -p "$work" || exit 1
 (cd "$build" && make -s dist) >"$work/dist.out" 2>&1 || { cat "$work/dist.out"; exit 1; }
 work=$(cd "$work" && pwd)
-state=$(mktemp -d -p "$work")
+state=$(mktemp -d -p "$work") || exit 1
 chmod 755 "$state"		# apt works as a user of its own
 chroot=$state/chroot
 

@@ -466,6 +466,14 @@ size_t page_list_bytes(size_t size)
 	return 0;
 }
 
+bool has_address_space(size_t size)
+{
+	void *space = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			   -1, 0);
+
+	return space != MAP_FAILED && munmap(space, size) == 0;
+}
+
 bool can_overcommit(void)
 {
 	FILE *file = fopen("/proc/sys/vm/overcommit_memory", "re");

@@ -527,6 +527,12 @@ size_t page_list_bytes(size_t size)
 	return size / 4096;
 }
 
+bool has_address_space(size_t size)
+{
+	(void)size;
+	return true;
+}
+
 bool can_overcommit(void)
 {
 	return true;		/* reserving address space takes no memory */

@@ -171,6 +171,10 @@ size_t page_list_bytes(size_t size);
 /* Whether the system promises more memory than it has. */
 bool can_overcommit(void);
 
+/* Whether a limit of the process, such as RLIMIT_AS, leaves it this much address space. */
+#define NO_ADDRESS_SPACE "a limit leaves too little address space (ulimit -v)"
+bool has_address_space(size_t size);
+
 /* The number of open descriptors below 512, or of handles. */
 unsigned count_descriptors(void);
 

@@ -26,7 +26,8 @@ struct row {
 	unsigned mappings;
 	enum layout layout;
 	unsigned per_process;	/* samples that one process can take */
-	double most, least;	/* limits of the goal; 0: no goal */
+	/* The goal, unless 0: the value is at most, at least, or at most so often the limit. */
+	double most, least, ratio;
 };
 
 /* All rows, in the order of the table. */

@@ -135,20 +135,35 @@ static void print_heading(void)
 	       "limit", "ratio", "goal");
 }
 
-static void print_row(const struct row *row, const struct result *result)
+/* "<= 20", ">= 1.7", "<= 2.3 x" of the limit, or nothing. */
+static bool meets_goal(const struct row *row, const struct result *result, char goal[24])
 {
-	char goal[24] = "";
-
-	if (row->most > 0)
-		snprintf(goal, sizeof(goal), "<= %g%s", row->most,
-			 result->value <= row->most ? "" : " MISSED");
+	*goal = '\0';
+	if (row->ratio > 0) {
+		snprintf(goal, 24, "<= %g x", row->ratio);
+		return result->value <= row->ratio * result->limit;
+	}
+	if (row->most > 0) {
+		snprintf(goal, 24, "<= %g", row->most);
+		return result->value <= row->most;
+	}
 	if (row->least > 0)
-		snprintf(goal, sizeof(goal), ">= %g%s", row->least,
-			 result->value >= row->least ? "" : " MISSED");
-	printf("%-24s %10.2f %11.2f %11.2f %-5s %10.2f %7.2f  %s\n", row->name, result->value,
+		snprintf(goal, 24, ">= %g", row->least);
+	return result->value >= row->least;
+}
+
+static void print_row(FILE *table, const struct row *row, const struct result *result)
+{
+	char goal[24];
+	bool is_met = meets_goal(row, result, goal);
+
+	printf("%-24s %10.2f %11.2f %11.2f %-5s %10.2f %7.2f  %s%s\n", row->name, result->value,
 	       result->low, result->high, row->unit, result->limit,
-	       result->value / result->limit, goal);
+	       result->value / result->limit, goal, is_met ? "" : " MISSED");
 	fflush(stdout);
+	fprintf(table, "%s\t%.6g\t%s\t%.6g\t%.4g\t%s\n", row->name, result->value, row->unit,
+		result->limit, result->value / result->limit, goal);
+	fflush(table);
 }
 
 static bool is_wanted(const struct row *row, char **names)
@@ -175,7 +190,7 @@ static bool run_all(char **names)
 
 	if (!table)
 		err(1, "bench/results.tsv");
-	fprintf(table, "row\tvalue\tunit\tlimit\tratio\n");
+	fprintf(table, "row\tvalue\tunit\tlimit\tratio\tgoal\n");
 	print_heading();
 	for (size_t i = 0; i < row_count; i++) {
 		const struct row *row = &rows[i];
@@ -190,10 +205,7 @@ static bool run_all(char **names)
 			continue;
 		}
 		show_progress("");
-		print_row(row, &result);
-		fprintf(table, "%s\t%.6g\t%s\t%.6g\t%.4g\n", row->name, result.value, row->unit,
-			result.limit, result.value / result.limit);
-		fflush(table);
+		print_row(table, row, &result);
 	}
 	if (fclose(table) != 0)
 		err(1, "bench/results.tsv");

@@ -871,21 +871,21 @@ static struct sample measure_peer_fixed_page(const struct row *row)
 
 #define PAGE_NEAR(n)							\
 	{ "new_page_near_" #n, "us", prepare_page_near, measure_page_near,	\
-	  .mappings = (n), .layout = BELOW, .per_process = 31, .most = 2 }
+	  .mappings = (n), .layout = BELOW, .per_process = 31, .ratio = 1.5 }
 #define PAGE_LOW(n)							\
 	{ "new_page_low_" #n, "us", prepare_page_low, measure_page_low,	\
-	  .mappings = (n), .layout = AREA, .per_process = 31, .most = 2 }
+	  .mappings = (n), .layout = AREA, .per_process = 31, .ratio = 1.5 }
 
 const struct row rows[] = {
-	{ "get_release", "ns", NULL, measure_get_release, .per_process = 31, .most = 5 },
+	{ "get_release", "ns", NULL, measure_get_release, .per_process = 31, .ratio = 2.3 },
 	{ "get_release_50000", "ns", NULL, measure_get_release,
-	  .mappings = 50000, .layout = BELOW, .per_process = 31, .most = 5 },
-	/* 4 times the goal of get_release */
+	  .mappings = 50000, .layout = BELOW, .per_process = 31, .ratio = 2.3 },
 	{ "get_release_5000_full", "ns", prepare_full, measure_get_release,
-	  .per_process = 31, .most = 20 },
+	  .per_process = 31, .ratio = 2.3 },
 	{ "get_release_5000_far", "ns", prepare_far, measure_get_release,
+	  .per_process = 31, .ratio = 2.3 },
+	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns,
 	  .per_process = 31, .most = 20 },
-	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns, .per_process = 31 },
 	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
 	{ "rx_append16", "us", NULL, measure_rx_append16, .per_process = 31 },
 	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },
@@ -896,9 +896,9 @@ const struct row rows[] = {
 	PAGE_NEAR(50000),
 	PAGE_LOW(50),
 	PAGE_LOW(50000),
-	{ "first_get", "us", prepare_first_get, measure_first_get, .per_process = 1, .most = 100 },
+	{ "first_get", "us", prepare_first_get, measure_first_get, .per_process = 1, .ratio = 2 },
 	{ "first_get_50000", "us", prepare_first_get, measure_first_get,
-	  .mappings = 50000, .layout = AREA, .per_process = 1, .most = 150 },
+	  .mappings = 50000, .layout = AREA, .per_process = 1, .ratio = 2.5 },
 	{ "first_get_packed_50000", "us", prepare_first_get, measure_first_get,
 	  .mappings = 50000, .layout = PACKED, .per_process = 1 },
 	{ "alloc_free_50", "us", NULL, measure_alloc_free,

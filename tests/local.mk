@@ -206,6 +206,7 @@ test_programs += \
 	tests/api/growth-nopie \
 	tests/api/nomalloc \
 	tests/process/exec \
+	tests/process/failing-calls \
 	tests/process/fork \
 	tests/process/forkstorm \
 	tests/process/numbers \
@@ -213,6 +214,7 @@ test_programs += \
 	tests/process/system-calls
 slow_tests += \
 	tests/process/exec \
+	tests/process/failing-calls \
 	tests/process/fork \
 	tests/process/forkstorm \
 	tests/process/numbers

@@ -300,6 +300,7 @@ endif
 if !INSTALLED
 if !WINDOWS
 shell_tests += \
+	tests/package/dist.sh \
 	tests/package/examples.sh \
 	tests/package/layout-m32.sh \
 	tests/package/locale.sh \
@@ -308,6 +309,7 @@ shell_tests += \
 endif
 endif
 EXTRA_DIST += \
+	tests/package/dist.sh \
 	tests/package/examples.sh \
 	tests/package/exports.sh \
 	tests/package/header.sh \

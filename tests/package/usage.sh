@@ -47,7 +47,7 @@ stops_without_directory() {
 }
 
 # A tarball lacks some of them.
-for script in bootstrap .ci/run bench/* debian/tests/* examples/demo proof/* tests/run/* \
+for script in bootstrap .ci/run bench/* debian/tests/* examples/demo fuzz/* proof/* tests/run/* \
 		tests/package/*.sh; do
 	[ -f "$script" ] || continue
 	stops_without_directory

@@ -84,7 +84,9 @@ tests_support_libsupport_la_SOURCES += \
 	tests/support/sandbox.h \
 	tests/support/supervise.c \
 	tests/support/supervise.h \
-	tests/support/support-linux.c
+	tests/support/support-linux.c \
+	tests/support/twin.c \
+	tests/support/twin.h
 tests_support_libsupport_la_LIBADD = $(CHECK_LIBS) -ldl
 endif
 
@@ -270,7 +272,8 @@ endif
 
 test_programs += \
 	tests/interop/foreign \
-	tests/interop/foreign-threads
+	tests/interop/foreign-threads \
+	tests/interop/twin
 slow_tests += tests/interop/foreign-threads
 
 # rx/ ----------------------------------------------------------------------------------

@@ -302,7 +302,7 @@ static struct buffers_item *next_new(struct buffers_locator **tail, uint32_t *co
 {
 	struct buffers_locator *next;
 
-	while (*count >= buffers_locator_count(*tail)) {
+	while (*count >= buffers_locator_usable(*tail)) {
 		next = buffers_locator_follow(*tail);
 		if (!next)
 			return NULL;
@@ -319,12 +319,14 @@ static bool is_usable_item(const struct buffers_item *item)
 
 /*
  * Other implementations may count an item before they write it, while they hold the lock.
- * Reads the lock first: once it is free, the item is complete.
+ * Reads the lock first: once it is free, the item is complete.  In an own locator, they add
+ * items less often than this library, which counts complete items.
  */
 static bool is_being_written(const struct buffers_locator *locator,
 			     const struct buffers_item *item)
 {
-	return buffers_locator_is_locked(locator) && !is_usable_item(item);
+	return buffers_locator_is_locked(locator) &&
+	       (!buffers_locator_is_own(locator) || !is_usable_item(item));
 }
 
 /* The item below the link with the lowest key from `key` on; 0: there is none. */
@@ -393,11 +395,18 @@ static bool is_behind(const struct buffers_index *index)
 	       __atomic_load_n(&index->count, __ATOMIC_RELAXED) < buffers_locator_count(tail);
 }
 
-/* Other implementations may still add to a locator that is not full, though it has a next one. */
+/*
+ * Other implementations may still add to a locator that is not full, though it has a next one.
+ * No item of the twin's locators is used.
+ */
 static bool would_skip_room(const struct buffers_index *index,
+			    const struct buffers_locator *first,
 			    const struct buffers_locator *next)
 {
-	return index->tail && next != index->tail && index->count < BUFFERS_LOCATOR_CAPACITY;
+	const struct buffers_locator *tail = index->tail ? index->tail : first;
+
+	return next != tail && index->count < BUFFERS_LOCATOR_CAPACITY &&
+	       !buffers_locator_is_twins(tail);
 }
 
 static void catch_up(struct buffers_index *index, struct buffers_locator *first,
@@ -408,7 +417,7 @@ static void catch_up(struct buffers_index *index, struct buffers_locator *first,
 	uint32_t count = index->count;
 	struct buffers_item *item;
 
-	while ((item = next_new(&tail, &count)) && !would_skip_room(index, tail) &&
+	while ((item = next_new(&tail, &count)) && !would_skip_room(index, first, tail) &&
 	       !is_being_written(tail, item) &&
 	       (!is_sound(&examiner, tail, item) || insert(index, item))) {
 		if (tail != index->tail)	/* buffers_index_take() relies on this order */
@@ -630,7 +639,8 @@ static struct buffers_item *take_unindexed(const struct search *search,
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)))
-		if (buffers_item_room(item) >= search->window->size &&
+		if (!is_being_written(tail, item) &&
+		    buffers_item_room(item) >= search->window->size &&
 		    is_sound(&examiner, tail, item) && take_item(search, item))
 			break;
 	end_examination(&examiner);
@@ -745,7 +755,8 @@ int buffers_index_walk(const struct buffers_index *index, const struct buffers_l
 	int verdict = 0;
 
 	for (; locator && !verdict; locator = buffers_locator_wait_for_next(locator)) {
-		unsigned count = buffers_locator_count(locator);
+		unsigned count = buffers_locator_is_twins(locator) ?
+				 0 : buffers_locator_count(locator);
 
 		for (unsigned i = 0; i < count && !verdict; i++) {
 			const struct buffers_item *item = &locator->items[i];

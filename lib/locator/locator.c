@@ -27,6 +27,8 @@ bool buffers_locator_is_valid(const struct buffers_locator *locator)
 
 	if (!has_valid_header(locator))
 		return false;
+	if (buffers_locator_is_twins(locator))
+		return true;
 	for (unsigned i = 0; i < count; i++)
 		if (!buffers_item_is_valid(&locator->items[i]))
 			return false;
@@ -69,6 +71,55 @@ void buffers_locator_note_fork(bool is_parent)
 bool buffers_locator_may_be_shared(const struct buffers_locator *locator)
 {
 	return !buffers_locator_is_own(locator) && __atomic_load_n(&has_forked, __ATOMIC_ACQUIRE);
+}
+
+static bool is_closed(const struct buffers_locator *locator)
+{
+	return buffers_locator_is_own(locator) ||
+	       buffers_locator_has_mark(locator, BUFFERS_MARK_CLOSED);
+}
+
+/* Native leaves anything in both bytes; an empty locator may be of either layout. */
+bool buffers_locator_is_twins(const struct buffers_locator *locator)
+{
+	unsigned count = __atomic_load_n(&locator->reserved[1], __ATOMIC_ACQUIRE);
+
+	return count != 0 && !is_closed(locator) &&
+	       (__atomic_load_n(&locator->reserved[0], __ATOMIC_RELAXED) == 0 ||
+		buffers_locator_count(locator) == 0);
+}
+
+/*
+ * The twin scans every slot of a locator that it takes for full, so the unused slots are cleared.
+ * The caller holds the lock.
+ */
+static void close_to_twin(struct buffers_locator *locator)
+{
+	unsigned used = buffers_locator_count(locator);
+
+	if (used < locator->reserved[1])
+		used = locator->reserved[1];
+	for (; used < BUFFERS_LOCATOR_CAPACITY; used++)
+		locator->items[used] = (struct buffers_item){ .base_address = 0 };
+	buffers_locator_set_mark(locator, BUFFERS_MARK_CLOSED);
+}
+
+/* Asks again under the lock: the twin may have added its first item. */
+static void try_to_close(struct buffers_locator *locator)
+{
+	if (buffers_locator_is_twins(locator) || buffers_locator_may_be_shared(locator) ||
+	    !buffers_lock_try(&locator->is_locked))
+		return;
+	if (!buffers_locator_is_twins(locator) && !is_closed(locator))
+		close_to_twin(locator);
+	buffers_locator_unlock(locator);
+}
+
+unsigned buffers_locator_usable(struct buffers_locator *locator)
+{
+	if (!is_closed(locator))
+		try_to_close(locator);
+	return is_closed(locator) ? buffers_locator_count(locator) : 0;
 }
 
 /*
@@ -225,10 +276,11 @@ static int make_next(struct buffers_locator *locator, enum buffers_kind kind,
 
 static bool has_free_slot(const struct buffers_locator *locator)
 {
-	return buffers_locator_count(locator) < BUFFERS_LOCATOR_CAPACITY;
+	return buffers_locator_count(locator) < BUFFERS_LOCATOR_CAPACITY &&
+	       !buffers_locator_is_twins(locator);
 }
 
-/* *item is NULL if the locator is full.  EBUSY: nothing can be added. */
+/* *item is NULL if the locator is full, or the twin's.  EBUSY: nothing can be added. */
 static int add_item(struct buffers_locator *locator, struct buffers_span buffer,
 		    struct buffers_item **item)
 {
@@ -237,8 +289,11 @@ static int add_item(struct buffers_locator *locator, struct buffers_span buffer,
 		return 0;
 	if (buffers_locator_may_be_shared(locator) || !buffers_locator_lock(locator))
 		return EBUSY;
-	if (has_free_slot(locator))
+	if (has_free_slot(locator)) {
+		if (!is_closed(locator))
+			close_to_twin(locator);
 		*item = append_item(locator, buffer.start, buffer.end - buffer.start, true);
+	}
 	buffers_locator_unlock(locator);
 	return 0;
 }

@@ -44,6 +44,7 @@ _Static_assert(sizeof(struct buffers_locator) + sizeof(struct buffers_item) >
  */
 enum {
 	BUFFERS_MARK_OWN = 0x52,	/* this library created the locator */
+	BUFFERS_MARK_CLOSED = 0x53,	/* it closed another implementation's to the twin */
 };
 
 static inline bool buffers_locator_has_mark(const struct buffers_locator *locator, unsigned mark)
@@ -84,6 +85,15 @@ bool buffers_locator_is_at(uintptr_t address);
 
 /* Whether the bytes are a locator of this version, of any implementation. */
 bool buffers_locator_is_valid(const struct buffers_locator *locator);
+
+/* Whether it is the twin's: its items have another layout. */
+bool buffers_locator_is_twins(const struct buffers_locator *locator);
+
+/*
+ * The number of items that the library may read.  Closes another implementation's locator to
+ * the twin first, and returns 0 if that is not possible now.
+ */
+unsigned buffers_locator_usable(struct buffers_locator *locator);
 
 /* Whether it lists nothing, in either layout. */
 static inline bool buffers_locator_is_empty(const struct buffers_locator *locator)

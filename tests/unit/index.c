@@ -573,6 +573,23 @@ START_TEST(item_counted_before_it_is_written_is_found)
 }
 END_TEST
 
+/* The twin's items have another layout.  The index does not wait for its locators to fill up. */
+START_TEST(index_continues_behind_locators_of_the_twin)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	for (unsigned i = 0; i < 3; i++) {
+		world.tail->reserved[0] = 0;
+		world.tail->reserved[1] = 3;
+		world.tail->items[1] = (struct buffers_item){ (i + 1) * MIB, PAGE, 0, 0 };
+		lengthen_chain();
+	}
+	list_item(16 * MIB, PAGE, 0);
+	ck_assert_ptr_eq(take_anywhere(1), world.items[0]);
+	ck_assert(is_caught_up());
+	ck_assert_ptr_null(take_anywhere(1));
+}
+END_TEST
+
 /* A process was killed while it held the locator's lock, so that is never released. */
 START_TEST(items_after_one_that_is_never_written_are_found)
 {
@@ -1251,6 +1268,7 @@ int main(void)
 	tcase_add_test(facts, item_that_its_holder_shows_is_found);
 	tcase_add_test(facts, item_added_later_to_a_partly_filled_locator_is_found);
 	tcase_add_loop_test(facts, item_counted_before_it_is_written_is_found, 0, 2);
+	tcase_add_test(facts, index_continues_behind_locators_of_the_twin);
 	tcase_add_test(facts, items_after_one_that_is_never_written_are_found);
 	tcase_add_loop_test(facts, invalid_item_is_not_handed_out_and_hides_no_other, 0,
 			    INVALID_ITEMS * STATES);

@@ -201,6 +201,68 @@ START_TEST(locator_with_any_reserved_bytes_is_valid)
 }
 END_TEST
 
+static void fill_with_leftovers(struct buffers_locator *locator)
+{
+	for (unsigned i = 0; i < BUFFERS_LOCATOR_CAPACITY; i++)
+		locator->items[i] = (struct buffers_item){
+			.base_address = (i + 1) * (uintptr_t)0x10000, .size = 0x1000,
+		};
+}
+
+/* The items that either layout counts stay; the other slots become empty for both. */
+START_TEST(locator_of_another_implementation_is_closed_to_the_twin)
+{
+	struct buffers_locator *locator = new_locator();
+
+	fill_with_leftovers(locator);
+	locator->num_items = 2;
+	locator->reserved[0] = 0x36;
+	locator->reserved[1] = 5;
+	locator->is_locked = 1;
+	ck_assert_uint_eq(buffers_locator_usable(locator), 0);
+	ck_assert_uint_eq(locator->reserved[0], 0x36);
+	locator->is_locked = 0;
+	ck_assert_uint_eq(buffers_locator_usable(locator), 2);
+	ck_assert_uint_eq(locator->is_locked, 0);
+	ck_assert_uint_eq(locator->reserved[0], 0x53);
+	ck_assert_uint_eq(locator->reserved[1], BUFFERS_LOCATOR_CAPACITY);
+	for (unsigned i = 0; i < BUFFERS_LOCATOR_CAPACITY; i++)
+		ck_assert_uint_eq(locator->items[i].base_address,
+				  i < 5 ? (i + 1) * (uintptr_t)0x10000 : 0);
+}
+END_TEST
+
+/* The reserved bytes and the count of a locator. */
+static const struct {
+	uint8_t mark, twin_count, num_items;
+	bool is_twins;
+} headers[] = {
+	{ 0, 1, 0, true }, { 0, 3, 2, true }, { 7, 3, 0, true },
+	{ 0, 0, 0, false }, { 0, 0, 2, false }, { 7, 0, 2, false }, { 7, 3, 2, false },
+	{ 0x52, 3, 0, true }, { 0x52, 3, 2, false },
+	{ 0x52, BUFFERS_LOCATOR_CAPACITY, 0, false }, { 0x53, BUFFERS_LOCATOR_CAPACITY, 2, false },
+};
+
+START_TEST(locators_of_the_twin_are_recognized_and_left_alone)
+{
+	struct buffers_locator *locator = new_locator();
+	struct buffers_item *item;
+
+	fill_with_leftovers(locator);
+	locator->reserved[0] = headers[_i].mark;
+	locator->reserved[1] = headers[_i].twin_count;
+	locator->num_items = headers[_i].num_items;
+	ck_assert_int_eq(buffers_locator_is_twins(locator), headers[_i].is_twins);
+	ck_assert(buffers_locator_is_valid(locator));
+	ck_assert_uint_eq(buffers_locator_usable(locator),
+			  headers[_i].is_twins ? 0 : headers[_i].num_items);
+	ck_assert_int_eq(buffers_locator_register(
+		locator, BUFFERS_KIND_RWX, (struct buffers_span){ 0x10000, 0x20000 }, &item), 0);
+	ck_assert_int_eq(item == &locator->items[headers[_i].num_items], !headers[_i].is_twins);
+	ck_assert_uint_eq(locator->num_items, headers[_i].num_items + !headers[_i].is_twins);
+}
+END_TEST
+
 /* Other implementations append without a bound. */
 START_TEST(item_with_a_position_beyond_its_end_has_no_room)
 {
@@ -760,6 +822,9 @@ int main(void)
 	tcase_add_test(layout, rest_of_a_large_page_is_listed_in_parts_of_16_kib);
 	tcase_add_test(layout, invalid_bytes_are_not_a_locator);
 	tcase_add_loop_test(layout, locator_with_any_reserved_bytes_is_valid, 0, 2);
+	tcase_add_test(layout, locator_of_another_implementation_is_closed_to_the_twin);
+	tcase_add_loop_test(layout, locators_of_the_twin_are_recognized_and_left_alone, 0,
+			    sizeof(headers) / sizeof(headers[0]));
 	tcase_add_test(layout, item_with_a_position_beyond_its_end_has_no_room);
 	suite_add_tcase(suite, layout);
 

@@ -16,9 +16,11 @@
 /* Ignores the reserved bytes: other implementations leave anything in them. */
 static bool has_valid_header(const struct buffers_locator *locator)
 {
-	return __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE) == (uintptr_t)locator &&
-	       __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0 &&
-	       __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE) <= BUFFERS_LOCATOR_CAPACITY;
+	uintptr_t address = __atomic_load_n(&locator->this_address, __ATOMIC_ACQUIRE);
+	unsigned count = __atomic_load_n(&locator->num_items, __ATOMIC_ACQUIRE);
+
+	return address == (uintptr_t)locator && count <= BUFFERS_LOCATOR_CAPACITY &&
+	       __atomic_load_n(&locator->flags, __ATOMIC_RELAXED) == 0;
 }
 
 bool buffers_locator_is_valid(const struct buffers_locator *locator)

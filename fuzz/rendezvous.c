@@ -320,30 +320,35 @@ static bool leads_to(unsigned dir, const struct buffers_locator *locator)
 	       root[0] == file->this_address && root[1] == (uintptr_t)file->token;
 }
 
-static void check_locator(const struct buffers_locator *locator)
+/* The items that may be used are valid: none of the managed twin's is among them. */
+static void check_locator(struct buffers_locator *locator)
 {
+	unsigned count;
+
 	CHECK(is_allowed((uintptr_t)locator, PAGE, WRITABLE));
 	CHECK(locator->this_address == (uintptr_t)locator && locator->flags == 0);
 	CHECK(locator->num_items <= BUFFERS_LOCATOR_CAPACITY);
-	for (unsigned i = 0; i < locator->num_items; i++) {
+	count = buffers_locator_usable(locator);
+	CHECK(count <= locator->num_items);
+	for (unsigned i = 0; i < count; i++) {
 		const struct buffers_item *item = &locator->items[i];
 
 		CHECK(item->base_address && item->base_address <= UINTPTR_MAX - item->size);
 	}
 }
 
-static void check_found(const struct buffers_locator *first)
+static void check_found(struct buffers_locator *first)
 {
-	const struct buffers_locator *locator = first;
+	struct buffers_locator *locator = first;
 	bool is_led_to = false;
 
-	for (unsigned i = 0; locator; i++, locator = buffers_locator_follow(locator)) {
-		CHECK(i < PAGES);
-		check_locator(locator);
-	}
 	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
 		is_led_to |= leads_to(dir, first);
 	CHECK(is_led_to);
+	for (unsigned i = 0; locator; i++, locator = buffers_locator_follow(locator)) {
+		CHECK(i < PAGES);
+		check_locator(locator);		/* may write to it */
+	}
 }
 
 /* None is found: the library makes one, and uses it although it can publish it nowhere. */

@@ -101,6 +101,7 @@ static int deny_all(void *context)
 START_TEST(refusal_of_all_mappings_is_eacces)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(is_asan(), "the sanitizer's runtime may map memory at exit");
 	run_child(deny_all, NULL);
 }
 END_TEST
@@ -219,6 +220,7 @@ static int imply_exec_under_mdwe(void *context)
 
 START_TEST(memory_is_not_writable_and_executable_for_a_moment)
 {
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime cannot map its own memory then");
 	run_child(imply_exec_under_mdwe, &(unsigned){ arena_flags() });
 }
 END_TEST

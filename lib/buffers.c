@@ -12,6 +12,7 @@
 #include "arena/arena.h"
 #include "base/atomic-store.h"
 #include "locator/pool.h"
+#include "locator/walk.h"
 #include "platform/tls.h"
 #include "process/state.h"
 
@@ -713,8 +714,8 @@ static int walk_chains(enum buffers_kind kind, const struct buffers_locator *fir
 	int verdict = 0;
 
 	if (shared != first)
-		verdict = buffers_index_walk(index, shared, kind, visit, context);
-	return verdict ? verdict : buffers_index_walk(index, first, kind, visit, context);
+		verdict = buffers_walk_chain(index, shared, kind, visit, context);
+	return verdict ? verdict : buffers_walk_chain(index, first, kind, visit, context);
 }
 
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)

@@ -19,6 +19,8 @@ lib_libunits_la_SOURCES = \
 	lib/process/state.h \
 	lib/locator/contention.c \
 	lib/locator/contention.h \
+	lib/locator/examine.c \
+	lib/locator/examine.h \
 	lib/locator/index.c \
 	lib/locator/index.h \
 	lib/locator/item.h \
@@ -28,6 +30,8 @@ lib_libunits_la_SOURCES = \
 	lib/locator/pool.h \
 	lib/locator/rendezvous.c \
 	lib/locator/rendezvous.h \
+	lib/locator/walk.c \
+	lib/locator/walk.h \
 	$(allocator) \
 	lib/platform/defaults.c \
 	lib/platform/platform.h \

@@ -18,8 +18,8 @@
 
 #include "config.h"
 #include "locator/index.h"
+#include "locator/examine.h"
 #include "platform/platform.h"
-#include "reloaded/buffers.h"
 
 /* One item in so many may be added although a hidden item is free: a sweep looks at all. */
 #define SWEEP_SHARE 64
@@ -312,11 +312,6 @@ static struct buffers_item *next_new(struct buffers_locator **tail, uint32_t *co
 	return &(*tail)->items[(*count)++];
 }
 
-static bool is_usable_item(const struct buffers_item *item)
-{
-	return buffers_item_is_valid(item) && item->size > 0;
-}
-
 /*
  * Other implementations may count an item before they write it, while they hold the lock.
  * Reads the lock first: once it is free, the item is complete.  In an own locator, they add
@@ -326,7 +321,7 @@ static bool is_being_written(const struct buffers_locator *locator,
 			     const struct buffers_item *item)
 {
 	return buffers_locator_is_locked(locator) &&
-	       (!buffers_locator_is_own(locator) || !is_usable_item(item));
+	       (!buffers_locator_is_own(locator) || !buffers_item_is_usable(item));
 }
 
 /* The item below the link with the lowest key from `key` on; 0: there is none. */
@@ -350,41 +345,14 @@ static bool is_overlapping(const struct buffers_index *index, const struct buffe
 	return link && item_at(link)->base_address <= key_of(item);
 }
 
-/* Examines items of other implementations; opens the list of mappings for the first one. */
-struct examiner {
-	const struct buffers_index *index;
-	enum buffers_kind kind;
-	bool is_open;
-	struct buffers_maps maps;
-};
-
-static bool is_mapped(struct examiner *examiner, const struct buffers_item *item)
+/* Whether the item can be handed out. */
+static bool is_sound(const struct buffers_index *index, struct buffers_examination *examination,
+		     const struct buffers_locator *locator, const struct buffers_item *item)
 {
-	if (!examiner->is_open)
-		buffers_platform_maps_open(&examiner->maps);
-	examiner->is_open = true;
-	return buffers_platform_maps_permit(&examiner->maps, item->base_address, item->size,
-					    examiner->kind);
-}
-
-/*
- * Whether the item can be handed out.  Other implementations list memory that is missing, of
- * another kind, or listed twice.
- */
-static bool is_sound(struct examiner *examiner, const struct buffers_locator *locator,
-		     const struct buffers_item *item)
-{
-	return is_usable_item(item) &&
+	return buffers_item_is_usable(item) &&
 	       (buffers_locator_is_own(locator) ||
-		(!buffers_locator_may_be_shared(locator) &&
-		 !is_overlapping(examiner->index, item) && is_mapped(examiner, item)));
-}
-
-static void end_examination(struct examiner *examiner)
-{
-	if (examiner->is_open)
-		buffers_platform_maps_close(&examiner->maps);
-	examiner->is_open = false;
+		(!buffers_locator_may_be_shared(locator) && !is_overlapping(index, item) &&
+		 buffers_examine_item(examination, item)));
 }
 
 static bool is_behind(const struct buffers_index *index)
@@ -412,20 +380,20 @@ static bool would_skip_room(const struct buffers_index *index,
 static void catch_up(struct buffers_index *index, struct buffers_locator *first,
 		     enum buffers_kind kind)
 {
-	struct examiner examiner = { .index = index, .kind = kind };
+	struct buffers_examination examination = { .kind = kind };
 	struct buffers_locator *tail = index->tail ? index->tail : first;
 	uint32_t count = index->count;
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)) && !would_skip_room(index, first, tail) &&
 	       !is_being_written(tail, item) &&
-	       (!is_sound(&examiner, tail, item) || insert(index, item))) {
+	       (!is_sound(index, &examination, tail, item) || insert(index, item))) {
 		if (tail != index->tail)	/* buffers_index_take() relies on this order */
 			__atomic_store_n(&index->count, 0, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->tail, tail, __ATOMIC_RELEASE);
 		__atomic_store_n(&index->count, count, __ATOMIC_RELEASE);
 	}
-	end_examination(&examiner);
+	buffers_examine_end(&examination);
 }
 
 void buffers_index_update(struct buffers_index *index, struct buffers_locator *first,
@@ -635,15 +603,16 @@ static struct buffers_item *take_hidden(struct search *search)
 static struct buffers_item *take_unindexed(const struct search *search,
 					   struct buffers_locator *tail, uint32_t count)
 {
-	struct examiner examiner = { .index = search->index, .kind = search->window->kind };
+	struct buffers_examination examination = { .kind = search->window->kind };
 	struct buffers_item *item;
 
 	while ((item = next_new(&tail, &count)))
 		if (!is_being_written(tail, item) &&
 		    buffers_item_room(item) >= search->window->size &&
-		    is_sound(&examiner, tail, item) && take_item(search, item))
+		    is_sound(search->index, &examination, tail, item) &&
+		    take_item(search, item))
 			break;
-	end_examination(&examiner);
+	buffers_examine_end(&examination);
 	return item;
 }
 
@@ -685,19 +654,7 @@ bool buffers_index_contains(const struct buffers_index *index, uintptr_t address
 	return link && buffers_item_contains(item_at(link), address, size);
 }
 
-struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
-					   struct buffers_locator *first)
-{
-	struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
-
-	return tail ? tail : first;
-}
-
-/*
- * Walking
- */
-
-static bool is_indexed(const struct buffers_index *index, const struct buffers_item *item)
+bool buffers_index_has(const struct buffers_index *index, const struct buffers_item *item)
 {
 	uintptr_t link = load_link(&index->tree);
 	uintptr_t key = key_of(item);
@@ -707,68 +664,12 @@ static bool is_indexed(const struct buffers_index *index, const struct buffers_i
 	return link && item_at(link) == item;
 }
 
-/* The index may be NULL.  Full items are listed as well, and items of another kind are not. */
-static bool is_listed_here(struct examiner *examiner, const struct buffers_locator *locator,
-			   const struct buffers_item *item)
+struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
+					   struct buffers_locator *first)
 {
-	return buffers_locator_is_own(locator) ||
-	       (examiner->index && is_indexed(examiner->index, item)) ||
-	       (!buffers_locator_may_be_shared(locator) && is_usable_item(item) &&
-		is_mapped(examiner, item));
-}
+	struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
 
-/*
- * Reads the position twice and the lock between.  A position that changes is the holder's work,
- * and one that does not change was the same when the lock was read.
- */
-static bool is_taken_at(const struct buffers_item *item, uint32_t *position)
-{
-	uint32_t before = __atomic_load_n(&item->position, __ATOMIC_ACQUIRE);
-	bool is_taken = __atomic_load_n(&item->is_taken, __ATOMIC_ACQUIRE) != 0;
-
-	*position = buffers_item_position(item);
-	return is_taken || *position != before;
-}
-
-static int visit_item(const struct buffers_item *item, enum buffers_kind kind,
-		      int (*visit)(const struct buffers_info *info, void *context),
-		      void *context)
-{
-	uint32_t position;
-	bool is_taken = is_taken_at(item, &position);
-	struct buffers_info info = {
-		.base = (void *)item->base_address, .size = item->size,
-		.used = position < item->size ? position : item->size,
-		.taken = is_taken, .flags = kind,
-	};
-
-	return visit(&info, context);
-}
-
-int buffers_index_walk(const struct buffers_index *index, const struct buffers_locator *first,
-		       enum buffers_kind kind,
-		       int (*visit)(const struct buffers_info *info, void *context),
-		       void *context)
-{
-	struct examiner examiner = { .index = index, .kind = kind };
-	const struct buffers_locator *locator = first;
-	int verdict = 0;
-
-	for (; locator && !verdict; locator = buffers_locator_wait_for_next(locator)) {
-		unsigned count = buffers_locator_is_twins(locator) ?
-				 0 : buffers_locator_count(locator);
-
-		for (unsigned i = 0; i < count && !verdict; i++) {
-			const struct buffers_item *item = &locator->items[i];
-
-			bool is_listed = is_listed_here(&examiner, locator, item);
-
-			end_examination(&examiner);	/* the visitor may do anything */
-			if (is_listed)
-				verdict = visit_item(item, kind, visit, context);
-		}
-	}
-	return verdict;
+	return tail ? tail : first;
 }
 
 void buffers_index_continue_at(struct buffers_index *index, struct buffers_locator *first)

@@ -15,8 +15,6 @@
 
 #pragma GCC visibility push(hidden)
 
-struct buffers_info;
-
 /*
  * All zero at first, and the last member of its page: nodes fill the rest of the page.
  * Readers need no lock.  One thread at a time changes the index; a thread that fails to get
@@ -71,6 +69,9 @@ void buffers_index_show(struct buffers_index *index, const struct buffers_item *
 /* Whether all these bytes are in one indexed item.  Takes no lock: a signal handler may ask. */
 bool buffers_index_contains(const struct buffers_index *index, uintptr_t address, size_t size);
 
+/* Whether this very item is indexed. */
+bool buffers_index_has(const struct buffers_index *index, const struct buffers_item *item);
+
 /* The locator at which to look for room for another item; `first` if unknown. */
 struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 					   struct buffers_locator *first);
@@ -78,15 +79,6 @@ struct buffers_locator *buffers_index_tail(const struct buffers_index *index,
 /* Indexes what the chain of this kind lists, unless another thread does so. */
 void buffers_index_update(struct buffers_index *index, struct buffers_locator *first,
 			  enum buffers_kind kind);
-
-/*
- * buffers_walk() for a chain of one kind; `index` and `first` may be NULL.  Leaves out the items
- * that may be another process's.
- */
-int buffers_index_walk(const struct buffers_index *index, const struct buffers_locator *first,
-		       enum buffers_kind kind,
-		       int (*visit)(const struct buffers_info *info, void *context),
-		       void *context);
 
 /*
  * Continues at the first locator of another chain: nothing can be added to the present one.

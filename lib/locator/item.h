@@ -57,6 +57,11 @@ static inline bool buffers_item_is_valid(const struct buffers_item *item)
 	return item->base_address != 0 && item->base_address <= UINTPTR_MAX - item->size;
 }
 
+static inline bool buffers_item_is_usable(const struct buffers_item *item)
+{
+	return buffers_item_is_valid(item) && item->size > 0;
+}
+
 static inline bool buffers_item_contains(const struct buffers_item *item, uintptr_t address,
 					 size_t size)
 {

@@ -2,7 +2,7 @@
 /* unit/locator: the shared layout, items and their locks, the chain of locators */
 
 #include "config.h"
-#include "locator/index.h"
+#include "locator/walk.h"
 #include "locator/rendezvous.h"
 #include "platform/platform.h"
 #include "reloaded/buffers.h"
@@ -746,10 +746,10 @@ START_TEST(walk_ends_with_the_visitors_result)
 
 	for (uintptr_t i = 1; i < 10; i++)
 		register_free(locator, i * 0x10000, (i + 1) * 0x10000);
-	ck_assert_int_eq(buffers_index_walk(NULL, locator, BUFFERS_KIND_RWX, stop_at_third, &count),
+	ck_assert_int_eq(buffers_walk_chain(NULL, locator, BUFFERS_KIND_RWX, stop_at_third, &count),
 			 42);
 	ck_assert_uint_eq(count, 3);
-	ck_assert_int_eq(buffers_index_walk(NULL, NULL, BUFFERS_KIND_RWX, stop_at_third, &count), 0);
+	ck_assert_int_eq(buffers_walk_chain(NULL, NULL, BUFFERS_KIND_RWX, stop_at_third, &count), 0);
 	ck_assert_uint_eq(count, 3);
 }
 END_TEST
@@ -799,7 +799,7 @@ START_TEST(walk_reads_use_and_lock_of_one_moment)
 
 	ck_assert_int_eq(sigaction(SIGSEGV, &action, NULL), 0);
 	protect(&held->is_taken, granularity(), "---");
-	ck_assert_int_eq(buffers_index_walk(NULL, locator, BUFFERS_KIND_RWX, copy_info, &info),
+	ck_assert_int_eq(buffers_walk_chain(NULL, locator, BUFFERS_KIND_RWX, copy_info, &info),
 			 0);
 	ck_assert_uint_eq(held->is_taken, 0);
 	ck_assert_uint_ge(info.used, 1);

@@ -581,7 +581,8 @@ static struct buffers_item *take_hidden(struct search *search)
 	struct buffers_item_filter thorough = *search->filter;
 	bool has_shown;
 
-	if (!__atomic_load_n(&index->hidden, __ATOMIC_RELAXED))
+	/* In a forked child, an empty index may count a hidden item: see buffers_index_inherit(). */
+	if (!__atomic_load_n(&index->hidden, __ATOMIC_RELAXED) || !load_link(&index->tree))
 		return NULL;
 	if (search->patience && lock_index(index)) {
 		has_shown = show_released(index, thorough.is_free);

@@ -917,6 +917,18 @@ START_TEST(hidden_item_is_found_when_it_is_the_only_one)
 }
 END_TEST
 
+/* A thread of the parent had locked the index, and had added nothing yet. */
+START_TEST(child_can_search_the_copy_of_an_empty_index)
+{
+	new_world(BUFFERS_LOCATOR_CAPACITY);
+	world.index->is_locked = 1;
+	buffers_index_inherit(world.index);
+	ck_assert_uint_eq(world.index->is_locked, 0);
+	ck_assert_ptr_null(take_anywhere(1));
+	ck_assert_ptr_null(take_thoroughly(1));
+}
+END_TEST
+
 /* The holder shows the item; no search has to look for it. */
 START_TEST(item_that_its_holder_shows_is_found)
 {
@@ -1265,6 +1277,7 @@ int main(void)
 	tcase_add_test(facts, released_items_are_found_again);
 	tcase_add_loop_test(facts, thorough_search_finds_hidden_items, 0, 2);
 	tcase_add_test(facts, hidden_item_is_found_when_it_is_the_only_one);
+	tcase_add_test(facts, child_can_search_the_copy_of_an_empty_index);
 	tcase_add_test(facts, item_that_its_holder_shows_is_found);
 	tcase_add_test(facts, item_added_later_to_a_partly_filled_locator_is_found);
 	tcase_add_loop_test(facts, item_counted_before_it_is_written_is_found, 0, 2);

@@ -95,10 +95,12 @@ START_TEST(each_copy_appends_where_the_previous_one_stopped)
 }
 END_TEST
 
+/* A copy looks for items that others have released when it finds no item that was free before. */
 START_TEST(item_that_one_copy_holds_is_not_given_to_another)
 {
 	struct copy copies[COPIES];
 	struct buffers_item *items[COPIES];
+	bool is_found = false;
 
 	SKIP_IF_NOT_POSSIBLE(_i);
 	load_copies(copies, _i);
@@ -111,7 +113,9 @@ START_TEST(item_that_one_copy_holds_is_not_given_to_another)
 	/* Any copy can append to the item, and release it for the copy that holds it. */
 	ck_assert_ptr_nonnull(copies[1].calls.append(items[0], "once", 4));
 	copies[2].calls.release(items[0]);
-	ck_assert_ptr_eq(copies[1].calls.get(&request), items[0]);
+	for (unsigned i = 0; i < 64 && !is_found; i++)
+		is_found = copies[1].calls.get(&request) == items[0];
+	ck_assert(is_found);
 }
 END_TEST
 

@@ -92,10 +92,12 @@ START_TEST(each_copy_continues_where_another_stopped)
 }
 END_TEST
 
+/* A copy looks for items that others have released when it finds no item that was free before. */
 START_TEST(item_held_by_one_copy_is_skipped_by_the_others)
 {
 	struct copy copies[COPIES];
 	struct buffers_item *items[COPIES];
+	bool is_found = false;
 
 	load_all(copies);
 	for (unsigned i = 0; i < COPIES; i++)
@@ -104,7 +106,9 @@ START_TEST(item_held_by_one_copy_is_skipped_by_the_others)
 		for (unsigned j = 0; j < i; j++)
 			ck_assert_ptr_ne(items[i], items[j]);
 	copies[0].calls.release(items[1]);
-	ck_assert_ptr_eq(get_from_copy(&copies[2], kinds[_i]), items[1]);
+	for (unsigned i = 0; i < 64 && !is_found; i++)
+		is_found = get_from_copy(&copies[2], kinds[_i]) == items[1];
+	ck_assert(is_found);
 }
 END_TEST
 

@@ -32,12 +32,16 @@ struct node {
 	uint32_t shown[2];	/* the same, of the items that are not hidden */
 };
 
-/* A link is 0, the address of a node, or the address of an item plus flags. */
+/*
+ * A link is 0, or the address of an item or a node plus flags.  HIDDEN in a link to a node: an item
+ * below it is hidden, or was.  A sweep follows only such links.
+ */
 enum {
 	ITEM = 1,
 	HIDDEN = 2,
 };
 _Static_assert(_Alignof(struct buffers_item) >= 4, "the flags have room in an address");
+_Static_assert(_Alignof(struct node) >= 4, "the flags have room in an address");
 
 static bool is_item(uintptr_t link)
 {
@@ -61,7 +65,7 @@ static struct buffers_item *item_at(uintptr_t link)
 
 static struct node *node_at(uintptr_t link)
 {
-	return (struct node *)link;
+	return (struct node *)(link & ~(uintptr_t)HIDDEN);
 }
 
 static uintptr_t load_link(const uintptr_t *link)
@@ -124,9 +128,9 @@ static uint32_t room_below(uintptr_t link)
 
 static uint32_t shown_below(uintptr_t link)
 {
-	if (is_hidden(link))
-		return 0;
-	return is_item(link) ? buffers_item_room(item_at(link)) : larger(node_at(link)->shown);
+	if (!is_item(link))
+		return larger(node_at(link)->shown);
+	return is_hidden(link) ? 0 : buffers_item_room(item_at(link));
 }
 
 /* Sets the bounds of a side from the bounds below it. */
@@ -198,7 +202,7 @@ static bool split_link(struct buffers_index *index, uintptr_t *link, uintptr_t d
 	node->sides[!side] = old;
 	update_bounds(node, 0);
 	update_bounds(node, 1);
-	__atomic_store_n(link, (uintptr_t)node, __ATOMIC_RELEASE);
+	__atomic_store_n(link, (uintptr_t)node | (old & HIDDEN), __ATOMIC_RELEASE);
 	return true;
 }
 
@@ -262,10 +266,36 @@ static void set_flag(struct buffers_index *index, uintptr_t *link, bool hidden)
 			 __ATOMIC_RELAXED);
 }
 
-static void set_hidden(struct buffers_index *index, struct buffers_item *item, bool hidden)
+/* Hides the item, and first lets sweeps find the way to it. */
+static void hide_item(struct buffers_index *index, struct buffers_item *item)
 {
-	set_flag(index, find_link(index, key_of(item)), hidden);
-	tighten(index->tree, key_of(item));
+	uintptr_t key = key_of(item);
+	uintptr_t *link = &index->tree;
+
+	while (!is_item(*link)) {
+		if (!is_hidden(*link))
+			__atomic_store_n(link, *link | HIDDEN, __ATOMIC_RELEASE);
+		link = &node_at(*link)->sides[side_of(node_at(*link), key)];
+	}
+	set_flag(index, link, true);
+	tighten(index->tree, key);
+}
+
+/* Shows the item, and first lets searches find the way to it: a fork may copy the index. */
+static void show_item(struct buffers_index *index, struct buffers_item *item)
+{
+	uint32_t room = buffers_item_room(item);
+	uintptr_t key = key_of(item);
+	uintptr_t *link = &index->tree;
+
+	while (!is_item(*link)) {
+		struct node *node = node_at(*link);
+		unsigned side = side_of(node, key);
+
+		raise_bound(&node->shown[side], room);
+		link = &node->sides[side];
+	}
+	set_flag(index, link, false);
 }
 
 /* Hides an item that a user holds, unless it is released meanwhile.  False: the index is locked. */
@@ -274,9 +304,9 @@ static bool hide(struct buffers_index *index, struct buffers_item *item,
 {
 	if (!lock_index(index))
 		return false;
-	set_hidden(index, item, true);
+	hide_item(index, item);
 	if (filter->mark_hidden ? !filter->mark_hidden(item) : filter->is_free(item))
-		set_hidden(index, item, false);
+		show_item(index, item);
 	unlock_index(index);
 	return true;
 }
@@ -289,7 +319,7 @@ void buffers_index_show(struct buffers_index *index, const struct buffers_item *
 		return;
 	link = find_link(index, key_of(item));
 	if (is_hidden(*link) && item_at(*link) == item)
-		set_hidden(index, item_at(*link), false);
+		show_item(index, item_at(*link));
 	unlock_index(index);
 }
 
@@ -531,12 +561,10 @@ struct sweep {
 
 static void sweep_item(struct sweep *sweep, uintptr_t *link)
 {
-	if (!is_hidden(*link))
-		return;
 	sweep->seen++;
 	if (!sweep->is_free(item_at(*link)))
 		return;
-	set_flag(sweep->index, link, false);
+	show_item(sweep->index, item_at(*link));
 	sweep->shown++;
 }
 
@@ -544,16 +572,17 @@ static void sweep_below(struct sweep *sweep, uintptr_t *link)
 {
 	struct node *node = node_at(*link);
 
+	if (!is_hidden(*link))
+		return;
 	if (is_item(*link)) {
 		sweep_item(sweep, link);
 		return;
 	}
-	for (unsigned side = 0; side < 2; side++) {
-		if (load_bound(&node->room[side]) == 0)
-			continue;
-		sweep_below(sweep, &node->sides[side]);
-		update_bounds(node, side);
-	}
+	for (unsigned side = 0; side < 2; side++)
+		if (load_bound(&node->room[side]))
+			sweep_below(sweep, &node->sides[side]);
+	if (!is_hidden(node->sides[0]) && !is_hidden(node->sides[1]))
+		__atomic_store_n(link, (uintptr_t)node, __ATOMIC_RELEASE);
 }
 
 /*
@@ -684,8 +713,7 @@ void buffers_index_continue_at(struct buffers_index *index, struct buffers_locat
 
 /*
  * The copy of an index that was being changed is as right as the index was for its readers.
- * Only the number of hidden items, and bounds of those that were being shown, may be too low:
- * another one makes the sweeps go on, which correct the bounds.
+ * Only the number of hidden items may be too low: another one makes the sweeps go on.
  */
 void buffers_index_inherit(struct buffers_index *index)
 {

@@ -1016,6 +1016,27 @@ START_TEST(full_items_are_not_read)
 }
 END_TEST
 
+/* Looking for free ones among the hidden items passes over all others. */
+START_TEST(hidden_item_does_not_make_searches_read_others)
+{
+	struct buffers_item *item = list_many(MAX_ITEMS);
+
+	for (unsigned i = 0; i < world.count - 1; i++)
+		world.items[i]->position = PAGE - 8;
+	update_index();
+	protect_full_locators();
+	for (unsigned turn = 0; turn < 3; turn++) {
+		item->is_taken = 1;
+		ck_assert_ptr_null(take_anywhere(16));
+		ck_assert_uint_eq(world.index->hidden, 1);
+		ck_assert_ptr_null(take_anywhere(16));
+		item->is_taken = 0;
+		ck_assert_ptr_eq(take_anywhere(16), item);
+		ck_assert_uint_eq(world.index->hidden, 0);
+	}
+}
+END_TEST
+
 /* A search that learns nothing new does not write to the index either. */
 START_TEST(items_out_of_range_are_not_read)
 {
@@ -1292,6 +1313,7 @@ int main(void)
 	tcase_add_loop_test(facts, without_memory_for_nodes_items_are_found_and_indexed_later, 0,
 			    5);
 	tcase_add_loop_test(facts, full_items_are_not_read, 0, 2);
+	tcase_add_test(facts, hidden_item_does_not_make_searches_read_others);
 	tcase_add_loop_test(facts, items_out_of_range_are_not_read, 0, 5);
 	suite_add_tcase(suite, facts);
 

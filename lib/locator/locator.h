@@ -50,14 +50,15 @@ enum {
 static inline bool buffers_locator_has_mark(const struct buffers_locator *locator, unsigned mark)
 {
 	return __atomic_load_n(&locator->reserved[0], __ATOMIC_ACQUIRE) == mark &&
-	       __atomic_load_n(&locator->reserved[1], __ATOMIC_RELAXED) ==
+	       __atomic_load_n(&locator->reserved[1], __ATOMIC_ACQUIRE) ==
 	       BUFFERS_LOCATOR_CAPACITY;
 }
 
+/* A count without a mark is the twin's: the mark comes first, for threads that read both now. */
 static inline void buffers_locator_set_mark(struct buffers_locator *locator, unsigned mark)
 {
-	__atomic_store_n(&locator->reserved[1], BUFFERS_LOCATOR_CAPACITY, __ATOMIC_RELAXED);
 	__atomic_store_n(&locator->reserved[0], (uint8_t)mark, __ATOMIC_RELEASE);
+	__atomic_store_n(&locator->reserved[1], BUFFERS_LOCATOR_CAPACITY, __ATOMIC_RELEASE);
 }
 
 static inline bool buffers_locator_is_own(const struct buffers_locator *locator)

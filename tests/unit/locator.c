@@ -18,6 +18,8 @@
 #include <string.h>
 #if CAN_FORK
 # include <signal.h>
+# include <sys/ptrace.h>
+# include <sys/wait.h>
 # include <unistd.h>
 #endif
 
@@ -808,6 +810,43 @@ START_TEST(walk_reads_use_and_lock_of_one_moment)
 }
 END_TEST
 
+/* A child that stops before and after it marks the locator, and exits. */
+static void mark_stepped(struct buffers_locator *locator)
+{
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+		_exit(77);
+	raise(SIGSTOP);
+	buffers_locator_set_mark(locator, BUFFERS_MARK_CLOSED);
+	raise(SIGSTOP);
+	_exit(0);
+}
+
+/* Another thread may look after any instruction. */
+START_TEST(locator_that_is_being_marked_is_not_taken_for_the_twins)
+{
+	struct buffers_locator *locator = map_memory(granularity(), true);
+	pid_t child;
+	int status;
+
+	locator->num_items = 1;
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0)
+		mark_stepped(locator);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	SKIP_IF(!WIFSTOPPED(status), "no process can be traced here");
+	do {
+		ck_assert(!buffers_locator_is_twins(locator));
+		ck_assert_int_eq(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), 0);
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+	} while (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+	ck_assert(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+	ck_assert(buffers_locator_has_mark(locator, BUFFERS_MARK_CLOSED));
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+}
+END_TEST
+
 #endif
 
 int main(void)
@@ -835,6 +874,7 @@ int main(void)
 	tcase_add_test(items, walk_ends_with_the_visitors_result);
 #if CAN_FORK
 	tcase_add_test(items, walk_reads_use_and_lock_of_one_moment);
+	tcase_add_test(items, locator_that_is_being_marked_is_not_taken_for_the_twins);
 #endif
 	suite_add_tcase(suite, items);
 

@@ -49,7 +49,7 @@ inline write_slot(l, i, id) {
 
 inline close(l) {
 	if
-	:: !marked[l] && MUTANT != 3 -> twin[l] = CAP; marked[l] = true
+	:: !marked[l] && MUTANT != 3 -> marked[l] = true; twin[l] = CAP
 	:: else
 	fi
 }

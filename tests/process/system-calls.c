@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,7 +36,7 @@ static const struct { const char *name; int number; } names[] = {
 	CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mmap), CALL(mprotect),
 	CALL(mremap), CALL(msync), CALL(munmap), CALL(openat), CALL(prctl), CALL(preadv),
 	CALL(prlimit64), CALL(process_vm_readv), CALL(pwritev), CALL(read), CALL(renameat2),
-	CALL(personality), CALL(rt_sigprocmask),
+	CALL(personality), CALL(rt_sigprocmask), CALL(ftruncate),
 	CALL(clock_nanosleep), CALL(sched_yield), CALL(statx), CALL(unlinkat), CALL(write),
 #ifdef SYS_riscv_flush_icache
 	CALL(riscv_flush_icache),
@@ -53,6 +54,9 @@ static const struct { const char *name; int number; } names[] = {
 	{ "fstatfs", SYS_fstatfs64 },
 #else
 	CALL(fstatfs),
+#endif
+#ifdef SYS_ftruncate64
+	{ "ftruncate", SYS_ftruncate64 },
 #endif
 #ifdef SYS_getresuid32
 	{ "getresuid", SYS_getresuid32 }, { "getresgid", SYS_getresgid32 },
@@ -542,6 +546,47 @@ START_TEST(system_calls_are_those_of_the_manual)
 }
 END_TEST
 
+/* Lets this process, which has a private /tmp, see vm.overcommit_memory=2. */
+static bool pretend_strict_accounting(void)
+{
+	FILE *file = fopen("/tmp/overcommit_memory", "we");
+
+	return file && fputs("2\n", file) >= 0 && fclose(file) == 0 &&
+	       mount("/tmp/overcommit_memory", "/proc/sys/vm/overcommit_memory", NULL, MS_BIND,
+		     NULL) == 0;
+}
+
+/* A file moves to another descriptor if a standard stream is closed. */
+static int create_strictly_accounted(void *context)
+{
+	close(STDIN_FILENO);
+	return create_arenas(context);
+}
+
+static int run_strictly_accounted(void *context)
+{
+	return run_supervised(&supervision, create_strictly_accounted, context);
+}
+
+START_TEST(system_calls_of_strictly_accounted_memory_are_those_of_the_manual)
+{
+	static const char title[] = "buffers_arena_create";
+	struct record *record = map_memory(sizeof(*record), true);
+	struct item item;
+
+	SKIP_IF(!has_manual(), NO_MANUAL);
+	SKIP_IF(!can_supervise(), NO_LISTENER);
+	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
+	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no private /tmp");
+	SKIP_IF(!pretend_strict_accounting(), "only root can mount a file");
+	supervision = (struct supervision){ .judge = record_call, .context = record };
+	run_child(run_strictly_accounted, NULL);
+	ck_assert(was_called(record, "memfd_create"));
+	ck_assert(read_item(title, &item));
+	check_listed(title, &item, record);
+}
+END_TEST
+
 START_TEST(manual_has_no_other_items)
 {
 	FILE *manual = open_manual();
@@ -569,6 +614,7 @@ int main(void)
 		skip_all("the sanitizer's runtime makes system calls");
 	tcase_set_tags(all, "fork");
 	tcase_add_loop_test(all, system_calls_are_those_of_the_manual, 0, CASES);
+	tcase_add_test(all, system_calls_of_strictly_accounted_memory_are_those_of_the_manual);
 	tcase_add_test(all, manual_has_no_other_items);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

@@ -296,6 +296,35 @@ START_TEST(memory_that_must_not_become_executable_is_mapped_so)
 }
 END_TEST
 
+/* Policy that came later: what was handed out stays, and no hole appears in the window. */
+static int refuse_after_creation(void *context)
+{
+	struct buffers_request window = exact_window(MIB);
+	struct buffers_arena *arena = buffers_arena_create(&window, 0);
+	struct buffers_item *item = arena ? buffers_arena_get(arena, 64, 1) : NULL;
+	char *bytes = item ? buffers_append(item, "before", 7) : NULL;
+
+	(void)context;
+	STEP(bytes);
+	if (!refuse_exec_gain()) {
+		printf("skipped: the kernel has no PR_SET_MDWE\n");
+		return 0;
+	}
+	errno = 0;
+	STEP(!buffers_arena_get(arena, MIB / 2, 1) && errno == EACCES);
+	STEP(strcmp(bytes, "before") == 0);
+	STEP(is_mapped_as(window.max_address - MIB / 2, window.max_address, "---p"));
+	buffers_release(item);
+	STEP(buffers_arena_destroy(arena) == 0);
+	return 0;
+}
+
+START_TEST(refused_commit_leaves_the_window_as_it_was)
+{
+	run_child(refuse_after_creation, NULL);
+}
+END_TEST
+
 /* As systemd's MemoryDenyWriteExecute= has it without PR_SET_MDWE. */
 static int commit_under_filter(void *context)
 {
@@ -420,6 +449,7 @@ int main(void)
 	tcase_set_tags(policy, "fork");
 	tcase_set_timeout(policy, 120);
 	tcase_add_test(policy, memory_that_must_not_become_executable_is_mapped_so);
+	tcase_add_test(policy, refused_commit_leaves_the_window_as_it_was);
 	tcase_add_test(policy, filter_of_mprotect_changes_nothing);
 	suite_add_tcase(suite, policy);
 	return run_suite(suite);

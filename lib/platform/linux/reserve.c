@@ -131,13 +131,17 @@ void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
 
 /*
  * Systems that forbid memory to become executable, as PR_SET_MDWE does, permit a new mapping in
- * the place of the old one.  It gets the same advice, so that the kernel can merge them.
+ * the place of the old one.  It gets the same advice, so that the kernel can merge them.  Linux
+ * 6.3 to 6.11 unmap the old one before they refuse memory that is writable and executable.
  */
-static int replace_mapping(void *start, size_t size, int protection)
+static int replace_mapping(void *start, size_t size, enum buffers_kind kind)
 {
-	void *got = mmap(start, size, protection,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	void *got;
 
+	if (!is_permitted(kind))
+		return EACCES;
+	got = mmap(start, size, buffers_linux_protection_of(kind),
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	if (got == MAP_FAILED)
 		return is_denied() ? EACCES : ENOMEM;
 	madvise(start, size, MADV_NOHUGEPAGE);
@@ -147,16 +151,13 @@ static int replace_mapping(void *start, size_t size, int protection)
 int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind kind,
 			    enum buffers_map_flags flags)
 {
-	int protection = buffers_linux_protection_of(kind);
-
 	if (flags & BUFFERS_MAP_SHARED) {
 		madvise((void *)address, size, MADV_DODUMP);
 		return 0;
 	}
-	if (buffers_sys_protect((void *)address, size, protection))
+	if (buffers_sys_protect((void *)address, size, buffers_linux_protection_of(kind)))
 		return 0;
 	if (!is_denied())
 		return ENOMEM;
-	return kind == BUFFERS_KIND_RW ? EACCES :
-	       replace_mapping((void *)address, size, protection);
+	return kind == BUFFERS_KIND_RW ? EACCES : replace_mapping((void *)address, size, kind);
 }

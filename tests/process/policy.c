@@ -186,6 +186,21 @@ static int imply_exec_without_way_back(void *context)
 	return 0;
 }
 
+static int imply_exec_after_creation(void *context)
+{
+	struct buffers_request request = { .size = 4 * MIB, .flags = BUFFERS_RW };
+	struct buffers_arena *arena = buffers_arena_create(&request, 0);
+	size_t before = count_writable_code();
+
+	(void)context;
+	STEP(arena && imply_exec());
+	STEP(refuse_call(SYS_personality, EPERM));
+	errno = 0;
+	STEP(!buffers_arena_get(arena, 64, 0) && errno == EACCES);
+	STEP(count_writable_code() == before);
+	return 0;
+}
+
 static int forbid_questions(void *context)
 {
 	STEP(refuse_call(SYS_personality, EPERM));
@@ -196,6 +211,7 @@ START_TEST(rw_memory_is_eacces_where_it_would_be_executable)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	run_child(imply_exec_without_way_back, NULL);
+	run_child(imply_exec_after_creation, NULL);
 	run_child(forbid_questions, &(unsigned){ arena_flags() });
 }
 END_TEST

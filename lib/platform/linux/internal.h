@@ -48,7 +48,8 @@ bool buffers_linux_end_exact(long former, const void *memory);
 
 /*
  * mmap(2) from the start of a file, at an address of the kernel's choice; mprotect(2); both
- * with exactly this protection; munmap(2).
+ * with exactly this protection; munmap(2).  If policy forbids the exact protection, memory to
+ * protect is left without access.
  */
 void *buffers_sys_map(size_t size, int protection, int flags, int file);
 bool buffers_sys_protect(void *memory, size_t size, int protection);

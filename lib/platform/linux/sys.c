@@ -265,6 +265,7 @@ bool buffers_sys_protect(void *memory, size_t size, int protection)
 	is_done = syscall(SYS_mprotect, memory, size, protection) == 0;
 	if (buffers_linux_end_exact(former, is_done ? memory : MAP_FAILED))
 		return is_done;
+	syscall(SYS_mprotect, memory, size, PROT_NONE);
 	errno = EACCES;
 	return false;
 }

@@ -83,26 +83,44 @@ START_TEST(filter_is_eacces)
 }
 END_TEST
 
+/* Free space directly below a mapping. */
+static struct buffers_request below_mapping(size_t size)
+{
+	char *space = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(space, MAP_FAILED);
+	munmap(space, size);
+	return (struct buffers_request){
+		.min_address = (uintptr_t)space, .max_address = (uintptr_t)space + size,
+		.size = size,
+	};
+}
+
 /* Denies all mappings after one request has succeeded. */
-static int deny_all(void *context)
+static int deny_all(void *error)
 {
 	struct buffers_request request = { .size = 1 };
+	struct buffers_request exact = below_mapping(4 * MIB);
+	int expected = *(int *)error == EPERM ? EACCES : ENOMEM;
 	size_t allocated;
 
-	(void)context;
 	STEP(buffers_alloc(&request, &allocated));
-	STEP(refuse_memory(EPERM));
+	STEP(refuse_memory(*(int *)error));
 	errno = 0;
 	STEP(!buffers_get(&request));
-	STEP(errno == EACCES);
+	STEP(errno == expected);
+	errno = 0;
+	STEP(!buffers_alloc(&exact, &allocated));
+	STEP(errno == expected);
 	return 0;
 }
 
-START_TEST(refusal_of_all_mappings_is_eacces)
+START_TEST(refusal_of_all_mappings_is_eacces_or_enomem)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	SKIP_IF(is_asan(), "the sanitizer's runtime may map memory at exit");
-	run_child(deny_all, NULL);
+	run_child(deny_all, &(int){ EPERM });
+	run_child(deny_all, &(int){ ENOMEM });
 }
 END_TEST
 
@@ -556,7 +574,7 @@ int main(void)
 
 	tcase_add_test(denied, mdwe_is_eacces);
 	tcase_add_test(denied, filter_is_eacces);
-	tcase_add_test(denied, refusal_of_all_mappings_is_eacces);
+	tcase_add_test(denied, refusal_of_all_mappings_is_eacces_or_enomem);
 	tcase_add_test(denied, rw_memory_is_not_executable_where_reading_implies_it);
 	tcase_add_test(denied, rw_memory_is_eacces_where_it_would_be_executable);
 	tcase_add_test(denied, memory_is_not_writable_and_executable_for_a_moment);

@@ -34,7 +34,7 @@ uintptr_t buffers_linux_stack_top(void);
 /* The highest address of user memory, rounded up to a power of two, minus 1. */
 uintptr_t buffers_linux_space_mask(void);
 
-/* Whether the kernel itself would choose this page for a mapping. */
+/* Whether the kernel itself would choose this page for a mapping.  If not, errno says why. */
 bool buffers_linux_is_eligible(uintptr_t page);
 
 /*

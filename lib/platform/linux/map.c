@@ -223,8 +223,10 @@ bool buffers_linux_is_eligible(uintptr_t page)
 	size_t size = buffers_platform_granularity();
 	void *got = mmap((void *)page, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (got != MAP_FAILED)
-		munmap(got, size);
+	if (got == MAP_FAILED)
+		return false;
+	munmap(got, size);
+	errno = EEXIST;
 	return got == (void *)page;
 }
 
@@ -238,10 +240,8 @@ static void *map_near(uintptr_t address, size_t size, enum buffers_kind kind,
 {
 	bool is_large = size >= 2 * MIB;
 
-	if (is_large && !buffers_linux_is_eligible(address + size - buffers_platform_granularity())) {
-		errno = EEXIST;
+	if (is_large && !buffers_linux_is_eligible(address + size - buffers_platform_granularity()))
 		return MAP_FAILED;
-	}
 	return map_memory(address, size, kind, flags, is_large ? MAP_FIXED_NOREPLACE : 0);
 }
 

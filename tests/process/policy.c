@@ -144,6 +144,15 @@ static bool imply_exec(void)
 	return personality((unsigned long)personality(0xffffffff) | READ_IMPLIES_EXEC) != -1;
 }
 
+/* Containers often forbid that personality. */
+#define NO_PERSONALITY "this system does not permit the personality READ_IMPLIES_EXEC"
+static bool can_imply_exec(void)
+{
+	int former = personality(0xffffffff);
+
+	return imply_exec() && personality((unsigned long)former) != -1;
+}
+
 static int use_rw_memory(unsigned shared)
 {
 	struct buffers_request request = { .size = 64 * KIB, .flags = BUFFERS_RW };
@@ -183,6 +192,7 @@ static int imply_exec_from_now(void *context)
 
 START_TEST(rw_memory_is_not_executable_where_reading_implies_it)
 {
+	SKIP_IF(!can_imply_exec(), NO_PERSONALITY);
 	run_child(imply_exec_from_now, &(unsigned){ arena_flags() });
 }
 END_TEST
@@ -228,6 +238,7 @@ static int forbid_questions(void *context)
 START_TEST(rw_memory_is_eacces_where_it_would_be_executable)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(!can_imply_exec(), NO_PERSONALITY);
 	run_child(imply_exec_without_way_back, NULL);
 	run_child(imply_exec_after_creation, NULL);
 	run_child(forbid_questions, &(unsigned){ arena_flags() });
@@ -255,6 +266,7 @@ static int imply_exec_under_mdwe(void *context)
 START_TEST(memory_is_not_writable_and_executable_for_a_moment)
 {
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime cannot map its own memory then");
+	SKIP_IF(!can_imply_exec(), NO_PERSONALITY);
 	run_child(imply_exec_under_mdwe, &(unsigned){ arena_flags() });
 }
 END_TEST
@@ -275,6 +287,7 @@ START_TEST(overwritten_constants_do_not_become_executable)
 	void *page = mmap(NULL, granularity(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	ck_assert_ptr_ne(page, MAP_FAILED);
+	SKIP_IF(!can_imply_exec(), NO_PERSONALITY);
 	SKIP_IF(buffers_overwrite(page, "original", 8) != 0, "read-only memory cannot be written");
 	run_child(overwrite_constants, page);
 }

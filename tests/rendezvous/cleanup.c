@@ -573,6 +573,29 @@ START_TEST(second_link_of_a_dead_process_is_removed)
 }
 END_TEST
 
+static int publish_as_pid_1(void *context)
+{
+	STEP(enter_pid_namespace());
+	run_child(publish_file, context);
+	return 0;
+}
+
+/* As in a container, whose process has the same number at each start. */
+START_TEST(second_link_is_removed_by_processes_of_one_number)
+{
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
+	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
+	make_files_of_other_namespaces(1);
+	make_older_than_ten_days(1);
+	ck_assert_int_eq(unlink(rendezvous_path(NULL, UNUSED_PID)), 0);
+	run_child(publish_file, NULL);		/* removes the file that was the model */
+	for (unsigned i = 0; i < 500 && count_links(); i++)
+		run_child(publish_as_pid_1, NULL);
+	assert_no_files_left();
+}
+END_TEST
+
 static int measure_first_get(int output)
 {
 	struct timespec start, end;
@@ -653,6 +676,7 @@ int main(int argc, char **argv)
 	tcase_add_test(all, files_of_other_namespaces_do_not_hide_other_stale_files);
 	tcase_add_test(all, old_files_of_other_namespaces_are_removed);
 	tcase_add_test(all, second_link_of_a_dead_process_is_removed);
+	tcase_add_test(all, second_link_is_removed_by_processes_of_one_number);
 	tcase_add_test(all, files_with_unrelated_names_stay);
 	tcase_add_loop_test(all, untrusted_or_special_file_stays, 0, 2);
 	tcase_add_test(all, files_of_live_processes_stay);

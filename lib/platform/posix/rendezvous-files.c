@@ -835,12 +835,15 @@ static bool clean_up_small_dir(struct cleanup *cleanup)
 	       clean_up_records(cleanup, records, got, clean_up_name, &position);
 }
 
-/* Other implementations remove files without their second links: sometimes looks for these. */
+/*
+ * Other implementations remove files without their second links: sometimes looks for these.  At
+ * random, since a container's process may have the same number at each start.
+ */
 static void clean_up_dir(struct cleanup *cleanup)
 {
 	enum { SOMETIMES = 16 };
 
-	if (!clean_up_small_dir(cleanup) || cleanup->self % SOMETIMES == 0)
+	if (!clean_up_small_dir(cleanup) || buffers_platform_random() % SOMETIMES == 0)
 		clean_up_large_dir(cleanup);
 }
 

@@ -258,6 +258,8 @@ static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator 
 	lookup->states[dir] = error == ENOENT ? CREATE : SKIP;
 	if (error)
 		return false;
+	if (is_signed(&record))
+		lookup->ids[dir].pid_namespace = record.pid_namespace;
 	verdict = judge_record(lookup, &record, is_fresh);
 	if (verdict == LIVE) {
 		*locator = (struct buffers_locator *)record.this_address;

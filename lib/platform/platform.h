@@ -168,6 +168,7 @@ struct buffers_rendezvous_dirs {
 struct buffers_rendezvous_id {
 	uint64_t device, file;
 	uint64_t start;
+	uint64_t pid_namespace;	/* that the file names; set by the caller after reading, or 0 */
 };
 
 void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *dirs);

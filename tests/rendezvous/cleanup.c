@@ -454,7 +454,7 @@ static void read_own_file(char bytes[4096])
 }
 
 /* As a container that shares /tmp leaves them when it is killed, with their second links. */
-static void make_files_of_other_namespaces(int count)
+static void make_files_from(int first, int count)
 {
 	char bytes[4096], name[120], second[300];
 	uint64_t number;
@@ -464,7 +464,7 @@ static void make_files_of_other_namespaces(int count)
 	number++;
 	memcpy(bytes + AT_PID_NAMESPACE, &number, sizeof(number));
 	for (int i = 0; i < count; i++) {
-		const char *path = rendezvous_path(NULL, UNUSED_PID + i);
+		const char *path = rendezvous_path(NULL, first + i);
 
 		write_file(path, bytes, sizeof(bytes));
 		snprintf(name, sizeof(name), "%s, %llu", strrchr(path, '/'),
@@ -472,6 +472,11 @@ static void make_files_of_other_namespaces(int count)
 		snprintf(second, sizeof(second), "%s%s", SHARED_INDEX, name);
 		ck_assert_int_eq(link(path, second), 0);
 	}
+}
+
+static void make_files_of_other_namespaces(int count)
+{
+	make_files_from(UNUSED_PID, count);
 }
 
 /* The names in the index without the positions. */
@@ -596,6 +601,25 @@ START_TEST(second_link_is_removed_by_processes_of_one_number)
 }
 END_TEST
 
+/* Its process was killed in another container, and the other directory cannot be used. */
+START_TEST(second_link_of_a_replaced_file_is_removed)
+{
+	char path[60];
+
+	SKIP_IF(!is_sandboxed, NO_SANDBOX);
+	SKIP_IF(geteuid() != 0, NOT_ROOT_OF_PIDS);
+	SKIP_IF(access("/proc/self/ns/pid", F_OK) != 0, "/proc does not name the namespace");
+	make_files_from(1, 1);
+	run_child(publish_file, NULL);		/* removes the file that was the model */
+	ck_assert_uint_eq(count_links(), 1);
+	snprintf(path, sizeof(path), "/tmp/.reloaded-%u", (unsigned)geteuid());
+	write_file(path, "", 0);
+	run_child(publish_as_pid_1, NULL);
+	assert_no_files_left();
+	ck_assert_int_eq(unlink(path), 0);
+}
+END_TEST
+
 static int measure_first_get(int output)
 {
 	struct timespec start, end;
@@ -677,6 +701,7 @@ int main(int argc, char **argv)
 	tcase_add_test(all, old_files_of_other_namespaces_are_removed);
 	tcase_add_test(all, second_link_of_a_dead_process_is_removed);
 	tcase_add_test(all, second_link_is_removed_by_processes_of_one_number);
+	tcase_add_test(all, second_link_of_a_replaced_file_is_removed);
 	tcase_add_test(all, files_with_unrelated_names_stay);
 	tcase_add_loop_test(all, untrusted_or_special_file_stays, 0, 2);
 	tcase_add_test(all, files_of_live_processes_stay);

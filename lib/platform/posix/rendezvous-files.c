@@ -474,6 +474,28 @@ static void remove_from_index(const struct buffers_rendezvous_dirs *dirs, unsign
 	buffers_sys_close(index);
 }
 
+/*
+ * Removes the second link of a file that was replaced, if another namespace gave it its name: no
+ * process would look for it there.
+ */
+static void remove_replaced_link(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+				 const char *name, const struct buffers_rendezvous_id *old)
+{
+	char index_name[NAME_SIZE];
+	struct buffers_sys_status status;
+	int index;
+
+	if (!old->pid_namespace || old->pid_namespace == dirs->pid_namespace)
+		return;
+	index = enter_index(dirs, dir, false);
+	if (index < 0)
+		return;
+	format_index_name(index_name, name, old->pid_namespace);
+	if (buffers_sys_status_at(index, index_name, &status) && is_same_file(&status, old))
+		buffers_sys_remove(index, index_name);
+	buffers_sys_close(index);
+}
+
 /* Whether the name still means the open file. */
 static bool is_still_named(int dir, const char *name, const struct buffers_sys_status *status)
 {
@@ -556,9 +578,11 @@ int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, uns
 	if (!old)
 		return create_file(dirs, dir, draft_name, file_name, bytes, size);
 	error = replace_file(dirs, *descriptor, draft_name, file_name, bytes, size, old);
-	if (!error)
-		add_to_index(dirs, dir, file_name);
-	return error;
+	if (error)
+		return error;
+	remove_replaced_link(dirs, dir, file_name, old);
+	add_to_index(dirs, dir, file_name);
+	return 0;
 }
 
 /*

@@ -38,6 +38,7 @@ import smallwords
 from csource import NotUnderstood, Source
 
 LONG = 120000	# milliseconds, on a busy machine
+SMALL = 256
 failed = False
 
 
@@ -122,20 +123,44 @@ def judged(problem):
     return problem == '', problem
 
 
+def constants_of(term):
+    """The symbolic words of a term."""
+    found, seen, left = [], set(), [term]
+    while left:
+        part = left.pop()
+        if part.get_id() in seen:
+            continue
+        seen.add(part.get_id())
+        left.extend(part.children())
+        if z3.is_bv(part) and part.decl().kind() == z3.Z3_OP_UNINTERPRETED:
+            found.append(part)
+    return found
+
+
+def is_small(claim):
+    return [z3.ULT(part, SMALL) for part in constants_of(z3.And(claim.term, *claim.assumptions))
+            if part.size() > 8]
+
+
 def break_claims(tree, group):
-    """The first fact that does not hold, or None.  A word has 64 bits, or 32."""
-    for bits in (64, 32):
-        for claim in group.claims(tree.source(group.file, bits)):
-            claim = claims.Claim(*claim)
-            if isinstance(refute_mutant(claim), z3.ModelRef):
+    """
+    The first fact that does not hold, or None.  A word has 64 bits, or 32.  Z3 finds a
+    counterexample of small words at once, and may take long for others.
+    """
+    found = [claims.Claim(*claim) for bits in (64, 32)
+             for claim in group.claims(tree.source(group.file, bits))]
+    for restrict in (is_small, lambda claim: []):
+        for claim in found:
+            if isinstance(refute_mutant(claim, restrict(claim)), z3.ModelRef):
                 return claim.fact
     return None
 
 
-def refute_mutant(claim):
-    if integers.holds(claim.term, claim.assumptions, 2000):
+def refute_mutant(claim, restrictions):
+    assumptions = [*claim.assumptions, *restrictions]
+    if integers.holds(claim.term, assumptions, 2000):
         return ''
-    return refute(claim.term, claim.assumptions, 15000)	# a counterexample is found soon
+    return refute(claim.term, assumptions, 15000)
 
 
 def try_mutants(tree):

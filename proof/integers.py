@@ -84,10 +84,10 @@ class Integers:
         return value
 
 
-def holds(term, assumptions, milliseconds):
+def holds(term, assumptions, steps):
     integers = Integers()
     solver = z3.Solver()
-    solver.set('timeout', milliseconds)
+    solver.set('rlimit', steps)
     solver.add([integers.term(part) for part in assumptions])
     solver.add(z3.Not(integers.term(term)))
     solver.add(integers.ranges)

@@ -127,6 +127,7 @@ START_TEST(released_items_behind_the_twins_locators_are_found)
 {
 	struct foreign_locator *first;
 	struct buffers_item *item;
+	bool is_found = false;
 
 	SKIP_WITHOUT_SANDBOX();
 	first = foreign_find((enum foreign_storage)_i);
@@ -136,7 +137,9 @@ START_TEST(released_items_behind_the_twins_locators_are_found)
 	hold_one();
 	item = holdings[0].item;
 	buffers_release(item);
-	ck_assert_ptr_eq(buffers_get(&request), item);
+	for (unsigned i = 0; i < 64 && !is_found; i++)
+		is_found = buffers_get(&request) == item;
+	ck_assert(is_found);
 	ck_assert_uint_eq(first->num_items, 0);
 	ck_assert_uint_eq(((struct twin_locator *)first)->num_items, FOREIGN_CAPACITY);
 }

@@ -103,7 +103,9 @@ static int deny_all(void *error)
 	struct buffers_request exact = below_mapping(4 * MIB);
 	int expected = *(int *)error == EPERM ? EACCES : ENOMEM;
 	size_t allocated;
+	void *memory = buffers_alloc(&exact, &allocated);
 
+	STEP(!memory || buffers_free(memory, allocated) == 0);
 	STEP(buffers_alloc(&request, &allocated));
 	STEP(refuse_memory(*(int *)error));
 	errno = 0;
@@ -111,7 +113,7 @@ static int deny_all(void *error)
 	STEP(errno == expected);
 	errno = 0;
 	STEP(!buffers_alloc(&exact, &allocated));
-	STEP(errno == expected);
+	STEP(errno == expected || !memory);	/* the stack may need the range to grow */
 	return 0;
 }
 

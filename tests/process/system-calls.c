@@ -33,7 +33,7 @@ static const struct { const char *name; int number; } names[] = {
 	CALL(brk), CALL(close), CALL(exit_group), CALL(fchmod), CALL(fcntl), CALL(flock),
 	CALL(futex), CALL(get_robust_list), CALL(getdents64), CALL(getpid), CALL(getrandom),
 	CALL(getresgid), CALL(getresuid), CALL(ioctl), CALL(kill), CALL(linkat), CALL(lseek),
-	CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mmap), CALL(mprotect),
+	CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mprotect),
 	CALL(mremap), CALL(msync), CALL(munmap), CALL(openat), CALL(prctl), CALL(preadv),
 	CALL(prlimit64), CALL(process_vm_readv), CALL(pwritev), CALL(read), CALL(renameat2),
 	CALL(personality), CALL(rt_sigprocmask), CALL(ftruncate),
@@ -60,6 +60,9 @@ static const struct { const char *name; int number; } names[] = {
 #endif
 #ifdef SYS_getresuid32
 	{ "getresuid", SYS_getresuid32 }, { "getresgid", SYS_getresgid32 },
+#endif
+#ifdef SYS_mmap
+	CALL(mmap),
 #endif
 #ifdef SYS_mmap2
 	{ "mmap", SYS_mmap2 },

@@ -509,7 +509,8 @@ START_TEST(files_of_other_namespaces_do_not_hide_own_stale_files)
 	make_files_of_other_namespaces(MANY);
 	for (int i = 0; i < OWN; i++)
 		make_orphaned_file(0);
-	starts = count_starts_until(MANY, (MANY + 2 * OWN) / 64 + 2 * OWN / 16 + 2);
+	/* before Linux 6.6, new files move the positions of others in a directory of tmpfs */
+	starts = count_starts_until(MANY, 4 * ((MANY + 2 * OWN) / 64 + 2 * OWN / 16 + 2));
 	ck_assert_uint_eq(count_links(), MANY);
 	printf("%d stale files among %d of another namespace: removed after %u starts\n", 2 * OWN,
 	       MANY, starts);

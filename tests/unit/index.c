@@ -509,7 +509,7 @@ START_TEST(bytes_of_an_item_are_recognized)
 	for (unsigned i = 0; i < count; i++)
 		list_item(buffers[i].start, (uint32_t)(buffers[i].end - buffers[i].start), 0);
 	take_anywhere(1);
-	ck_assert(is_caught_up());
+	ck_assert(count == 0 || is_caught_up());
 	for (unsigned i = 0; i < count; i++) {
 		uintptr_t start = buffers[i].start;
 		size_t size = buffers[i].end - start;

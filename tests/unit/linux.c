@@ -280,6 +280,7 @@ START_TEST(guard_gap_is_kept_below_a_mapping_that_grows_down)
 	uintptr_t gap = 256 * page();
 	uintptr_t stack = map_growing(64 * MIB);
 
+	SKIP_IF(is_emulated(), "the gap has pages of the emulator's kernel");
 	SKIP_IF(!stack, NO_GUARD_GAP);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		uintptr_t address = stack - gap - sizes[i];
@@ -302,6 +303,7 @@ START_TEST(guard_gap_is_found)
 	struct buffers_span found;
 	struct buffers_maps maps;
 
+	SKIP_IF(is_emulated(), "the gap has pages of the emulator's kernel");
 	SKIP_IF(!stack, NO_GUARD_GAP);
 	buffers_platform_maps_open(&maps);
 	for (size_t i = maps.method; i < sizeof(methods) / sizeof(methods[0]); i++) {

@@ -7,7 +7,8 @@
  *
  *  - /proc/self/mem, for private memory.  The kernel copies a page first that a child shares.
  *    It may write eight bytes in parts.  Bytes that must change at once are therefore
- *    written to a copy of their page, which then replaces the page, unless only one changes.
+ *    written to a copy of their page, which then replaces the page.  Where nothing may replace
+ *    the page, they are written if only one of them changes.
  *  - A second mapping of the same memory, for shared memory.
  *  - A copy of the pages in a file without a name, for private memory without /proc.
  *
@@ -275,6 +276,17 @@ void buffers_linux_write_after_fork(void)
 	tracked.is_opening = false;
 }
 
+/* One byte changes in place only if nothing may replace the page. */
+static int write_by(int file, const struct destination *destination)
+{
+	int error = destination->is_atomic ? write_to_copy(file, destination) : EACCES;
+
+	if (error == EACCES && (!destination->is_atomic || changes_one_byte(destination)) &&
+	    write_in_place(file, destination))
+		error = 0;
+	return error;
+}
+
 static int write_through_file(const char *name, const struct destination *destination)
 {
 	int file = open_memory(name);
@@ -282,12 +294,8 @@ static int write_through_file(const char *name, const struct destination *destin
 
 	if (file < 0)
 		return classify_write_failure();
-	if (is_of_proc(file) && has_own_addresses(file)) {
-		if (destination->is_atomic && !changes_one_byte(destination))
-			error = write_to_copy(file, destination);
-		else if (write_in_place(file, destination))
-			error = 0;
-	}
+	if (is_of_proc(file) && has_own_addresses(file))
+		error = write_by(file, destination);
 	buffers_sys_close(file);
 	return error;
 }

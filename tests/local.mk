@@ -216,7 +216,6 @@ test_programs += \
 	tests/process/system-calls
 slow_tests += \
 	tests/process/exec \
-	tests/process/failing-calls \
 	tests/process/fork \
 	tests/process/forkstorm \
 	tests/process/numbers

@@ -394,12 +394,14 @@ static void try_all_positions(struct task *task, int error, bool is_lasting)
 START_TEST(failing_call_gives_a_documented_error_and_leaks_nothing)
 {
 	struct task task = { &scenes[_i], map_memory(sizeof(struct plan), true) };
+	uint64_t seed = seed_random();
+	unsigned first = (unsigned)random_below(&seed, ERRORS);
 
 	SKIP_IF(!can_supervise(), NO_LISTENER);
 	SKIP_IF((scenes[_i].flags & SHARED) && !has_robust_locks(), NO_ROBUST_LOCKS);
 	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no private /tmp");
 	for (unsigned i = 0; i < how_many(1, ERRORS); i++) {
-		int error = errors[((unsigned)_i + i * 3) % ERRORS];
+		int error = errors[(first + i) % ERRORS];
 
 		try_all_positions(&task, error, false);
 		if (error != EINTR)	/* no kernel interrupts every call */

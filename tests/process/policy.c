@@ -194,6 +194,7 @@ static int imply_exec_from_now(void *context)
 
 START_TEST(rw_memory_is_not_executable_where_reading_implies_it)
 {
+	SKIP_IF(is_tsan(), "the sanitizer's runtime maps memory at any time");
 	SKIP_IF(!can_imply_exec(), NO_PERSONALITY);
 	run_child(imply_exec_from_now, &(unsigned){ arena_flags() });
 }

@@ -812,16 +812,20 @@ static struct {
 
 static void patch_in_handler(int number)
 {
-	uint32_t value = ++handler.handled;
+	uint32_t value = __atomic_load_n(&handler.handled, __ATOMIC_RELAXED) + 1;
+	int saved = errno;
 	uint32_t *copy;
 
 	(void)number;
+	errno = 0;
 	if (buffers_overwrite(handler.word, &value, 4) != 0 || *handler.word != value ||
 	    buffers_overwrite(handler.odd, &value, 3) != 0 || memcmp(handler.odd, &value, 3) != 0)
 		handler.is_failed = true;
 	copy = buffers_append(handler.item, &value, sizeof(value));
-	if (!copy || *copy != value)
+	if (!copy || *copy != value || errno != 0)
 		handler.is_failed = true;
+	errno = saved;
+	__atomic_store_n(&handler.handled, value, __ATOMIC_RELEASE);
 }
 
 /* Sends each signal after the last one was handled, so that the handlers run in every call. */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -122,7 +123,7 @@ static struct foreign_locator *publish_and_reset(int file, enum foreign_storage 
 	return locator;
 }
 
-struct foreign_locator *foreign_find(enum foreign_storage storage)
+static struct foreign_locator *find_or_create(enum foreign_storage storage)
 {
 	int file = open_file(0);
 
@@ -134,4 +135,16 @@ struct foreign_locator *foreign_find(enum foreign_storage storage)
 	file = open_file(0);
 	ck_assert_int_ge(file, 0);
 	return wait_for_address(file);
+}
+
+/* One thread at a time: a second one would use the locator before the first one has reset it. */
+struct foreign_locator *foreign_find(enum foreign_storage storage)
+{
+	static pthread_mutex_t finding = PTHREAD_MUTEX_INITIALIZER;
+	struct foreign_locator *locator;
+
+	pthread_mutex_lock(&finding);
+	locator = find_or_create(storage);
+	pthread_mutex_unlock(&finding);
+	return locator;
 }

@@ -26,7 +26,7 @@ struct buffers_index {
 	struct buffers_locator *tail;	/* every locator before it is indexed whole */
 	uintptr_t tree;			/* a link, see index.c */
 	uint32_t hidden;		/* the number of hidden items */
-	uint32_t unswept;		/* so many searches that find nothing need not sweep */
+	uint32_t unswept;		/* the number of searches without a result that skip the sweep */
 	uintptr_t nodes, nodes_end;	/* memory for more nodes */
 	uintptr_t pages;		/* mapped for nodes; each starts with a link to the next */
 };

@@ -65,9 +65,9 @@ static bool is_next_valid(const struct buffers_locator *locator,
 
 static bool has_forked;
 
-void buffers_locator_note_fork(bool is_parent)
+void buffers_locator_note_fork(bool forked)
 {
-	__atomic_store_n(&has_forked, is_parent, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&has_forked, forked, __ATOMIC_SEQ_CST);
 }
 
 bool buffers_locator_may_be_shared(const struct buffers_locator *locator)

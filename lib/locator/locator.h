@@ -121,10 +121,10 @@ int buffers_locator_create_in(enum buffers_kind kind,
 void buffers_locator_destroy(struct buffers_locator *locator);
 
 /*
- * Notes that the process forks, or in a child that it has not forked yet.  Children may share
- * another implementation's locators, and list in them memory that the parent lacks.
+ * Notes whether the process has forked: true before a fork, and false in the child.  Children
+ * may share another implementation's locators, and list in them memory that the parent lacks.
  */
-void buffers_locator_note_fork(bool has_forked);
+void buffers_locator_note_fork(bool forked);
 
 /*
  * Whether a forked child may share it.  Asked after something was read from the locator: a child

@@ -205,9 +205,9 @@ int buffers_state_unmap(struct buffers_span mapped)
 
 /*
  * Takes the lock of the first RX locator.  All copies of the library share that locator, and
- * a forked child has another: no thread of the parent can leave it locked for the child.  So
- * the lock is only waited for longer if another copy writes much.  A signal handler may call
- * this, so no handler runs in a thread that holds the lock.
+ * a forked child has another: no thread of the parent can leave it locked for the child.  The
+ * wait has no limit: writes without the lock would lose bytes.  A signal handler may call this,
+ * so no handler runs in a thread that holds the lock.
  */
 int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 			enum buffers_write_mode mode)

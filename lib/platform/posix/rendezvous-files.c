@@ -438,7 +438,10 @@ static int create_indexed_file(const struct buffers_rendezvous_dirs *dirs, unsig
 	return error;
 }
 
-/* A second link that a dead process left serves this file as well. */
+/*
+ * Fails to make an index entry if a dead process of the same number left one.  The sweep judges
+ * entries by their names, so that one serves the new file.
+ */
 static int create_file(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
 		       const char *draft, const char *name, const void *bytes, size_t size)
 {

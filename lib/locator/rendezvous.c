@@ -96,6 +96,7 @@ enum verdict {
 	UNFILLED,	/* its creator has written the address, and not yet the locator */
 	STALE,		/* not of this process: replace it */
 	OTHER_PID_NS,	/* its process may live in another PID namespace: replace it last */
+	PARENTS,	/* the parent's, which has the same number: leave it alone */
 	INCOMPATIBLE,	/* this process's, in another version: leave it alone */
 	LOCKED,		/* the same, and another thread holds the locator's lock */
 };
@@ -239,6 +240,22 @@ static int read_record(const struct lookup *lookup, unsigned dir, struct record 
 						sizeof(*record), id, is_fresh);
 }
 
+/*
+ * The unsigned files that this process found at its fork, if it has its parent's number.  They
+ * name the parent's locators, which the child has a copy of, or shares with the parent.
+ */
+static struct buffers_rendezvous_id parents_files[BUFFERS_KINDS][BUFFERS_RENDEZVOUS_DIRS];
+
+/* The number of a file can be used again; its start is 0 until its creator writes the address. */
+static bool is_parents(const struct lookup *lookup, unsigned dir, const struct record *record)
+{
+	const struct buffers_rendezvous_id *parents = &parents_files[lookup->kind][dir];
+	const struct buffers_rendezvous_id *id = &lookup->ids[dir];
+
+	return parents->file && parents->file == id->file && parents->device == id->device &&
+	       (!parents->start || parents->start == id->start) && !is_signed(record);
+}
+
 /* Whether the file in this directory leads to a locator; if not, sets the permitted action. */
 static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator **locator)
 {
@@ -247,6 +264,7 @@ static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator 
 		[UNFILLED] = SKIP,
 		[STALE] = REPLACE,
 		[OTHER_PID_NS] = REPLACE_LAST,
+		[PARENTS] = SKIP,
 		[INCOMPATIBLE] = SKIP,
 		[LOCKED] = SKIP,
 	};
@@ -260,7 +278,8 @@ static bool look_in(struct lookup *lookup, unsigned dir, struct buffers_locator 
 		return false;
 	if (is_signed(&record))
 		lookup->ids[dir].pid_namespace = record.pid_namespace;
-	verdict = judge_record(lookup, &record, is_fresh);
+	verdict = is_parents(lookup, dir, &record) ? PARENTS :
+		  judge_record(lookup, &record, is_fresh);
 	if (verdict == LIVE) {
 		*locator = (struct buffers_locator *)record.this_address;
 		return true;
@@ -533,5 +552,42 @@ void buffers_rendezvous_withdraw(const struct buffers_locator *published,
 	begin_lookup(&lookup, kind, __builtin_frame_address(0));
 	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
 		withdraw_from(&lookup, dir, (uintptr_t)published);
+	end_lookup(&lookup);
+}
+
+/*
+ * Forked children
+ */
+
+static uint32_t number_before_fork;
+
+void buffers_rendezvous_note_fork(void)
+{
+	__atomic_store_n(&number_before_fork, buffers_platform_pid(), __ATOMIC_RELAXED);
+}
+
+static void note_parents_file(const struct lookup *lookup, unsigned dir)
+{
+	struct buffers_rendezvous_id *parents = &parents_files[lookup->kind][dir];
+	struct record record;
+	bool is_fresh;
+
+	if (read_record(lookup, dir, &record, parents, &is_fresh) != 0 || is_signed(&record))
+		*parents = (struct buffers_rendezvous_id){ 0 };
+}
+
+void buffers_rendezvous_forget_parent(void)
+{
+	struct lookup lookup;
+
+	memset(parents_files, 0, sizeof(parents_files));
+	if (buffers_platform_pid() != number_before_fork)
+		return;
+	begin_lookup(&lookup, BUFFERS_KIND_RWX, __builtin_frame_address(0));
+	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
+		lookup.kind = kind;
+		for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
+			note_parents_file(&lookup, dir);
+	}
 	end_lookup(&lookup);
 }

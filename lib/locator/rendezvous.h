@@ -45,6 +45,13 @@ void buffers_rendezvous_replace_first(struct buffers_root *root, struct buffers_
 void buffers_rendezvous_withdraw(const struct buffers_locator *published,
 				 enum buffers_kind kind);
 
+/*
+ * Called before a fork in the parent, and after it in the child.  A child that has its parent's
+ * number finds its parent's files under its own name.
+ */
+void buffers_rendezvous_note_fork(void);
+void buffers_rendezvous_forget_parent(void);
+
 #pragma GCC visibility pop
 
 #endif

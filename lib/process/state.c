@@ -30,6 +30,7 @@ static void empty_other_pages(struct buffers_state_page *page)
 static void forget_parent(void)
 {
 	buffers_locator_note_fork(false);
+	buffers_rendezvous_forget_parent();
 	for (unsigned kind = 0; kind < BUFFERS_KINDS; kind++) {
 		struct buffers_state *state = buffers_state_pages[kind];
 
@@ -42,6 +43,7 @@ static void forget_parent(void)
 static void note_fork(void)
 {
 	buffers_locator_note_fork(true);
+	buffers_rendezvous_note_fork();
 }
 
 __attribute__((constructor)) static void register_fork_handler(void)

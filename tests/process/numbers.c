@@ -9,8 +9,10 @@
 
 #include "config.h"
 #include "support/arena-records.h"
+#include "support/foreign.h"
 #include "reloaded/buffers.h"
 #include "support/restrict.h"
+#include "support/sandbox.h"
 #include "support/support.h"
 
 #include <errno.h>
@@ -355,6 +357,106 @@ START_TEST(items_of_a_shared_arena_are_released)
 END_TEST
 
 /*
+ * Another implementation's locator, which a file of the parent names
+ */
+
+static struct foreign_locator *first;	/* the parent's */
+
+static bool is_item_of(const struct foreign_locator *locator, const void *item)
+{
+	return (uintptr_t)item > (uintptr_t)locator &&
+	       (uintptr_t)item < (uintptr_t)locator + FOREIGN_SIZE;
+}
+
+/* The child's second copy of the library would look where the first one has published. */
+static int use_own_locator(void)
+{
+	struct buffers_request request = { .size = 64 * KIB };
+	unsigned long long named = read_address(rendezvous_path(NULL, getpid()));
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct buffers_item *item = buffers_get(&request);
+
+		STEP(item && !is_item_of(first, item));
+		STEP(buffers_append(item, "x", 1));
+	}
+	STEP(named == (uintptr_t)first);
+	STEP(read_address(rendezvous_path(NULL, getpid())) == named);
+	STEP(count_files(own_dir()) == 1);
+	return 0;
+}
+
+static int fork_beside_foreign_code(enum number number, enum foreign_storage storage)
+{
+	unsigned char before[FOREIGN_SIZE];
+	pid_t child;
+
+	first = foreign_find(storage);
+	foreign_add(first, foreign_map(64 * KIB), 64 * KIB, false);
+	memcpy(before, first, FOREIGN_SIZE);
+	child = fork_same_number(number);
+	if (child == 0)
+		_exit(use_own_locator());
+	STEP(succeeds(child));
+	STEP(memcmp(before, first, FOREIGN_SIZE) == 0);
+	return 0;
+}
+
+static int fork_beside_private_locator(enum number number)
+{
+	return fork_beside_foreign_code(number, IN_MEMORY);
+}
+
+static int fork_beside_shared_locator(enum number number)
+{
+	return fork_beside_foreign_code(number, IN_FILE);
+}
+
+START_TEST(child_of_the_same_number_leaves_the_parents_foreign_locator_alone)
+{
+	SKIP_IF(why_not((enum number)_i), why_not((enum number)_i));
+	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	run_with((enum number)_i, fork_beside_private_locator);
+	ck_assert_int_eq(unlink(rendezvous_path(NULL, _i == FIRST_OF_NAMESPACE ? 1 : -1)), 0);
+	run_with((enum number)_i, fork_beside_shared_locator);
+}
+END_TEST
+
+/* The file is another one, although it has the name and the number of the parent's. */
+static int follow_own_file(void)
+{
+	struct buffers_request request = { .size = 1 };
+	struct foreign_locator *own;
+
+	STEP(unlink(rendezvous_path(NULL, getpid())) == 0);
+	own = foreign_find(IN_MEMORY);
+	STEP(own != first);
+	foreign_add(own, foreign_map(64 * KIB), 64 * KIB, false);
+	STEP(is_item_of(own, buffers_get(&request)));
+	return 0;
+}
+
+static int fork_and_replace_file(enum number number)
+{
+	pid_t child;
+
+	first = foreign_find(IN_FILE);
+	child = fork_same_number(number);
+	if (child == 0)
+		_exit(follow_own_file());
+	STEP(succeeds(child));
+	return 0;
+}
+
+START_TEST(child_of_the_same_number_follows_a_file_of_its_own)
+{
+	SKIP_IF(why_not((enum number)_i), why_not((enum number)_i));
+	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	run_with((enum number)_i, fork_and_replace_file);
+}
+END_TEST
+
+/*
  * Tasks with numbers of their own in one memory
  */
 
@@ -450,6 +552,11 @@ int main(void)
 	tcase_add_loop_test(same, child_of_the_same_number_cannot_release_an_item_of_its_parent, 0,
 			    NUMBERS);
 	tcase_add_loop_test(same, items_of_a_shared_arena_are_released, 0, NUMBERS);
+	tcase_add_loop_test(same,
+			    child_of_the_same_number_leaves_the_parents_foreign_locator_alone,
+			    0, NOT_EMPTIED);
+	tcase_add_loop_test(same, child_of_the_same_number_follows_a_file_of_its_own, 0,
+			    NOT_EMPTIED);
 	suite_add_tcase(suite, same);
 
 	tcase_set_tags(own, "fork slow");

@@ -45,7 +45,8 @@ static int open_file(int flags)
 {
 	char path[160];
 
-	snprintf(path, sizeof(path), "%s/%s%d", SHARED_DIR, RENDEZVOUS_NAME, (int)getpid());
+	snprintf(path, sizeof(path), "%s/%s%u", SHARED_DIR, RENDEZVOUS_NAME,
+		 (unsigned)getpid());
 	return open(path, O_RDWR | O_CLOEXEC | flags, 0700);
 }
 

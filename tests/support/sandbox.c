@@ -74,8 +74,8 @@ const char *rendezvous_path_of(const char *dir, const char *kind, pid_t pid)
 	static unsigned next;
 	char *path = paths[next++ % 4];
 
-	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %d", dir ? dir : SHARED_DIR,
-		 RENDEZVOUS_STEM, kind, (int)pid);
+	snprintf(path, sizeof(paths[0]), "%s/%s%s, PID %u", dir ? dir : SHARED_DIR,
+		 RENDEZVOUS_STEM, kind, (unsigned)pid);
 	return path;
 }
 

@@ -279,7 +279,8 @@ slow_tests += tests/interop/foreign-threads
 
 test_programs += \
 	tests/rx/live-patching \
-	tests/rx/rx
+	tests/rx/rx \
+	tests/rx/vanished-writer
 
 # arena/ -------------------------------------------------------------------------------
 

@@ -348,7 +348,9 @@ size_t buffers_size(const struct buffers_item *item);
  * EACCES: only for RX memory: no way to write it is available, for example because
  * /proc/self/mem is closed; or no way to change four or eight bytes of it atomically,
  * because the memory is sealed, mseal(2), or mremap(2) is denied.  A change of one
- * byte among them, and other sizes and addresses, do not need that.
+ * byte among them, and other sizes and addresses, do not need that.  Also: the lock
+ * of all writers was not free for five seconds, and nothing shows that its holder
+ * lives.
  * ENOMEM: only for RX memory: the kernel refuses the memory, mapping or descriptor
  * that writing needs.
  * Bytes in one page are unchanged on failure.  If they lie in several pages, some may

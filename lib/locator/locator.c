@@ -149,14 +149,51 @@ struct buffers_locator *buffers_locator_wait_for_next(const struct buffers_locat
 	return next ? next : buffers_locator_follow(locator);
 }
 
+/*
+ * The lock of an own locator contains its holder.  Another implementation's may be shared with
+ * other processes, of which this one knows nothing.
+ */
+static uint32_t holder_word(const struct buffers_locator *locator)
+{
+	return buffers_locator_is_own(locator) ? buffers_platform_task() : 1;
+}
+
+static bool replace_holder(struct buffers_locator *locator, uint32_t old, uint32_t new)
+{
+	return __atomic_compare_exchange_n(&locator->is_locked, &old, new, false,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static int find_holder(const struct buffers_locator *locator, uint32_t holder)
+{
+	return buffers_locator_is_own(locator) ? buffers_platform_find_task(holder) : ENOSYS;
+}
+
+/* What a holder leaves unfinished is not listed. */
+static bool succeed_holder(struct buffers_locator *locator, uint32_t own)
+{
+	uint32_t holder = __atomic_load_n(&locator->is_locked, __ATOMIC_RELAXED);
+
+	return (!holder || find_holder(locator, holder) == ESRCH) &&
+	       replace_holder(locator, holder, own);
+}
+
 bool buffers_locator_lock(struct buffers_locator *locator)
 {
 	struct buffers_wait wait = { .attempts = 0 };
+	uint32_t own = holder_word(locator);
 
-	while (!buffers_lock_try(&locator->is_locked))
+	while (!replace_holder(locator, 0, own))
 		if (!buffers_wait_again(&wait, LONGEST_WAIT))
-			return false;
+			return succeed_holder(locator, own);
 	return true;
+}
+
+bool buffers_locator_has_holder(const struct buffers_locator *locator)
+{
+	uint32_t holder = __atomic_load_n(&locator->is_locked, __ATOMIC_RELAXED);
+
+	return find_holder(locator, holder) == 0 && holder != buffers_platform_task();
 }
 
 void buffers_locator_unlock(struct buffers_locator *locator)

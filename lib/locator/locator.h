@@ -145,10 +145,14 @@ static inline bool buffers_locator_is_locked(const struct buffers_locator *locat
 
 /*
  * Held while an item is added; other threads wait.  False: the lock was not free for a second.
- * A process that shares the locator may have been killed, or the holder's code unloaded.
+ * A process that shares the locator may have been killed, or the holder's code unloaded.  If it
+ * is known after that second that the holder has vanished, the caller gets the lock.
  */
 bool buffers_locator_lock(struct buffers_locator *locator);
 void buffers_locator_unlock(struct buffers_locator *locator);
+
+/* Whether another task, which lives, holds the lock. */
+bool buffers_locator_has_holder(const struct buffers_locator *locator);
 
 /*
  * Adds a buffer to the chain of its kind, starting at any of its locators, and creates a new

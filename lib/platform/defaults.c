@@ -124,6 +124,17 @@ void buffers_platform_at_fork(void (*before)(void), void (*child)(void))
 	(void)before, (void)child;
 }
 
+uint32_t buffers_platform_task(void)
+{
+	return 1;
+}
+
+int buffers_platform_find_task(uint32_t task)
+{
+	(void)task;
+	return ENOSYS;
+}
+
 #endif
 
 #if !BUFFERS_PORT_HAS_SIGNALS

@@ -285,6 +285,20 @@ int buffers_platform_map_state(void **page);
 void buffers_platform_at_fork(void (*before)(void), void (*child)(void));
 
 /*
+ * Tasks with numbers of their own can share the memory of the process, as the child of vfork(2)
+ * does, and end while they hold a lock.
+ *
+ * The number of the calling task plus 1, for the word of a lock; 1: unknown.
+ */
+uint32_t buffers_platform_task(void);
+
+/*
+ * 0: the task lives, and shares this memory.  ESRCH: none with this number does.  ENOSYS:
+ * unknown.
+ */
+int buffers_platform_find_task(uint32_t task);
+
+/*
  * Group BUFFERS_PORT_HAS_SIGNALS: signal handlers
  *
  * Between these two calls no handler runs in this thread, except for a fault of its own: a

@@ -206,10 +206,36 @@ int buffers_state_unmap(struct buffers_span mapped)
  */
 
 /*
+ * Waits as long as a holder lives: writes without the lock would lose bytes.  False: the lock was
+ * not free for five seconds, and nothing shows whether its holder lives, or it is this thread.
+ */
+static bool lock_writers(struct buffers_locator *first)
+{
+	enum { LONGEST_WAIT = 5 };
+	unsigned seconds = 0;
+
+	while (!buffers_locator_lock(first))
+		if (!buffers_locator_has_holder(first) && ++seconds == LONGEST_WAIT)
+			return false;
+	return true;
+}
+
+static int write_locked(struct buffers_locator *first, uintptr_t address, const void *bytes,
+			size_t size, enum buffers_write_mode mode)
+{
+	int error;
+
+	if (!lock_writers(first))
+		return EACCES;
+	error = buffers_platform_write(address, bytes, size, mode);
+	buffers_locator_unlock(first);
+	return error;
+}
+
+/*
  * Takes the lock of the first RX locator.  All copies of the library share that locator, and
- * a forked child has another: no thread of the parent can leave it locked for the child.  The
- * wait has no limit: writes without the lock would lose bytes.  A signal handler may call this,
- * so no handler runs in a thread that holds the lock.
+ * a forked child has another: no thread of the parent can leave it locked for the child.  A
+ * signal handler may call this, so no handler runs in a thread that holds the lock.
  */
 int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 			enum buffers_write_mode mode)
@@ -225,10 +251,7 @@ int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 		return error;
 	first = buffers_state_shared_first(state);	/* also after this copy left its chain */
 	buffers_platform_block_signals(&signals);
-	while (!buffers_locator_lock(first))
-		continue;
-	error = buffers_platform_write(address, bytes, size, mode);
-	buffers_locator_unlock(first);
+	error = write_locked(first, address, bytes, size, mode);
 	buffers_platform_restore_signals(&signals);
 	return error;
 }

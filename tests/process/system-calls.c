@@ -32,7 +32,7 @@ static const struct { const char *name; int number; } names[] = {
 #define CALL(name) { #name, SYS_##name }
 	CALL(brk), CALL(close), CALL(exit_group), CALL(fchmod), CALL(fcntl), CALL(flock),
 	CALL(futex), CALL(get_robust_list), CALL(getdents64), CALL(getpid), CALL(getrandom),
-	CALL(getresgid), CALL(getresuid), CALL(ioctl), CALL(kill), CALL(linkat), CALL(lseek),
+	CALL(getresgid), CALL(getresuid), CALL(gettid), CALL(ioctl), CALL(kill), CALL(linkat), CALL(lseek),
 	CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mprotect),
 	CALL(mremap), CALL(msync), CALL(munmap), CALL(openat), CALL(prctl), CALL(preadv),
 	CALL(prlimit64), CALL(process_vm_readv), CALL(pwritev), CALL(read), CALL(renameat2),

@@ -22,8 +22,9 @@
 # define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
 
-/* Refuses calls whose argument, of which only the low 32 bits count, has this value in `mask`. */
-static bool refuse_masked(int number, unsigned argument, unsigned mask, unsigned value, int error)
+/* Judges calls whose argument, of which only the low 32 bits count, has this value in `mask`. */
+static bool judge_masked(int number, unsigned argument, unsigned mask, unsigned value,
+			 unsigned judgement)
 {
 	size_t low = offsetof(struct seccomp_data, args) + argument * sizeof(uint64_t) +
 		     (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
@@ -33,13 +34,18 @@ static bool refuse_masked(int number, unsigned argument, unsigned mask, unsigned
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)low),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, judgement),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog filter = { sizeof(steps) / sizeof(steps[0]), steps };
 
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static bool refuse_masked(int number, unsigned argument, unsigned mask, unsigned value, int error)
+{
+	return judge_masked(number, argument, mask, value, SECCOMP_RET_ERRNO | (unsigned)error);
 }
 
 bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
@@ -56,6 +62,11 @@ bool refuse_views(int error)
 bool refuse_call(int number, int error)
 {
 	return refuse_call_where(number, 0, 0, error);
+}
+
+bool trap_call(int number)
+{
+	return judge_masked(number, 0, 0, 0, SECCOMP_RET_TRAP);
 }
 
 /* The protection is argument 2 of mmap(), mprotect() and pkey_mprotect(). */

@@ -15,6 +15,9 @@
 bool refuse_call(int number, int error);
 bool refuse_call_where(int number, unsigned argument, unsigned bits, int error);
 
+/* From now on the system call raises SIGSYS in this task.  False: as above. */
+bool trap_call(int number);
+
 /* Shared memory cannot be mapped a second time. */
 bool refuse_views(int error);
 

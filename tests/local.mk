@@ -17,9 +17,10 @@ AM_TESTS_ENVIRONMENT = \
 	export top_srcdir CC MANDOC NM OBJDUMP HEADER LIBRARY_DIR LOG_COMPILER; \
 	: $${CK_DEFAULT_TIMEOUT=120}; export CK_DEFAULT_TIMEOUT; \
 	: $${ASAN_OPTIONS=detect_leaks=0}; export ASAN_OPTIONS; # buffers are never freed
+# The scripts take longest, so they start first.
 # LOG_COMPILER may be an emulator; scripts are not run by it, but know it.
 TEST_EXTENSIONS = .sh
-TESTS = $(test_programs) $(shell_tests)
+TESTS = $(shell_tests) $(test_programs)
 
 check-slow:
 	BUFFERS_TEST_FULL=1 $(MAKE) check TESTS='$(slow_tests)'

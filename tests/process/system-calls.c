@@ -32,8 +32,8 @@ static const struct { const char *name; int number; } names[] = {
 #define CALL(name) { #name, SYS_##name }
 	CALL(brk), CALL(close), CALL(exit_group), CALL(fchmod), CALL(fcntl), CALL(flock),
 	CALL(futex), CALL(get_robust_list), CALL(getdents64), CALL(getpid), CALL(getrandom),
-	CALL(getresgid), CALL(getresuid), CALL(gettid), CALL(ioctl), CALL(kill), CALL(linkat), CALL(lseek),
-	CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mprotect),
+	CALL(getresgid), CALL(getresuid), CALL(gettid), CALL(ioctl), CALL(kill), CALL(linkat),
+	CALL(lseek), CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mprotect),
 	CALL(mremap), CALL(msync), CALL(munmap), CALL(openat), CALL(prctl), CALL(preadv),
 	CALL(prlimit64), CALL(process_vm_readv), CALL(pwritev), CALL(read), CALL(renameat2),
 	CALL(personality), CALL(rt_sigprocmask), CALL(ftruncate),
@@ -46,6 +46,15 @@ static const struct { const char *name; int number; } names[] = {
 #endif
 #ifdef SYS_clock_gettime
 	CALL(clock_gettime),
+#endif
+#ifdef SYS__llseek
+	{ "lseek", SYS__llseek },
+#endif
+#ifdef SYS_clock_nanosleep_time64
+	{ "clock_nanosleep", SYS_clock_nanosleep_time64 },
+#endif
+#ifdef SYS_futex_time64
+	{ "futex", SYS_futex_time64 },
 #endif
 #ifdef SYS_clock_gettime64
 	{ "clock_gettime", SYS_clock_gettime64 },

@@ -198,7 +198,7 @@ int main(void)
 	Suite *suite = suite_create("api/alloc");
 	TCase *all = tcase_create("private memory");
 
-	tcase_set_timeout(all, 60);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, memory_is_zeroed_whole_pages_in_the_range);
 	tcase_add_test(all, memory_is_aligned_as_requested);
 	tcase_add_test(all, freed_memory_is_unmapped_and_its_address_is_used_again);

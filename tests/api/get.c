@@ -881,7 +881,7 @@ int main(void)
 	tcase_add_test(requests, near_reaches_to_both_sides_and_is_clamped_to_the_address_space);
 	suite_add_tcase(suite, requests);
 
-	tcase_set_timeout(addresses, 120);
+	tcase_set_timeout(addresses, 300);
 	tcase_add_test(addresses, first_2_gib_have_room);
 	tcase_add_test(addresses, addresses_without_a_target_are_unpredictable);
 	tcase_add_loop_test(addresses, buffer_is_within_reach_of_code_stack_and_heap, 0, TARGETS);
@@ -891,7 +891,7 @@ int main(void)
 	tcase_add_test(addresses, alignments_from_a_byte_to_a_gibibyte_are_served);
 	suite_add_tcase(suite, addresses);
 
-	tcase_set_timeout(sharing, 120);
+	tcase_set_timeout(sharing, 300);
 	tcase_add_test(sharing, free_space_goes_to_the_next_caller);
 	tcase_add_test(sharing, held_item_is_given_to_no_other_caller);
 	tcase_add_test(sharing, neighbouring_requests_make_few_mappings);

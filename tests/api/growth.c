@@ -344,7 +344,7 @@ static int run_growth_tests(const char *name)
 	Suite *suite = suite_create(name);
 	TCase *all = tcase_create("growth");
 
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, nothing_is_mapped_below_64_kib);
 	tcase_add_test(all, heap_grows_after_buffers_near_the_break);
 	tcase_add_test(all, heap_grows_after_buffers_near_the_executable);

@@ -348,7 +348,7 @@ int main(void)
 #ifdef HAVE_CODE
 	TCase *code = tcase_create("code");
 
-	tcase_set_timeout(code, 120);
+	tcase_set_timeout(code, 300);
 	tcase_add_test(code, appended_code_runs);
 	tcase_add_test(code, code_can_be_written_to_reserved_space);
 	tcase_add_test(code, code_can_be_changed_after_the_release_of_its_item);

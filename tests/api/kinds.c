@@ -554,7 +554,7 @@ static void add_kinds(Suite *suite)
 	tcase_add_loop_test(permissions, only_rwx_and_rw_can_be_written_by_address, 0, KINDS);
 	suite_add_tcase(suite, permissions);
 
-	tcase_set_timeout(separation, 120);
+	tcase_set_timeout(separation, 300);
 	tcase_add_loop_test(separation,
 			    unknown_or_contradictory_flags_are_einval_and_change_nothing, 0, 2);
 	tcase_add_test(separation, cached_item_is_given_for_its_kind_only);

@@ -189,7 +189,7 @@ int main(void)
 	Suite *suite = suite_create("api/nomalloc");
 	TCase *all = tcase_create("malloc");
 
-	tcase_set_timeout(all, 60);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, no_call_allocates);
 	tcase_add_test(all, no_call_allocates_without_proc);
 	tcase_add_test(all, library_works_inside_malloc);

@@ -878,7 +878,7 @@ static void add_scarce(Suite *suite)
 {
 	TCase *scarce = tcase_create("scarce");
 
-	tcase_set_timeout(scarce, 60);
+	tcase_set_timeout(scarce, 300);
 	tcase_add_loop_test(scarce,
 			    writing_without_mappings_succeeds_or_is_enomem,
 			    0, VIEWS);
@@ -899,7 +899,7 @@ static void add_writing(Suite *suite)
 	TCase *unwritable = tcase_create("unwritable");
 	TCase *resources = tcase_create("resources");
 
-	tcase_set_timeout(writing, 60);
+	tcase_set_timeout(writing, 300);
 	tcase_add_loop_test(writing, any_size_can_be_appended_anywhere, 0, VIEWS);
 	tcase_add_loop_test(writing, writing_zero_bytes_changes_nothing, 0, VIEWS);
 	tcase_add_loop_test(writing, null_is_einval_and_changes_nothing, 0, VIEWS);
@@ -926,7 +926,7 @@ static void add_writing(Suite *suite)
 #endif
 	suite_add_tcase(suite, unwritable);
 
-	tcase_set_timeout(resources, 60);
+	tcase_set_timeout(resources, 300);
 	tcase_add_loop_test(resources, thousands_of_writes_use_few_mappings_and_no_descriptors,
 			    0, VIEWS);
 	suite_add_tcase(suite, resources);

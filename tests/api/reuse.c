@@ -258,7 +258,7 @@ int main(void)
 	Suite *suite = suite_create("api/reuse");
 	TCase *all = tcase_create("reuse");
 
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, calls_in_turn_pass_held_items, 0, NUMBERS);
 	tcase_add_loop_test(all, calls_in_turn_pass_items_that_the_alignment_does_not_suit, 0,
 			    5 * NUMBERS);

@@ -1281,7 +1281,7 @@ static TCase *add_case(Suite *suite, const char *name)
 {
 	TCase *tests = tcase_create(name);
 
-	tcase_set_timeout(tests, 120);
+	tcase_set_timeout(tests, 300);
 	suite_add_tcase(suite, tests);
 	return tests;
 }

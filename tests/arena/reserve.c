@@ -436,7 +436,7 @@ int main(void)
 	int kinds = arena_kinds();
 
 	tcase_set_tags(cost, "fork");
-	tcase_set_timeout(cost, 120);
+	tcase_set_timeout(cost, 300);
 	tcase_add_loop_test(cost, window_may_be_larger_than_the_data_limit, 0, kinds);
 	tcase_add_loop_test(cost, skipped_bytes_beyond_the_limit_are_left_alone, 0, kinds);
 	tcase_add_loop_test(cost, private_memory_has_no_access_until_it_is_handed_out, 0,
@@ -448,7 +448,7 @@ int main(void)
 	suite_add_tcase(suite, cost);
 
 	tcase_set_tags(policy, "fork");
-	tcase_set_timeout(policy, 120);
+	tcase_set_timeout(policy, 300);
 	tcase_add_test(policy, memory_that_must_not_become_executable_is_mapped_so);
 	tcase_add_test(policy, refused_commit_leaves_the_window_as_it_was);
 	tcase_add_test(policy, filter_of_mprotect_changes_nothing);

@@ -715,7 +715,7 @@ int main(void)
 	TCase *turns = tcase_create("in-turn");
 
 	tcase_set_tags(turns, "fork");
-	tcase_set_timeout(turns, 20);
+	tcase_set_timeout(turns, 120);
 	tcase_add_loop_test(turns, each_continues_where_the_other_stopped, 0, CREATORS);
 	tcase_add_loop_test(turns, item_held_by_the_other_is_skipped, 0, CREATORS);
 	tcase_add_loop_test(turns, item_that_foreign_code_has_overfilled_is_skipped, 0,

@@ -171,7 +171,7 @@ int main(void)
 	TCase *all = tcase_create("twin");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 60);
+	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, nothing_of_the_library_is_damaged, 0, ORDERS);
 	tcase_add_loop_test(all, released_items_behind_the_twins_locators_are_found, 0, STORAGES);
 	tcase_add_loop_test(all, native_locator_is_closed_before_it_is_used, 0, STORAGES);

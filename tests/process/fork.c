@@ -563,7 +563,7 @@ int main(void)
 	TCase *all = tcase_create("fork");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_checked_fixture(all, setup, NULL);
 	tcase_add_test(all, child_starts_without_buffers);
 	tcase_add_test(all, child_has_its_own_copy_of_a_held_item);

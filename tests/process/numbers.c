@@ -544,7 +544,7 @@ int main(void)
 	TCase *own = tcase_create("own");
 
 	tcase_set_tags(same, "fork slow");
-	tcase_set_timeout(same, 120);
+	tcase_set_timeout(same, 300);
 	tcase_add_loop_test(same, lock_held_at_fork_is_free_in_a_child_of_the_same_number, 0,
 			    NUMBERS);
 	tcase_add_loop_test(same, items_of_the_parent_do_not_bind_a_child_of_the_same_number, 0,
@@ -560,7 +560,7 @@ int main(void)
 	suite_add_tcase(suite, same);
 
 	tcase_set_tags(own, "fork slow");
-	tcase_set_timeout(own, 120);
+	tcase_set_timeout(own, 300);
 	tcase_add_test(own, tasks_in_one_memory_get_different_items);
 	suite_add_tcase(suite, own);
 	return run_suite(suite);

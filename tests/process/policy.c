@@ -597,7 +597,7 @@ int main(void)
 	tcase_add_test(denied, overwritten_constants_do_not_become_executable);
 	suite_add_tcase(suite, denied);
 
-	tcase_set_timeout(blind, 120);
+	tcase_set_timeout(blind, 300);
 	tcase_add_test(blind, without_queries_the_maps_file_is_read);
 	tcase_add_test(blind, without_descriptors_memory_is_probed);
 	tcase_add_test(blind, without_proc_memory_is_probed);

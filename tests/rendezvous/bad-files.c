@@ -328,7 +328,7 @@ int main(void)
 	TCase *all = tcase_create("bad-files");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, file_with_bad_content_is_replaced);
 	tcase_add_test(all, short_file_is_replaced);
 	tcase_add_test(all, wait_for_a_missing_address_ends);

@@ -443,7 +443,7 @@ int main(void)
 
 	take_other_build();
 	tcase_set_tags(one, "fork");
-	tcase_set_timeout(one, 20);
+	tcase_set_timeout(one, 120);
 	tcase_add_loop_test(one, each_copy_has_its_own_code, 0, CASES);
 	tcase_add_loop_test(one, each_copy_appends_where_the_previous_one_stopped, 0, CASES);
 	tcase_add_loop_test(one, item_that_one_copy_holds_is_not_given_to_another, 0, CASES);

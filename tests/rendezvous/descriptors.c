@@ -425,7 +425,7 @@ int main(void)
 	TCase *all = tcase_create("descriptors");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, closing_descriptors_between_calls_is_safe);
 	tcase_add_test(all, closing_descriptors_during_calls_is_safe);
 	tcase_add_test(all, closed_standard_descriptors_stay_closed);

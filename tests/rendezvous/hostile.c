@@ -438,7 +438,7 @@ int main(void)
 	TCase *all = tcase_create("hostile");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, untrusted_shared_directory_is_not_used, 0, 3);
 	tcase_add_loop_test(all, nothing_is_published_if_both_directories_are_untrusted, 0, 3);
 	tcase_add_test(all, second_user_publishes_in_its_own_directory);

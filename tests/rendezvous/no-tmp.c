@@ -430,7 +430,7 @@ int main(void)
 	TCase *all = tcase_create("no-tmp");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, library_works_with_a_read_only_tmp);
 	tcase_add_test(all, library_works_with_a_noexec_tmp);
 	tcase_add_test(all, library_works_with_a_full_tmp);

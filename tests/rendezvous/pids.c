@@ -453,7 +453,7 @@ int main(void)
 	TCase *all = tcase_create("pids");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, file_of_a_dead_process_with_this_pid_is_replaced);
 	tcase_add_test(all, reused_pid_does_not_follow_an_inherited_forgery);
 	tcase_add_test(all, reused_pid_does_not_follow_its_parents_locator);

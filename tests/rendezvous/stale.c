@@ -434,7 +434,7 @@ int main(void)
 	TCase *all = tcase_create("stale");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_test(all, good_file_of_another_implementation_is_followed);
 	tcase_add_test(all, file_with_a_bad_address_is_replaced);
 	tcase_add_test(all, invalid_locator_is_left_alone);

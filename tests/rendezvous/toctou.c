@@ -293,7 +293,7 @@ int main(void)
 	TCase *all = tcase_create("toctou");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, swapping_the_outer_directory_is_harmless, 0, 2);
 	tcase_add_loop_test(all, swapping_the_inner_directory_is_harmless, 0, 2);
 	tcase_add_loop_test(all, swapping_the_outer_directory_for_a_link_is_harmless, 0, 2);

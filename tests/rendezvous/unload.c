@@ -211,7 +211,7 @@ int main(void)
 	TCase *all = tcase_create("unload");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 120);
+	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, other_copies_work_after_the_publisher_is_closed, 0, CASES);
 	tcase_add_test(all, other_copies_work_after_the_publishers_namespace_is_closed);
 	tcase_add_test(all, plugin_that_is_loaded_again_finds_its_buffer);

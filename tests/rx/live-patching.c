@@ -698,7 +698,7 @@ static void add_cases(Suite *suite)
 	TCase *atomicity = tcase_create("atomicity");
 	TCase *children = tcase_create("children");
 
-	tcase_set_timeout(atomicity, 120);
+	tcase_set_timeout(atomicity, 300);
 #ifdef HAVE_CODE
 	tcase_add_loop_test(atomicity, appended_code_can_be_called_and_changed, 0, VIEWS);
 #endif
@@ -710,7 +710,7 @@ static void add_cases(Suite *suite)
 	suite_add_tcase(suite, atomicity);
 
 	tcase_set_tags(children, "fork");
-	tcase_set_timeout(children, 60);
+	tcase_set_timeout(children, 300);
 	tcase_add_loop_test(children, parent_and_child_never_see_what_the_other_writes, 0, VIEWS);
 	tcase_add_loop_test(children, closed_descriptors_are_not_used, 0, VIEWS);
 	tcase_add_loop_test(children, children_forked_amid_writes_change_their_copy_only, 0, VIEWS);

@@ -899,7 +899,7 @@ int main(void)
 
 	can_share = has_robust_locks();
 	tcase_set_tags(scenes, "fork");
-	tcase_set_timeout(scenes, 60);
+	tcase_set_timeout(scenes, 300);
 	tcase_add_loop_test(scenes,
 			    rx_and_rw_memory_can_be_written_and_rwx_is_eacces,
 			    0, SCENES);
@@ -907,7 +907,7 @@ int main(void)
 	suite_add_tcase(suite, scenes);
 
 	tcase_set_tags(threads, "fork");
-	tcase_set_timeout(threads, 60);
+	tcase_set_timeout(threads, 300);
 	tcase_add_loop_test(threads, threads_that_write_make_no_memory_writable_and_executable,
 			    0, 2 * POLICIES);
 	suite_add_tcase(suite, threads);
@@ -917,7 +917,7 @@ int main(void)
 	suite_add_tcase(suite, fixed);
 
 	tcase_set_tags(signals, "fork");
-	tcase_set_timeout(signals, 60);
+	tcase_set_timeout(signals, 300);
 	tcase_add_loop_test(signals, signal_handlers_write_rx_memory, 0, 2);
 	suite_add_tcase(suite, signals);
 	return run_suite(suite);

@@ -278,7 +278,7 @@ int main(void)
 	TCase *all = tcase_create("vanished");
 
 	tcase_set_tags(all, "fork");
-	tcase_set_timeout(all, 60);
+	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, memory_is_written_after_a_writer_vanished, 0, 2);
 	tcase_add_test(all, buffer_is_added_to_the_chain_after_a_writer_vanished);
 	tcase_add_test(all, writer_that_lives_is_waited_for);

@@ -100,7 +100,7 @@ uint32_t buffers_platform_pid(void)
 	return 7;
 }
 
-/* No input knows who holds a lock. */
+/* No input names the holder of a lock. */
 uint32_t buffers_platform_task(void)
 {
 	return 1;

@@ -198,7 +198,7 @@ START_TEST(writer_that_lives_is_waited_for)
 END_TEST
 
 /*
- * A lock of which nobody knows whether its holder lives
+ * A lock whose holder may live or be gone
  */
 
 static int fail_until_released(void)

@@ -134,11 +134,13 @@ test_programs += \
 	tests/unit/contention \
 	tests/unit/gap \
 	tests/unit/index \
-	tests/unit/locator
+	tests/unit/locator \
+	tests/unit/stretches
 slow_tests += \
 	tests/unit/contention \
 	tests/unit/index \
-	tests/unit/locator
+	tests/unit/locator \
+	tests/unit/stretches
 # The allocator alone, over a simulated address space.
 tests_unit_allocator_SOURCES = tests/unit/allocator.c tests/support/fake-platform.c \
 	tests/support/fake-platform.h $(allocator)
@@ -154,6 +156,9 @@ tests_unit_locator_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_locator_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere \
 	-Wl,--wrap=buffers_platform_unmap
 tests_unit_locator_LDADD = $(UNIT)
+tests_unit_stretches_CPPFLAGS = $(UNIT_CPPFLAGS)
+tests_unit_stretches_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere
+tests_unit_stretches_LDADD = $(UNIT)
 if WINDOWS
 test_programs += tests/unit/windows
 tests_unit_windows_CPPFLAGS = $(UNIT_CPPFLAGS)

@@ -14,6 +14,7 @@
 #include "locator/pool.h"
 #include "locator/walk.h"
 #include "platform/tls.h"
+#include "process/give-back.h"
 #include "process/state.h"
 
 #include <errno.h>
@@ -151,23 +152,6 @@ static int register_buffer(const struct buffers_pool *pool, enum buffers_kind ki
 	}
 }
 
-static int make_buffer(const struct buffers_pool *pool, const struct buffers_window *window,
-		       struct buffers_item **item)
-{
-	struct buffers_state *state = pool->owner;
-	struct buffers_span buffer;
-	int error = buffers_allocator_map(window, BUFFER_SIZE, &state->search_cache, &buffer);
-
-	if (error)
-		return error;
-	error = register_buffer(pool, window->kind, buffer, item);
-	if (error)
-		buffers_allocator_unmap(buffer, &state->search_cache);
-	else if (buffers_span_size(buffer) < new_size(state))
-		__atomic_store_n(&state->new_size, buffers_span_size(buffer), __ATOMIC_RELAXED);
-	return error;
-}
-
 /*
  * Whether the request is valid, its flags aside, and all free space of the item from
  * `position` on suits it.  Checks the same as window_from() and buffers_item_fits(), in the
@@ -192,15 +176,40 @@ static inline bool suits_request(const struct buffers_request *request,
 	       (request->reserved[0] | request->reserved[1]) == 0;
 }
 
+static inline struct buffers_stretches *stretches_of(const struct buffers_state *state)
+{
+	return __atomic_load_n(&state->stretches, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t owner_of_given(enum buffers_kind kind)
+{
+	return BUFFERS_TAKEN | BUFFERS_TAKEN_GIVEN |
+	       (kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0);
+}
+
+/* Takes room that was given back. */
+static struct buffers_item *take_given(const struct buffers_window *window)
+{
+	const struct buffers_state *state = buffers_state_known(window->kind);
+
+	if (!state || !buffers_stretches_may_fit(stretches_of(state), window->size))
+		return NULL;
+	return buffers_stretches_take(stretches_of(state), window, BUFFER_SIZE,
+				      owner_of_given(window->kind));
+}
+
 static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_kind kind)
 {
 	if (kind == BUFFERS_KIND_RX)
 		buffers_item_add_owner(item, BUFFERS_TAKEN_RX);
 }
 
-/* Takes the item that the thread used last, if it suits. */
+/*
+ * Takes the item that the thread used last, if it suits.  The first attempt fails where room that
+ * was given back may suit, too.
+ */
 static inline struct buffers_item *take_cached(const struct buffers_request *request,
-					       enum buffers_kind kind)
+					       enum buffers_kind kind, bool is_first)
 {
 	const struct buffers_state *state = buffers_state_known(kind);
 	const struct cached *own = cached_of(kind);
@@ -208,6 +217,8 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 	uint32_t position;
 
 	if (!item || own->first != __atomic_load_n(&state->root.first, __ATOMIC_RELAXED))
+		return NULL;
+	if (is_first && buffers_stretches_may_fit(stretches_of(state), request->size))
 		return NULL;
 	position = buffers_item_position(item);
 	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
@@ -238,10 +249,53 @@ static void release_hidden(struct buffers_item *item)
 
 static void release_item(struct buffers_item *item)
 {
-	if (buffers_item_owner(item) & BUFFERS_TAKEN_HIDDEN)
+	uint32_t owner = buffers_item_owner(item);
+
+	if (owner & BUFFERS_TAKEN_GIVEN)
+		buffers_stretches_release(item);
+	else if (owner & BUFFERS_TAKEN_HIDDEN)
 		release_hidden(item);
 	else
 		buffers_item_release(item);
+}
+
+static int map_buffer(const struct buffers_pool *pool, const struct buffers_window *window,
+		      struct buffers_item **item)
+{
+	struct buffers_state *state = pool->owner;
+	struct buffers_span buffer;
+	int error = buffers_allocator_map(window, BUFFER_SIZE, &state->search_cache, &buffer);
+
+	if (error)
+		return error;
+	error = register_buffer(pool, window->kind, buffer, item);
+	if (error)
+		buffers_allocator_unmap(buffer, &state->search_cache);
+	else if (buffers_span_size(buffer) < new_size(state))
+		__atomic_store_n(&state->new_size, buffers_span_size(buffer), __ATOMIC_RELAXED);
+	return error;
+}
+
+/* Free ends of buffers may join room that was given back, before or after a buffer is mapped. */
+static int make_buffer(const struct buffers_pool *pool, const struct buffers_window *window,
+		       struct buffers_item **item)
+{
+	struct buffers_state *state = pool->owner;
+	struct buffers_given given = {
+		.stretches = stretches_of(state), .index = &state->index,
+		.release = release_item, .most = BUFFER_SIZE,
+		.owner = owner_of_given(window->kind),
+	};
+	int error;
+
+	*item = buffers_give_back_join(&given, window);
+	if (*item)
+		return 0;
+	error = map_buffer(pool, window, item);
+	if (error)
+		return error;
+	*item = buffers_give_back_join_new(&given, window, *item);
+	return *item ? 0 : map_buffer(pool, window, item);
 }
 
 static int find_or_make(const struct buffers_window *window, struct buffers_item **item)
@@ -268,11 +322,15 @@ static int find_or_make(const struct buffers_window *window, struct buffers_item
 	if (error)
 		return error;
 	set_owner_for_kind(*item, window->kind);
-	*cached_of(window->kind) = (struct cached){ *item, pool.first };
+	if (!(buffers_item_owner(*item) & BUFFERS_TAKEN_GIVEN))
+		*cached_of(window->kind) = (struct cached){ *item, pool.first };
 	return 0;
 }
 
-/* The slow path of buffers_get(): other kinds, and requests that the last item does not suit. */
+/*
+ * The slow path of buffers_get(): other kinds, room that was given back, and requests that the
+ * last item does not suit.
+ */
 __attribute__((noinline))
 static struct buffers_item *get_slowly(const struct buffers_request *request)
 {
@@ -281,8 +339,10 @@ static struct buffers_item *get_slowly(const struct buffers_request *request)
 	int saved = errno;
 	int error = window_from(request, &window);
 
-	if (!error && window.kind != BUFFERS_KIND_RWX)
-		item = take_cached(request, window.kind);
+	if (!error)
+		item = take_given(&window);
+	if (!error && !item)
+		item = take_cached(request, window.kind, false);
 	if (!error && !item)
 		error = find_or_make(&window, &item);
 	if (set_errno(error, saved) != 0)
@@ -296,7 +356,7 @@ struct buffers_item *buffers_get(const struct buffers_request *request)
 	struct buffers_item *item = NULL;
 
 	if (request && request->flags == 0)	/* a constant kind saves a quarter of the time */
-		item = take_cached(request, BUFFERS_KIND_RWX);
+		item = take_cached(request, BUFFERS_KIND_RWX, true);
 	if (!item)
 		return get_slowly(request);
 	align_item(item, request->alignment);
@@ -321,14 +381,15 @@ static void release_slowly(struct buffers_item *item)
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
 		buffers_arena_release(item);
 	else
-		release_hidden(item);
+		release_item(item);
 }
 
 void buffers_release(struct buffers_item *item)
 {
 	if (!item)
 		return;
-	if (buffers_item_owner(item) & (BUFFERS_TAKEN_SHARED | BUFFERS_TAKEN_HIDDEN))
+	if (buffers_item_owner(item) &
+	    (BUFFERS_TAKEN_SHARED | BUFFERS_TAKEN_GIVEN | BUFFERS_TAKEN_HIDDEN))
 		release_slowly(item);
 	else
 		buffers_item_release(item);
@@ -560,6 +621,77 @@ void buffers_flush_icache(void *start, size_t size)
 }
 
 /*
+ * Giving back
+ */
+
+/* The first locator of a kind, if this copy has used the kind. */
+static struct buffers_locator *used_first(enum buffers_kind kind)
+{
+	const struct buffers_state *state = buffers_state_known(kind);
+
+	return state ? __atomic_load_n(&state->root.first, __ATOMIC_ACQUIRE) : NULL;
+}
+
+/* ENOENT: no item of the chain has this room.  EINVAL: it is not in use. */
+static int give_back_in(struct buffers_locator *first, enum buffers_kind kind,
+			struct buffers_span room)
+{
+	struct buffers_state *state = buffers_state_known(kind);
+	struct buffers_item *last;
+	int error = buffers_index_check_use(&state->index, first, kind, room, &last);
+
+	return error ? error : buffers_give_back_to(&state->stretches, room, kind);
+}
+
+/* The caller may have the room from another copy, though this one has not used the kind. */
+static int give_back_unused(enum buffers_kind kind, struct buffers_span room)
+{
+	struct buffers_root unknown = { 0 };
+	struct buffers_locator *first;
+	struct buffers_state *state;
+	int error;
+
+	if (!buffers_rendezvous_known(&unknown, kind))
+		return ENOENT;
+	error = buffers_state_get(kind, &state);
+	if (!error)
+		error = buffers_rendezvous_first(&state->root, kind, &first);
+	return error ? error : give_back_in(first, kind, room);
+}
+
+/* Asks what needs no system call first. */
+static int give_back(struct buffers_span room)
+{
+	bool was_used[BUFFERS_KINDS];
+	int error = ENOENT;
+
+	for (unsigned kind = 0; kind < BUFFERS_KINDS && error == ENOENT; kind++) {
+		struct buffers_locator *first = used_first(kind);
+
+		was_used[kind] = first;
+		if (first)
+			error = give_back_in(first, kind, room);
+	}
+	if (error == ENOENT)
+		error = buffers_arena_give_back(room);
+	for (unsigned kind = 0; kind < BUFFERS_KINDS && error == ENOENT; kind++)
+		if (!was_used[kind])
+			error = give_back_unused(kind, room);
+	return error == ENOENT ? EINVAL : error;
+}
+
+int buffers_give_back(void *address, size_t size)
+{
+	uintptr_t start = (uintptr_t)address;
+	int saved = errno;
+	int error = EINVAL;
+
+	if (size && size <= UINT32_MAX && start <= UINTPTR_MAX - size)
+		error = give_back((struct buffers_span){ start, start + size });
+	return set_errno(error, saved);
+}
+
+/*
  * Private memory
  */
 
@@ -703,10 +835,29 @@ static struct buffers_locator *find_first(enum buffers_kind kind)
 	return buffers_rendezvous_known(state ? &state->root : &unknown, kind);
 }
 
+struct visitor {
+	int (*visit)(const struct buffers_info *info, void *context);
+	void *context;
+};
+
+/* Adds what this copy was given back of the buffer. */
+static int visit_with_given(const struct buffers_info *info, void *context)
+{
+	const struct buffers_state *state = buffers_state_known(info->flags);
+	const struct visitor *visitor = context;
+	struct buffers_info whole = *info;
+	uintptr_t base = (uintptr_t)info->base;
+
+	if (state)
+		whole.given_back = buffers_stretches_sum(stretches_of(state),
+							 (struct buffers_span){
+								base, base + info->used });
+	return visitor->visit(&whole, visitor->context);
+}
+
 /* The chain that this copy has left, then the present one, which starts at `first`. */
 static int walk_chains(enum buffers_kind kind, const struct buffers_locator *first,
-		       int (*visit)(const struct buffers_info *info, void *context),
-		       void *context)
+		       struct visitor *visitor)
 {
 	const struct buffers_state *state = buffers_state_known(kind);
 	const struct buffers_index *index = state ? &state->index : NULL;
@@ -714,8 +865,10 @@ static int walk_chains(enum buffers_kind kind, const struct buffers_locator *fir
 	int verdict = 0;
 
 	if (shared != first)
-		verdict = buffers_walk_chain(index, shared, kind, visit, context);
-	return verdict ? verdict : buffers_walk_chain(index, first, kind, visit, context);
+		verdict = buffers_walk_chain(index, shared, kind, visit_with_given, visitor);
+	if (verdict)
+		return verdict;
+	return buffers_walk_chain(index, first, kind, visit_with_given, visitor);
 }
 
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)
@@ -729,7 +882,7 @@ int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), v
 		const struct buffers_locator *first = find_first(kind);
 
 		errno = saved;
-		verdict = walk_chains(kind, first, visit, context);
+		verdict = walk_chains(kind, first, &(struct visitor){ visit, context });
 	}
 	return verdict;
 }

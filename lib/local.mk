@@ -15,6 +15,8 @@ lib_libunits_la_SOURCES = \
 	lib/buffers.c \
 	lib/arena/arena.c \
 	lib/arena/arena.h \
+	lib/process/give-back.c \
+	lib/process/give-back.h \
 	lib/process/state.c \
 	lib/process/state.h \
 	lib/locator/contention.c \

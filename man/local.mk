@@ -7,6 +7,7 @@ dist_man_MANS = \
 	man/buffers_append.3 \
 	man/buffers_arena_create.3 \
 	man/buffers_get.3 \
+	man/buffers_give_back.3 \
 	man/buffers_overwrite.3 \
 	man/buffers_walk.3
 # Each of these contains one line, which includes the page of its family.

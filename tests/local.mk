@@ -177,6 +177,8 @@ endif
 test_programs += \
 	tests/api/alloc \
 	tests/api/get \
+	tests/api/give-back \
+	tests/api/give-back-random \
 	tests/api/item \
 	tests/api/kinds \
 	tests/api/overwrite \
@@ -184,7 +186,10 @@ test_programs += \
 	tests/api/reuse \
 	tests/api/threads \
 	tests/arena/arena
-slow_tests += tests/api/item
+slow_tests += \
+	tests/api/give-back \
+	tests/api/give-back-random \
+	tests/api/item
 
 # windows/ ---------------------------------------------------------------------------
 

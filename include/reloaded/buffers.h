@@ -15,8 +15,9 @@
  *	void *address = buffers_append_code(item, code, sizeof(code));
  *	buffers_release(item);
  *
- * Appended bytes never move and stay until the process ends.  The library
- * changes them only in calls to buffers_overwrite() and buffers_overwrite_with().
+ * Appended bytes never move and stay until the process ends, or until their owner
+ * returns them with buffers_give_back().  The library changes them only in calls to
+ * buffers_overwrite() and buffers_overwrite_with().
  * The memory is readable, writable and executable, unless the request asks for
  * another kind with BUFFERS_RW or BUFFERS_RX.
  *
@@ -179,6 +180,7 @@ struct buffers_info {
 	size_t used;		/* bytes from base that callers have appended or reserved */
 	int taken;		/* 1 while a caller holds the buffer, otherwise 0 */
 	unsigned flags;		/* its kind: 0, BUFFERS_RW or BUFFERS_RX */
+	size_t given_back;	/* bytes of `used` that this copy of the library was given back */
 };
 
 /*
@@ -207,6 +209,8 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
  * All free space of the buffer, from buffers_next() to its end, lies in the
  * requested range, and at least request->size bytes of it are free after
  * aligning.  The call skips buffers that others hold; it does not wait for them.
+ * Room that was given back to this copy of the library, with buffers_give_back(), goes
+ * first: the buffer is then the smallest stretch of it that suits, or a part of it.
  * If no buffer suits, the call maps a new one: adjacent to the last buffer mapped
  * for such a request, or else in the free gap nearest to the target.  The new
  * buffer has at least 64 KiB if the gap and the range allow that.  If target is
@@ -255,6 +259,43 @@ struct buffers_item *buffers_get_near(const void *target, size_t size);
 void buffers_release(struct buffers_item *item);
 
 /*
+ * buffers_give_back(): return room that the caller no longer needs
+ *
+ * address	of room that the caller took with buffers_append() or buffers_reserve(), or of
+ *		a part of it
+ * size		number of bytes, at least 1
+ *
+ * After the call nothing may read, write or execute the room.  The caller makes sure that
+ * no thread is in the code there, or will return to it.
+ *
+ * The room serves later requests of this copy of the library before other free space does,
+ * whichever copy it was taken from; the smallest stretch that suits is taken.  The
+ * caller of buffers_get() or buffers_arena_get() gets an item whose room is a
+ * stretch that was given back, or a part of it.  Room that the holder leaves unused stays
+ * given back.  Adjacent stretches merge.  The room reads as zeros when it is handed out
+ * again, and whole pages of it are returned to the system.  Other copies and
+ * other implementations continue to see bytes in use.
+ *
+ * Returns 0.
+ *
+ * EINVAL: size is 0; or some of the bytes are in no shared buffer and in no arena that this
+ * copy made, are free, or were given back to this copy already.  The library does not know
+ * where pieces end, nor what another copy was given back.
+ * ENOSYS: the room is in an arena of BUFFERS_ARENA_FORK_SHARED.  A process that is killed at
+ * any instant would leave the list of its room damaged for the others.
+ * ENOMEM: no memory to record the room, or, only for RX memory, to write it.
+ * EACCES: only for RX memory, as for buffers_overwrite().
+ * On failure the room is not given back.  After EACCES or ENOMEM for RX memory, its bytes may
+ * have changed.
+ *
+ * A forked child starts without the room that its parent was given back: there, it stays in
+ * use.  A child cannot give back room of shared buffers that it inherited (EINVAL).
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+int buffers_give_back(void *address, size_t size);
+
+/*
  * buffers_append(): copy bytes into the buffer
  *
  * item		an item that the caller holds
@@ -293,8 +334,8 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
  * size		number of bytes; 0 only aligns
  * alignment	of their address; a power of two; 0 means 1
  *
- * Returns the address of the space.  It belongs to the caller for ever, also
- * after buffers_release(), and holds zeros until the caller writes it; RX memory
+ * Returns the address of the space.  It belongs to the caller, also after
+ * buffers_release(), and holds zeros until the caller writes it; RX memory
  * is written by buffers_overwrite().  Exception: bytes left by an append that
  * failed or was killed.
  *

@@ -23,6 +23,7 @@
 #include "allocator/gap.h"
 #include "locator/pool.h"
 #include "platform/tls.h"
+#include "process/give-back.h"
 #include "process/state.h"
 
 #define CHUNK_MOST	((size_t)64 << 10)	/* largest default size of a new item */
@@ -72,6 +73,7 @@ struct state {
 	uint32_t is_locked;		/* the lock of a private arena */
 	uint32_t is_committing;		/* a lock within that one */
 	uint32_t is_entering;		/* the lock of enter_arena() */
+	struct buffers_stretches *stretches;	/* NULL: no room was given back */
 };
 #define MOST_PROCESSES	(UINT32_MAX / BUFFERS_TAKEN_BY)
 
@@ -435,7 +437,7 @@ static int carve_locked(struct buffers_arena *arena, const struct buffers_window
 }
 
 /* Looks for room without the lock first: most calls that fail then need no lock. */
-static int carve(const struct buffers_pool *pool, const struct buffers_window *wanted,
+static int carve_new(const struct buffers_pool *pool, const struct buffers_window *wanted,
 		 struct buffers_item **item)
 {
 	struct buffers_arena *arena = pool->owner;
@@ -449,6 +451,40 @@ static int carve(const struct buffers_pool *pool, const struct buffers_window *w
 	error = carve_locked(arena, wanted, item);
 	unlock_arena(arena);
 	return error;
+}
+
+static struct buffers_stretches *stretches_of(const struct buffers_arena *arena)
+{
+	return __atomic_load_n(&arena->state->stretches, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t owner_of_given(const struct buffers_arena *arena)
+{
+	return BUFFERS_TAKEN | BUFFERS_TAKEN_GIVEN |
+	       (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0);
+}
+
+static void release_private(struct buffers_item *item)
+{
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_GIVEN)
+		buffers_stretches_release(item);
+	else
+		buffers_item_release(item);
+}
+
+/* The free ends of items may join room that was given back, before another item is carved. */
+static int carve(const struct buffers_pool *pool, const struct buffers_window *wanted,
+		 struct buffers_item **item)
+{
+	struct buffers_arena *arena = pool->owner;
+	struct buffers_given given = {
+		.stretches = stretches_of(arena), .index = &arena->index,
+		.release = release_private, .skips_unused = true, .most = arena->chunk,
+		.owner = owner_of_given(arena),
+	};
+
+	*item = buffers_give_back_join(&given, wanted);
+	return *item ? 0 : carve_new(pool, wanted, item);
 }
 
 /*
@@ -513,7 +549,7 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 		.new_size = arena->chunk,
 		.take = arena->is_shared ? take_shared : take_private,
 		.is_free = arena->is_shared ? is_free_shared : buffers_item_is_free,
-		.release = arena->is_shared ? buffers_arena_release : buffers_item_release,
+		.release = arena->is_shared ? buffers_arena_release : release_private,
 		.make = carve,
 	};
 	int error;
@@ -525,8 +561,20 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 		error = commit_item(&pool, wanted, item);
 	if (error)
 		return error;
-	*BUFFERS_TLS_ADDRESS(cached) = (struct cached){ *item, arena->serial };
+	if (!(buffers_item_owner(*item) & BUFFERS_TAKEN_GIVEN))
+		*BUFFERS_TLS_ADDRESS(cached) = (struct cached){ *item, arena->serial };
 	return 0;
+}
+
+/* Takes room that was given back. */
+static struct buffers_item *take_given(const struct buffers_arena *arena,
+				       const struct buffers_window *wanted)
+{
+	struct buffers_stretches *stretches = stretches_of(arena);
+
+	if (!buffers_stretches_may_fit(stretches, wanted->size))
+		return NULL;
+	return buffers_stretches_take(stretches, wanted, arena->chunk, owner_of_given(arena));
 }
 
 int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignment,
@@ -539,12 +587,56 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 
 	if (size > UINT32_MAX)
 		return ENOSPC;
+	*item = take_given(arena, &wanted);
+	if (*item)
+		return 0;
 	if (own->serial == arena->serial && own_number(arena) &&
 	    (arena->is_shared ? take_shared : take_private)(own->item, &wanted)) {
 		*item = own->item;
 		return 0;
 	}
 	return find_or_carve(arena, &wanted, item);
+}
+
+/*
+ * Giving back
+ */
+
+static struct buffers_arena *arena_with(struct buffers_state_page *page)
+{
+	return (struct buffers_arena *)((uintptr_t)page -
+					offsetof(struct buffers_arena, state_page));
+}
+
+static bool has_address(struct buffers_state_page *page, uintptr_t address)
+{
+	const struct buffers_span *window = &arena_with(page)->window;
+
+	return address >= window->start && address < window->end;
+}
+
+static int give_back(struct buffers_arena *arena, struct buffers_span room)
+{
+	struct buffers_item *last;
+	int error;
+
+	if (arena->is_shared)
+		return ENOSYS;
+	enter_arena(arena);
+	error = buffers_index_check_use(&arena->index, &arena->control->blocks[0].locator,
+					arena->kind, room, &last);
+	if (error)
+		return EINVAL;
+	return buffers_give_back_to(&arena->state->stretches, room, arena->kind);
+}
+
+int buffers_arena_give_back(struct buffers_span room)
+{
+	struct buffers_state_page *page = NULL;
+
+	for (unsigned kind = 0; kind < BUFFERS_KINDS && !page; kind++)
+		page = buffers_state_find_page(kind, has_address, room.start);
+	return page ? give_back(arena_with(page), room) : ENOENT;
 }
 
 /*
@@ -615,8 +707,10 @@ static void unmap_parts(struct buffers_arena *arena)
 
 	if (arena->control)
 		buffers_platform_unmap((uintptr_t)arena->control, arena->control_size);
-	if (arena->state)
+	if (arena->state) {
+		buffers_stretches_destroy(stretches_of(arena));
 		buffers_state_unmap_page(arena->kind, &arena->state_page);
+	}
 	buffers_index_destroy(&arena->index);
 	buffers_platform_unmap((uintptr_t)arena, page);
 }
@@ -684,7 +778,8 @@ static bool holds_any(struct buffers_arena *arena)
 
 int buffers_arena_close(struct buffers_arena *arena)
 {
-	int error = holds_any(arena) ? EINVAL : buffers_state_unmap(arena->window);
+	bool is_in_use = holds_any(arena) || buffers_stretches_are_held(stretches_of(arena));
+	int error = is_in_use ? EINVAL : buffers_state_unmap(arena->window);
 
 	if (!error)
 		unmap_parts(arena);

@@ -26,6 +26,13 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignment,
 		       struct buffers_item **item);
 
+/*
+ * Takes back room of an arena of this process.
+ * ENOENT: the room is in no arena.  EINVAL: it is not in use.  ENOSYS: the arena is shared.
+ * ENOMEM, EACCES.
+ */
+int buffers_arena_give_back(struct buffers_span room);
+
 /* Releases an item that is marked BUFFERS_TAKEN_SHARED. */
 void buffers_arena_release(struct buffers_item *item);
 

@@ -354,17 +354,35 @@ static bool is_being_written(const struct buffers_locator *locator,
 	       (!buffers_locator_is_own(locator) || !buffers_item_is_usable(item));
 }
 
+/* The item below the link, which is not 0, with the lowest key. */
+static uintptr_t lowest_below(uintptr_t link)
+{
+	while (!is_item(link))
+		link = load_link(&node_at(link)->sides[0]);
+	return link;
+}
+
 /* The item below the link with the lowest key from `key` on; 0: there is none. */
 static uintptr_t lowest_from(uintptr_t link, uintptr_t key)
 {
-	uintptr_t found = 0;
+	uintptr_t higher = 0;	/* the nearest side with higher keys only */
 
-	if (!link || is_item(link))
-		return link && key_of(item_at(link)) >= key ? link : 0;
-	for (unsigned side = 0; side < 2 && !found; side++)
-		if (keys_on(node_at(link), side).end >= key)
-			found = lowest_from(load_link(&node_at(link)->sides[side]), key);
-	return found;
+	while (link && !is_item(link)) {
+		const struct node *node = node_at(link);
+		unsigned side = side_of(node, key);
+
+		if ((key ^ node->prefix) & ~suffix_mask(node)) {
+			if (node->prefix > key)
+				return lowest_below(link);
+			break;
+		}
+		if (side == 0)
+			higher = load_link(&node->sides[1]);
+		link = load_link(&node->sides[side]);
+	}
+	if (link && is_item(link) && key_of(item_at(link)) >= key)
+		return link;
+	return higher ? lowest_below(higher) : 0;
 }
 
 /* Whether an indexed item has some of the same memory. */
@@ -682,6 +700,105 @@ bool buffers_index_contains(const struct buffers_index *index, uintptr_t address
 	uintptr_t link = lowest_from(load_link(&index->tree), address + (size - 1));
 
 	return link && buffers_item_contains(item_at(link), address, size);
+}
+
+/* Among the items that are not indexed, as take_unindexed(). */
+static struct buffers_item *find_unindexed(const struct buffers_index *index,
+					   struct buffers_locator *first,
+					   enum buffers_kind kind, uintptr_t address)
+{
+	struct buffers_examination examination = { .kind = kind };
+	struct buffers_locator *tail = __atomic_load_n(&index->tail, __ATOMIC_ACQUIRE);
+	uint32_t count = tail ? __atomic_load_n(&index->count, __ATOMIC_ACQUIRE) : 0;
+	struct buffers_item *item;
+
+	tail = tail ? tail : first;
+	while ((item = next_new(&tail, &count)))
+		if (!is_being_written(tail, item) && buffers_item_contains(item, address, 1) &&
+		    is_sound(index, &examination, tail, item))
+			break;
+	buffers_examine_end(&examination);
+	return item;
+}
+
+static struct buffers_item *find_item(const struct buffers_index *index,
+				      struct buffers_locator *first, enum buffers_kind kind,
+				      uintptr_t address)
+{
+	uintptr_t link = lowest_from(load_link(&index->tree), address);
+
+	if (link && buffers_item_contains(item_at(link), address, 1))
+		return item_at(link);
+	return find_unindexed(index, first, kind, address);
+}
+
+int buffers_index_check_use(struct buffers_index *index, struct buffers_locator *first,
+			    enum buffers_kind kind, struct buffers_span room,
+			    struct buffers_item **last)
+{
+	uintptr_t at = room.start;
+
+	buffers_index_update(index, first, kind);
+	while (at < room.end) {
+		struct buffers_item *item = find_item(index, first, kind, at);
+
+		if (!item)
+			return at == room.start ? ENOENT : EINVAL;
+		at = buffers_min(room.end, item->base_address + item->size);
+		if (at > buffers_item_next(item))
+			return EINVAL;
+		*last = item;
+	}
+	return 0;
+}
+
+struct tour {
+	struct buffers_index *index;
+	struct buffers_span keys;	/* both inclusive */
+	void (*visit)(struct buffers_item *item, void *context);
+	void *context;
+	unsigned patience;
+	uintptr_t next;
+};
+
+static void visit_item(struct tour *tour, struct buffers_item *item)
+{
+	tour->patience--;
+	tour->next = key_of(item) + 1;
+	if (buffers_item_room(item))
+		tour->visit(item, tour->context);
+	else
+		correct_bounds(tour->index, item);
+}
+
+static void visit_below(struct tour *tour, uintptr_t link)
+{
+	struct node *node = node_at(link);
+
+	if (is_item(link)) {
+		visit_item(tour, item_at(link));
+		return;
+	}
+	for (unsigned side = 0; side < 2 && tour->patience; side++)
+		if (load_bound(&node->room[side]) &&
+		    keys_on(node, side).start <= tour->keys.end &&
+		    keys_on(node, side).end >= tour->keys.start)
+			visit_below(tour, load_link(&node->sides[side]));
+}
+
+uintptr_t buffers_index_visit_room(struct buffers_index *index, struct buffers_span range,
+				   void (*visit)(struct buffers_item *item, void *context),
+				   void *context)
+{
+	struct tour tour = {
+		.index = index, .keys = { range.start, range.end - 1 },
+		.visit = visit, .context = context, .patience = BUFFERS_INDEX_PATIENCE,
+	};
+	uintptr_t tree = load_link(&index->tree);
+
+	if (tree)
+		visit_below(&tour, tree);
+	return tour.patience ? 0 : tour.next;
 }
 
 bool buffers_index_has(const struct buffers_index *index, const struct buffers_item *item)

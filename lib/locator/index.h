@@ -69,6 +69,23 @@ void buffers_index_show(struct buffers_index *index, const struct buffers_item *
 /* Whether all these bytes are in one indexed item.  Takes no lock: a signal handler may ask. */
 bool buffers_index_contains(const struct buffers_index *index, uintptr_t address, size_t size);
 
+/*
+ * Checks that all bytes of the room are in use: in items of the chain, indexed or not, below their
+ * positions.  Several items may be adjacent.  *last is the item with the end.
+ * ENOENT: no item has the start.  EINVAL: some other bytes are not in use.
+ */
+int buffers_index_check_use(struct buffers_index *index, struct buffers_locator *first,
+			    enum buffers_kind kind, struct buffers_span room,
+			    struct buffers_item **last);
+
+/*
+ * Visits indexed items that have free room and end in the range, lowest first, and at most as many
+ * as BUFFERS_INDEX_PATIENCE.  Returns the address at which to continue, or 0 after the last.
+ */
+uintptr_t buffers_index_visit_room(struct buffers_index *index, struct buffers_span range,
+				   void (*visit)(struct buffers_item *item, void *context),
+				   void *context);
+
 /* Whether this very item is indexed. */
 bool buffers_index_has(const struct buffers_index *index, const struct buffers_item *item);
 

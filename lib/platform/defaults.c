@@ -106,6 +106,16 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 
 #endif
 
+#if !BUFFERS_PORT_HAS_DISCARD
+
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind)
+{
+	(void)address, (void)size, (void)kind;
+	return ENOSYS;
+}
+
+#endif
+
 #if !BUFFERS_PORT_HAS_FORK
 
 int buffers_platform_map_state(void **page)

@@ -271,6 +271,14 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 			    enum buffers_map_flags flags);
 
 /*
+ * Group BUFFERS_PORT_HAS_DISCARD: free memory that returns to the system
+ *
+ * Returns the memory of whole pages of private memory, which remain mapped and read as zeros.
+ * ENOSYS: this group is missing.  EAGAIN: impossible; the memory holds any bytes.
+ */
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind);
+
+/*
  * Group BUFFERS_PORT_HAS_FORK: processes that fork
  */
 

@@ -134,6 +134,22 @@ void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page 
 	buffers_platform_unmap((uintptr_t)page->canary, buffers_platform_granularity());
 }
 
+struct buffers_state_page *buffers_state_find_page(enum buffers_kind kind,
+						   bool (*matches)(struct buffers_state_page *page,
+								   uintptr_t address),
+						   uintptr_t address)
+{
+	struct buffers_state_page *page;
+
+	if (!__atomic_load_n(&other_pages[kind], __ATOMIC_ACQUIRE))
+		return NULL;
+	lock_pages(kind);
+	for (page = other_pages[kind]; page && !matches(page, address);)
+		page = page->next;
+	unlock_pages(kind);
+	return page;
+}
+
 /*
  * Leaving a chain
  */

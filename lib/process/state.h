@@ -11,6 +11,7 @@
 #include "allocator/search-cache.h"
 #include "locator/index.h"
 #include "locator/rendezvous.h"
+#include "locator/stretches.h"
 #include "platform/platform.h"
 
 #pragma GCC visibility push(hidden)
@@ -23,6 +24,7 @@ struct buffers_state {
 	struct buffers_root root;
 	uint32_t canary;
 	uint32_t pages_lock;		/* protects the list of buffers_state_map_page() */
+	struct buffers_stretches *stretches;	/* NULL: no room was given back yet */
 	struct buffers_locator *left;	/* first locator of a chain that this copy has left */
 	struct buffers_search_cache search_cache;
 	size_t new_size;	/* the smallest buffer that was made, if small */
@@ -54,6 +56,12 @@ struct buffers_state_page {
 /* Maps and unmaps such a page; the kind's own page exists already.  ENOMEM. */
 int buffers_state_map_page(enum buffers_kind kind, struct buffers_state_page *page);
 void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page *page);
+
+/* The first of these pages that `matches` accepts, or NULL.  The list is locked meanwhile. */
+struct buffers_state_page *buffers_state_find_page(enum buffers_kind kind,
+						   bool (*matches)(struct buffers_state_page *page,
+								   uintptr_t address),
+						   uintptr_t address);
 
 /*
  * Continues in a chain of this copy's own: nothing can be added to the present one.  A copy

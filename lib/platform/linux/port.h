@@ -8,6 +8,7 @@
 #define BUFFERS_PORT_HAS_MAPS_SCAN		1	/* maps.c */
 #define BUFFERS_PORT_HAS_GROWTH			1	/* growth.c */
 #define BUFFERS_PORT_HAS_COMMIT			1	/* reserve.c */
+#define BUFFERS_PORT_HAS_DISCARD		1	/* reserve.c */
 #define BUFFERS_PORT_HAS_FORK			1	/* process.c */
 #define BUFFERS_PORT_HAS_SIGNALS		1	/* process.c */
 #define BUFFERS_PORT_HAS_ROBUST_LOCKS		1	/* robust-lock.c */

@@ -161,3 +161,33 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 		return ENOMEM;
 	return kind == BUFFERS_KIND_RW ? EACCES : replace_mapping((void *)address, size, kind);
 }
+
+/*
+ * Discarding
+ */
+
+static bool is_zero(uintptr_t address, size_t size)
+{
+	const uint64_t *words = (const uint64_t *)address;
+
+	for (size_t i = 0; i < size / sizeof(*words); i++)
+		if (words[i])
+			return false;
+	return true;
+}
+
+/*
+ * Emulators may accept the advice and ignore it, which a byte in writable memory shows.  RX
+ * memory that was written by a file shows the file's bytes again.
+ */
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind)
+{
+	volatile char *witness = (volatile char *)address;
+
+	if (kind != BUFFERS_KIND_RX)
+		*witness = 1;
+	if (madvise((void *)address, size, MADV_DONTNEED) != 0)	/* EINVAL: locked, mlock(2) */
+		return EAGAIN;
+	return kind == BUFFERS_KIND_RX ? (is_zero(address, size) ? 0 : EAGAIN) :
+					 (*witness ? EAGAIN : 0);
+}

@@ -181,6 +181,16 @@ static inline struct buffers_stretches *stretches_of(const struct buffers_state 
 	return __atomic_load_n(&state->stretches, __ATOMIC_ACQUIRE);
 }
 
+/*
+ * The only cost for programs that give nothing back.  The pointer alone leads to the structure,
+ * so the load needs no order, with which the compiler would read the request twice.
+ */
+static inline bool has_given(const struct buffers_state *state, size_t size)
+{
+	return buffers_stretches_may_fit(__atomic_load_n(&state->stretches, __ATOMIC_RELAXED),
+					 size);
+}
+
 static uint32_t owner_of_given(enum buffers_kind kind)
 {
 	return BUFFERS_TAKEN | BUFFERS_TAKEN_GIVEN |
@@ -208,6 +218,7 @@ static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_ki
  * Takes the item that the thread used last, if it suits.  The first attempt fails where room that
  * was given back may suit, too.
  */
+__attribute__((always_inline))
 static inline struct buffers_item *take_cached(const struct buffers_request *request,
 					       enum buffers_kind kind, bool is_first)
 {
@@ -218,7 +229,7 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 
 	if (!item || own->first != __atomic_load_n(&state->root.first, __ATOMIC_RELAXED))
 		return NULL;
-	if (is_first && buffers_stretches_may_fit(stretches_of(state), request->size))
+	if (is_first && has_given(state, request->size))
 		return NULL;
 	position = buffers_item_position(item);
 	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
@@ -227,12 +238,47 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 	return item;
 }
 
-static void align_item(struct buffers_item *item, size_t alignment)
+/*
+ * The bytes that were skipped would part stretches at both sides for good: they are room, too.
+ * Returns the item, so that the compiler can make the call a jump.
+ */
+__attribute__((noinline))
+static struct buffers_item *keep_skipped(struct buffers_stretches *stretches,
+					 struct buffers_item *item, uint32_t former)
+{
+	struct buffers_span skipped = { item->base_address + former, buffers_item_next(item) };
+	struct buffers_item *stretch;
+
+	if (stretches && buffers_stretches_begin(stretches, skipped, &stretch) == 0)
+		buffers_stretches_release(stretch);
+	return item;
+}
+
+static inline struct buffers_stretches *stretches_of_kind(enum buffers_kind kind)
+{
+	const struct buffers_state *state = buffers_state_known(kind);
+
+	return state ? stretches_of(state) : NULL;
+}
+
+/* Returns whether the position has changed.  Succeeds: the item was taken because it fits. */
+static inline bool skip_to_aligned(struct buffers_item *item, size_t alignment, uint32_t *former)
 {
 	uintptr_t address;
 
-	if (alignment > 1)	/* succeeds: the item was taken because it fits */
-		buffers_item_reserve(item, 0, alignment, &address);
+	*former = buffers_item_position(item);
+	return buffers_item_reserve(item, 0, alignment, &address) == 0 &&
+	       buffers_item_position(item) != *former;
+}
+
+static inline struct buffers_item *align_item(struct buffers_item *item, size_t alignment,
+					      enum buffers_kind kind)
+{
+	uint32_t former;
+
+	if (alignment <= 1 || !skip_to_aligned(item, alignment, &former))
+		return item;
+	return keep_skipped(stretches_of_kind(kind), item, former);
 }
 
 /* Shows the item in the index that has it. */
@@ -347,8 +393,7 @@ static struct buffers_item *get_slowly(const struct buffers_request *request)
 		error = find_or_make(&window, &item);
 	if (set_errno(error, saved) != 0)
 		return NULL;
-	align_item(item, window.alignment);
-	return item;
+	return align_item(item, window.alignment, window.kind);
 }
 
 struct buffers_item *buffers_get(const struct buffers_request *request)
@@ -359,8 +404,7 @@ struct buffers_item *buffers_get(const struct buffers_request *request)
 		item = take_cached(request, BUFFERS_KIND_RWX, true);
 	if (!item)
 		return get_slowly(request);
-	align_item(item, request->alignment);
-	return item;
+	return align_item(item, request->alignment, BUFFERS_KIND_RWX);
 }
 
 struct buffers_item *buffers_get_near(const void *target, size_t size)
@@ -802,6 +846,7 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *request
 struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size, size_t alignment)
 {
 	struct buffers_item *item = NULL;
+	uint32_t former;
 	int saved = errno;
 	int error = EINVAL;
 
@@ -811,8 +856,9 @@ struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size,
 		error = buffers_arena_take(arena, size, alignment, &item);
 	if (set_errno(error, saved) != 0)
 		return NULL;
-	align_item(item, alignment);
-	return item;
+	if (!skip_to_aligned(item, alignment, &former))
+		return item;
+	return keep_skipped(buffers_arena_stretches(arena), item, former);
 }
 
 int buffers_arena_destroy(struct buffers_arena *arena)

@@ -453,7 +453,7 @@ static int carve_new(const struct buffers_pool *pool, const struct buffers_windo
 	return error;
 }
 
-static struct buffers_stretches *stretches_of(const struct buffers_arena *arena)
+struct buffers_stretches *buffers_arena_stretches(const struct buffers_arena *arena)
 {
 	return __atomic_load_n(&arena->state->stretches, __ATOMIC_ACQUIRE);
 }
@@ -478,7 +478,7 @@ static int carve(const struct buffers_pool *pool, const struct buffers_window *w
 {
 	struct buffers_arena *arena = pool->owner;
 	struct buffers_given given = {
-		.stretches = stretches_of(arena), .index = &arena->index,
+		.stretches = buffers_arena_stretches(arena), .index = &arena->index,
 		.release = release_private, .skips_unused = true, .most = arena->chunk,
 		.owner = owner_of_given(arena),
 	};
@@ -570,7 +570,7 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 static struct buffers_item *take_given(const struct buffers_arena *arena,
 				       const struct buffers_window *wanted)
 {
-	struct buffers_stretches *stretches = stretches_of(arena);
+	struct buffers_stretches *stretches = buffers_arena_stretches(arena);
 
 	if (!buffers_stretches_may_fit(stretches, wanted->size))
 		return NULL;
@@ -708,7 +708,7 @@ static void unmap_parts(struct buffers_arena *arena)
 	if (arena->control)
 		buffers_platform_unmap((uintptr_t)arena->control, arena->control_size);
 	if (arena->state) {
-		buffers_stretches_destroy(stretches_of(arena));
+		buffers_stretches_destroy(buffers_arena_stretches(arena));
 		buffers_state_unmap_page(arena->kind, &arena->state_page);
 	}
 	buffers_index_destroy(&arena->index);
@@ -778,7 +778,8 @@ static bool holds_any(struct buffers_arena *arena)
 
 int buffers_arena_close(struct buffers_arena *arena)
 {
-	bool is_in_use = holds_any(arena) || buffers_stretches_are_held(stretches_of(arena));
+	bool is_in_use = holds_any(arena) ||
+			 buffers_stretches_are_held(buffers_arena_stretches(arena));
 	int error = is_in_use ? EINVAL : buffers_state_unmap(arena->window);
 
 	if (!error)

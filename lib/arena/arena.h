@@ -14,6 +14,7 @@
 #pragma GCC visibility push(hidden)
 
 struct buffers_arena;
+struct buffers_stretches;
 
 /*
  * Reserves the window, and the memory that lists its items.
@@ -32,6 +33,9 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
  * ENOMEM, EACCES.
  */
 int buffers_arena_give_back(struct buffers_span room);
+
+/* The room that was given back to the arena; NULL: none, or the arena is shared. */
+struct buffers_stretches *buffers_arena_stretches(const struct buffers_arena *arena);
 
 /* Releases an item that is marked BUFFERS_TAKEN_SHARED. */
 void buffers_arena_release(struct buffers_item *item);

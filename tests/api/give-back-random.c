@@ -18,7 +18,7 @@
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 
-enum { RANGES = 8, KINDS = 3, THREADS = 8, PIECES = 1400 };
+enum { RANGES = 8, KINDS = 3, THREADS = 8, PIECES = 1400, MANY_PIECES = 6000 };
 #define RANGE (32 * MIB)
 
 static struct {
@@ -48,7 +48,8 @@ struct worker {
 	unsigned kind;			/* of the arena */
 	bool is_in_one_range;
 	const char *fault;
-	struct piece pieces[PIECES];
+	struct piece *pieces;
+	unsigned count;
 };
 
 /*
@@ -212,8 +213,8 @@ static void *run_worker(void *context)
 
 	for (unsigned i = 0; i < worker->rounds && !worker->fault; i++)
 		worker->fault = take_or_give_back(worker, &worker->pieces[random_below(
-			&worker->seed, PIECES)]);
-	for (unsigned i = 0; i < PIECES && !worker->fault; i++)
+			&worker->seed, worker->count)]);
+	for (unsigned i = 0; i < worker->count && !worker->fault; i++)
 		if (worker->pieces[i].start)
 			worker->fault = give_back(worker, &worker->pieces[i]);
 	return NULL;
@@ -221,9 +222,12 @@ static void *run_worker(void *context)
 
 static void run_workers(struct worker *workers, unsigned rounds)
 {
+	static struct piece pieces[THREADS][PIECES];
 	uint64_t seed = seed_random();
 
 	for (unsigned i = 0; i < THREADS; i++) {
+		workers[i].pieces = pieces[i];
+		workers[i].count = PIECES;
 		workers[i].seed = next_random(&seed);
 		workers[i].rounds = rounds / THREADS;
 		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, run_worker,
@@ -305,14 +309,16 @@ END_TEST
 /* One thread, so that nothing is held meanwhile. */
 START_TEST(mapped_memory_is_bounded_by_the_peak)
 {
-	static struct worker worker;
+	static struct piece pieces[MANY_PIECES];
+	struct worker worker = {
+		.pieces = pieces, .count = MANY_PIECES, .is_in_one_range = true,
+	};
 	struct tally tally = { 0 };
 	size_t peak;
 
 	choose_ranges();
 	worker.seed = seed_random();
 	worker.rounds = how_many(100000, 2000000);
-	worker.is_in_one_range = true;
 	run_worker(&worker);
 	ck_assert_msg(!worker.fault, "%s", worker.fault);
 	ck_assert_int_eq(buffers_walk(add_up, &tally), 0);
@@ -355,12 +361,15 @@ int main(void)
 {
 	Suite *suite = suite_create("api/give-back-random");
 	TCase *all = tcase_create("random pieces");
+	TCase *bound = tcase_create("bound");
 
 	tcase_set_tags(all, "slow");
 	tcase_set_timeout(all, 900);
 	tcase_add_test(all, pieces_are_reused_and_stay_apart);
-	tcase_add_test(all, mapped_memory_is_bounded_by_the_peak);
+	tcase_set_timeout(bound, 300);
+	tcase_add_test(bound, mapped_memory_is_bounded_by_the_peak);
 	tcase_add_loop_test(all, pieces_of_an_arena_are_reused_and_stay_apart, 0, KINDS);
 	suite_add_tcase(suite, all);
+	suite_add_tcase(suite, bound);
 	return run_suite(suite);
 }

@@ -169,6 +169,23 @@ START_TEST(alignment_takes_no_room)
 }
 END_TEST
 
+START_TEST(bytes_that_a_request_skips_are_room)
+{
+	struct place place = place_of(_i);
+	unsigned char *first = take(&place, 4, 1);
+	unsigned char *second = take(&place, 1, 1);
+	unsigned char *aligned;
+
+	give_back(first, 4);
+	aligned = take(&place, 64, 512);
+	ck_assert_uint_gt((size_t)(aligned - second), 8);
+	buffers_release(expect(&place, 5, second + 1, (size_t)(aligned - second) - 1));
+	give_back(second, 1);
+	give_back(aligned, 64);
+	expect(&place, 64, first, (size_t)(aligned - first) + 64);
+}
+END_TEST
+
 START_TEST(range_limits_the_room)
 {
 	const struct kind *kind = &kinds[_i];
@@ -508,6 +525,7 @@ static void add_loops(TCase *tcase)
 	tcase_add_loop_test(tcase, smallest_stretch_that_suits_is_taken, 0, LOOPS);
 	tcase_add_loop_test(tcase, adjacent_stretches_merge, 0, LOOPS);
 	tcase_add_loop_test(tcase, alignment_takes_no_room, 0, LOOPS);
+	tcase_add_loop_test(tcase, bytes_that_a_request_skips_are_room, 0, LOOPS);
 	tcase_add_loop_test(tcase, room_that_is_not_in_use_is_refused, 0, LOOPS);
 	tcase_add_loop_test(tcase, parts_of_pieces_and_several_pieces_are_accepted, 0, LOOPS);
 	tcase_add_loop_test(tcase, holder_returns_room_before_the_item, 0, LOOPS);

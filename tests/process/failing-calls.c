@@ -248,6 +248,97 @@ static bool walk(struct use *use)
 	return buffers_walk(ignore_buffer, NULL) == 0;
 }
 
+/*
+ * Giving back: the room is returned or not, as the result says
+ */
+
+static struct buffers_item *get_piece(struct use *use)
+{
+	struct buffers_request request = { .size = use->allocated, .flags = use->flags };
+
+	return use->arena ? buffers_arena_get(use->arena, use->allocated, 1) :
+			    buffers_get(&request);
+}
+
+static int take_piece(struct use *use)
+{
+	static const char bytes[40 * KIB] = "bytes";
+	struct buffers_item *item = get_piece(use);
+
+	STEP(item);
+	use->memory = buffers_append(item, bytes, use->allocated);
+	STEP(use->memory);
+	buffers_release(item);
+	return 0;
+}
+
+static int prepare_piece(struct use *use)
+{
+	use->allocated = SIZE;
+	return use->memory ? 0 : take_piece(use);
+}
+
+/* The piece has whole pages. */
+static int prepare_pages(struct use *use)
+{
+	use->allocated = 40 * KIB;
+	return use->memory ? 0 : take_piece(use);
+}
+
+static int prepare_piece_of_arena(struct use *use)
+{
+	use->allocated = SIZE;
+	if (!use->arena)
+		use->arena = buffers_arena_create(&(struct buffers_request){ .size = MIB },
+						  use->flags);
+	STEP(use->arena);
+	return use->memory ? 0 : take_piece(use);
+}
+
+static bool give_back(struct use *use)
+{
+	return buffers_give_back(use->memory, use->allocated) == 0;
+}
+
+/* The next request of this size gets the room, cleared. */
+static int check_given(struct use *use, bool is_done)
+{
+	char *former = use->memory;
+	struct buffers_item *item;
+
+	STEP(buffers_give_back(former, use->allocated) == (is_done ? -1 : 0));
+	STEP(!is_done || errno == EINVAL);
+	item = get_piece(use);
+	STEP(item && buffers_next(item) == former);
+	for (size_t i = 0; i < use->allocated; i++)
+		STEP(former[i] == 0);
+	buffers_release(item);
+	STEP(take_piece(use) == 0);
+	STEP(use->memory == former);
+	return 0;
+}
+
+/* A request that room suits, and one that needs a new buffer in spite of it. */
+static bool get_given(struct use *use)
+{
+	use->item = get_piece(use);
+	return use->item;
+}
+
+static int give_back_before(struct use *use)
+{
+	STEP(prepare_piece(use) == 0);
+	STEP(give_back(use));
+	return 0;
+}
+
+static int check_got(struct use *use, bool is_done)
+{
+	STEP(!is_done || buffers_next(use->item) == use->memory);
+	buffers_release(is_done ? use->item : NULL);
+	return take_piece(use);
+}
+
 enum { SHARED = BUFFERS_ARENA_FORK_SHARED };
 
 static const struct scene {
@@ -283,6 +374,12 @@ static const struct scene {
 	{ "arena_destroy", create_before, destroy_arena, NULL, 0, true },
 	{ "arena_destroy, shared", create_before, destroy_arena, NULL, SHARED, true },
 	{ "walk", NULL, walk, NULL, 0, false },
+	{ "give_back, RWX", prepare_piece, give_back, check_given, 0, false },
+	{ "give_back, whole pages, RW", prepare_pages, give_back, check_given, BUFFERS_RW, false },
+	{ "give_back, RX", prepare_piece, give_back, check_given, BUFFERS_RX, false },
+	{ "give_back, whole pages, RX", prepare_pages, give_back, check_given, BUFFERS_RX, false },
+	{ "give_back, arena", prepare_piece_of_arena, give_back, check_given, 0, false },
+	{ "get room that was given back", give_back_before, get_given, check_got, 0, false },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };
 

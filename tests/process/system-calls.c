@@ -468,6 +468,64 @@ static int destroy_arenas(void *context)
 	return 0;
 }
 
+/* A piece of a kind, small or with whole pages. */
+static char *take_piece(unsigned kind, size_t size)
+{
+	struct buffers_item *item = get(kind, size);
+	char *piece = item ? buffers_reserve(item, size, 1) : NULL;
+
+	buffers_release(item);
+	return piece;
+}
+
+/* Room for nodes was mapped before. */
+static int give_back_pieces(unsigned kind, size_t size)
+{
+	char *first = take_piece(kind, 2 * size);
+	char *second = take_piece(kind, size);
+	int result;
+
+	STEP(first && second && buffers_give_back(first, 16) == 0);
+	begin();
+	result = buffers_give_back(second, size) | buffers_give_back(first + size, size);
+	end();
+	STEP(result == 0);
+	return 0;
+}
+
+static int give_back_writable(void *context)
+{
+	(void)context;
+	STEP(give_back_pieces(0, 64) == 0);
+	STEP(give_back_pieces(BUFFERS_RW, 20 * KIB) == 0);
+	return 0;
+}
+
+static int give_back_rx(void *context)
+{
+	(void)context;
+	STEP(give_back_pieces(BUFFERS_RX, 64) == 0);
+	STEP(give_back_pieces(BUFFERS_RX, 20 * KIB) == 0);
+	return 0;
+}
+
+static int get_given(void *context)
+{
+	(void)context;
+	for (int i = 0; i < 3; i++) {
+		char *piece = take_piece(kinds[i], 64);
+		struct buffers_item *item;
+
+		STEP(piece && buffers_give_back(piece, 64) == 0);
+		begin();
+		item = get(kinds[i], 64);
+		buffers_release(item);
+		end();
+		STEP(item);
+	}
+	return 0;
+}
+
 static int ignore_buffer(const struct buffers_info *info, void *context)
 {
 	(void)info;
@@ -511,7 +569,10 @@ static const struct {
 } cases[] = {
 	{ "buffers_get and buffers_get_near, known buffer", get_known },
 	{ "buffers_get and buffers_get_near, new buffer", get_new },
+	{ "buffers_get and buffers_get_near, room that was given back", get_given },
 	{ "functions of an item, RWX and RW memory", use_writable },
+	{ "buffers_give_back, RWX and RW memory", give_back_writable },
+	{ "buffers_give_back, RX memory", give_back_rx },
 	{ "buffers_append and buffers_append_code, RX memory", use_rx },
 	{ "buffers_append and buffers_append_code, RX memory of a shared arena", append_to_shared_rx },
 	{ "buffers_overwrite and buffers_overwrite_with, known RWX or RW buffer", overwrite_in_buffer },

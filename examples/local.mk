@@ -4,7 +4,7 @@
 exampledir = $(docdir)/examples
 hookexampledir = $(exampledir)/hook
 jitexampledir = $(exampledir)/jit
-dist_example_DATA = examples/Makefile examples/near.c
+dist_example_DATA = examples/Makefile examples/near.c examples/patch-loop.c
 EXTRA_DIST += examples/demo
 
 # hook-machine.c includes the code for the processor.
@@ -54,6 +54,14 @@ if HAVE_HOOK
 noinst_PROGRAMS += examples/hook/hook
 examples_hook_hook_SOURCES = examples/hook/hook.c
 examples_hook_hook_LDADD =
+noinst_PROGRAMS += examples/patch-loop
+examples_patch_loop_SOURCES = \
+	examples/hook/hook-machine.c \
+	examples/hook/hook-machine.h \
+	examples/patch-loop.c
+# The flags give the program an object of its own, since the other one is libtool's.
+examples_patch_loop_CFLAGS = $(AM_CFLAGS)
+examples_patch_loop_LDADD = libreloaded-buffers.la $(ZYDIS_LIBS) -ldl
 noinst_LTLIBRARIES += examples/hook/hook-preload.la
 examples_hook_hook_preload_la_SOURCES = \
 	examples/hook/hook-machine.c \

@@ -27,6 +27,7 @@ program() {
 near="$LOG_COMPILER $(program near)"
 low2g="$LOG_COMPILER $(program jit/low2g)"
 prefork="$LOG_COMPILER $(program jit/prefork)"
+patch_loop="$LOG_COMPILER $(program patch-loop)"
 hook=$(program hook/hook)
 LD_LIBRARY_PATH=$(cd "$LIBRARY_DIR" && pwd)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
@@ -1280,7 +1281,8 @@ test_standards() {
 	files=near.c
 	[ ! -e examples/jit/low2g ] || files="$files jit/low2g.c jit/prefork.c jit/turns.c
 		jit/compile.c jit/target.c"
-	[ -z "$hook" ] || files="$files hook/hook.c hook/hook-preload.c hook/hook-machine.c"
+	[ -z "$hook" ] || files="$files hook/hook.c hook/hook-preload.c hook/hook-machine.c
+		patch-loop.c"
 	for standard in c99 c11; do
 		# shellcheck disable=SC2086
 		ok "the examples compile with -std=$standard" compiles "$standard" $files
@@ -1299,6 +1301,13 @@ test_near() {
 	esac
 }
 
+test_patch_loop() {
+	# shellcheck disable=SC2086
+	run $patch_loop 1000
+	ok "patch-loop: it hooks and unhooks" is "$status" 0
+	ok "patch-loop: memory stays flat" grep -q -x 'memory stays flat' "$scratch/out"
+}
+
 test_standards
 test_near
 if [ -e examples/jit/low2g ]; then
@@ -1308,6 +1317,7 @@ else
 	skip "low2g and prefork were not built: they support some processors, and no sanitizer"
 fi
 if [ -n "$hook" ]; then
+	test_patch_loop
 	test_hook
 else
 	skip "hook was not built: it supports some processors, no sanitizer, and on x86 needs Zydis"

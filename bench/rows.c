@@ -171,6 +171,136 @@ static struct sample measure_turns(const struct row *row)
 }
 
 /*
+ * Giving back
+ */
+
+enum { STUB = 64, STRETCHES = 100000 };
+
+static char *take_piece(const struct buffers_request *request)
+{
+	struct buffers_item *item = get(request);
+	char *piece = buffers_reserve(item, request->size, request->alignment);
+
+	if (!piece)
+		err(1, "buffers_reserve");
+	buffers_release(item);
+	return piece;
+}
+
+static void give_back(char *piece, size_t size)
+{
+	if (buffers_give_back(piece, size) != 0)
+		err(1, "buffers_give_back");
+}
+
+/* Pieces in use with a stretch between any two. */
+static char *pieces[STRETCHES];
+
+static void prepare_stretches(const struct row *row)
+{
+	struct buffers_request request = near_target(STUB);
+	static char *between[STRETCHES];
+
+	(void)row;
+	for (unsigned i = 0; i < STRETCHES; i++) {
+		between[i] = take_piece(&request);
+		pieces[i] = take_piece(&request);
+	}
+	for (unsigned i = 0; i < STRETCHES; i++)
+		give_back(between[i], STUB);
+}
+
+/* One stretch that the request does not fit into. */
+static void prepare_small_stretch(const struct row *row)
+{
+	struct buffers_request request = near_target(STUB / 2);
+	char *piece = take_piece(&request);
+
+	(void)row;
+	take_piece(&request);
+	give_back(piece, STUB / 2);
+}
+
+/* A stub that comes and goes, as that of a hook, alone or among many stretches. */
+static struct sample measure_give_back(const struct row *row)
+{
+	enum { COUNT = 20000 };
+	struct buffers_request request = near_target(STUB);
+	char *piece = take_piece(&request);
+	uint32_t word = 0;
+	struct sample sample;
+
+	(void)row;
+	take_piece(&request);
+	sample.value = TIME(COUNT, {
+		give_back(piece, STUB);
+		piece = take_piece(&request);
+	});
+	sample.limit = TIME(COUNT, take_and_release(&word));
+	return sample;
+}
+
+/* Each time another of many stubs. */
+static struct sample measure_give_back_any(const struct row *row)
+{
+	enum { COUNT = 20000 };
+	struct buffers_request request = near_target(STUB);
+	static uint32_t number;
+	uint32_t word = 0;
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(COUNT, {
+		char **piece = &pieces[(number = number * 1664525 + 1013904223) / 64 % STRETCHES];
+
+		give_back(*piece, STUB);
+		*piece = take_piece(&request);
+	});
+	sample.limit = TIME(COUNT, take_and_release(&word));
+	return sample;
+}
+
+static int add_size(const struct buffers_info *info, void *context)
+{
+	*(size_t *)context += info->size;
+	return 0;
+}
+
+/* Sizes up to 64 KiB, of which each magnitude is as frequent as another. */
+static size_t random_size(void)
+{
+	return 1 + (size_t)random() % ((size_t)2 << random() % 16);
+}
+
+/* Mapped bytes after random takes and returns, in multiples of the most that was in use. */
+static struct sample measure_fragmentation(const struct row *row)
+{
+	enum { COUNT = 1000000, PIECES = 6000 };
+	static struct { char *start; size_t size; } used[PIECES];
+	struct buffers_request request = near_target(1);
+	size_t now = 0, peak = 0, mapped = 0;
+
+	(void)row;
+	for (unsigned i = 0; i < COUNT; i++) {
+		unsigned n = (unsigned)random() % PIECES;
+
+		if (used[n].start) {
+			give_back(used[n].start, used[n].size);
+			now -= used[n].size;
+			used[n].start = NULL;
+			continue;
+		}
+		used[n].size = request.size = random_size();
+		request.alignment = (size_t)1 << random() % 7;
+		used[n].start = take_piece(&request);
+		now += used[n].size;
+		peak = now > peak ? now : peak;
+	}
+	buffers_walk(add_size, &mapped);
+	return (struct sample){ (double)mapped / (double)peak, 1 };
+}
+
+/*
  * Appending
  */
 
@@ -886,6 +1016,15 @@ const struct row rows[] = {
 	  .per_process = 31, .ratio = 2.3 },
 	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns,
 	  .per_process = 31, .most = 20 },
+	{ "get_release_given", "ns", prepare_small_stretch, measure_get_release,
+	  .per_process = 31, .ratio = 2.3 },
+	{ "give_back_cycle", "ns", NULL, measure_give_back, .per_process = 31 },
+	{ "give_back_100000", "ns", prepare_stretches, measure_give_back,
+	  .per_process = 31, .most = 100 },
+	{ "give_back_100000_any", "ns", prepare_stretches, measure_give_back_any,
+	  .per_process = 31 },
+	{ "give_back_fragmentation", "x", NULL, measure_fragmentation,
+	  .per_process = 1, .most = 1.25 },
 	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
 	{ "rx_append16", "us", NULL, measure_rx_append16, .per_process = 31 },
 	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },

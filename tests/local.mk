@@ -222,6 +222,7 @@ test_programs += \
 	tests/process/failing-calls \
 	tests/process/fork \
 	tests/process/forkstorm \
+	tests/process/give-back-fork \
 	tests/process/numbers \
 	tests/process/policy \
 	tests/process/system-calls
@@ -229,6 +230,7 @@ slow_tests += \
 	tests/process/exec \
 	tests/process/fork \
 	tests/process/forkstorm \
+	tests/process/give-back-fork \
 	tests/process/numbers
 # The same in an executable at a fixed low address, right below its heap.
 tests_api_growth_nopie_SOURCES = tests/api/growth.c

@@ -1001,7 +1001,7 @@ int buffers_stretches_create(struct buffers_stretches **stretches)
 		return error;
 	created = (struct buffers_stretches *)address;
 	created->page = page;
-	created->shift = (unsigned)__builtin_ctzl(page) - 4;	/* a node has more than 16 bytes */
+	created->shift = (unsigned)__builtin_ctzll(page) - 4;	/* a node has more than 16 bytes */
 	created->chunks = created->own_chunks;
 	created->chunk_count = 1;
 	created->chunk_limit = (page - sizeof(*created)) / sizeof(uintptr_t);

@@ -298,7 +298,8 @@ END_TEST
 
 static bool are_discarded(const struct place *place)
 {
-	return !is_emulated() && resident_bytes() != 0 && place->kind->flags != BUFFERS_RX;
+	return CAN_FORK && !is_emulated() && resident_bytes() != 0 &&
+	       place->kind->flags != BUFFERS_RX;
 }
 
 START_TEST(whole_pages_return_to_the_system)

@@ -5,6 +5,7 @@
 #include "platform/windows/internal.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define KIB ((uintptr_t)1 << 10)
 
@@ -166,6 +167,21 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 	if (VirtualAlloc((void *)address, size, MEM_COMMIT, protection_of(kind)))
 		return 0;
 	return buffers_windows_classify_failure() == EACCES ? EACCES : ENOMEM;
+}
+
+/*
+ * The system may keep the contents of pages that are reset, or replace them by zeros: written
+ * before, the zeros are there in both cases.  An unlock of pages that are not locked removes them
+ * from the working set.  Sections cannot be reset.
+ */
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind)
+{
+	if (kind == BUFFERS_KIND_RX)
+		return EAGAIN;
+	memset((void *)address, 0, size);
+	VirtualAlloc((void *)address, size, MEM_RESET, PAGE_NOACCESS);
+	VirtualUnlock((void *)address, size);
+	return 0;
 }
 
 int buffers_platform_unmap(uintptr_t address, size_t size)

@@ -129,22 +129,48 @@ static int write_by_view(HANDLE section, uintptr_t base, uintptr_t address, cons
 	return error;
 }
 
+/* Writes a part that lies in one section. */
+static int write_in_section(uintptr_t base, struct buffers_span part, const void *bytes)
+{
+	HANDLE section = open_rx_section(base);
+
+	if (!section)
+		return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
+	return buffers_windows_close_after(write_by_view(section, base, part.start, bytes,
+							 part.end - part.start), section);
+}
+
+/* Cuts off, from what is left, the part in the section of the first byte, or of the last. */
+static int write_part(struct buffers_span *left, uintptr_t address, const char *bytes,
+		      bool is_backward)
+{
+	struct buffers_span part = *left;
+	struct buffers_allocation allocation;
+	uintptr_t in_part = is_backward ? left->end - 1 : left->start;
+
+	if (!buffers_windows_find_allocation(GetCurrentProcess(), in_part, left->end,
+					     &allocation) || allocation.type != MEM_MAPPED)
+		return EACCES;
+	if (is_backward)
+		left->end = part.start = buffers_max(part.start, allocation.span.start);
+	else
+		left->start = part.end = buffers_min(part.end, allocation.span.end);
+	return write_in_section(allocation.span.start, part, bytes + (part.start - address));
+}
+
+/* Room that was given back may lie in adjacent sections. */
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_write_mode mode)
 {
-	struct buffers_allocation allocation;
-	HANDLE section;
+	bool is_backward = buffers_must_copy_backward(address, bytes, size);
+	struct buffers_span left = { address, address + size };
+	int error = 0;
 
 	(void)mode;
 	/* The caller holds a lock: a fault here would leave it locked. */
-	if (!buffers_platform_is_readable((uintptr_t)bytes, size) ||
-	    !buffers_windows_find_allocation(GetCurrentProcess(), address, address + size,
-					     &allocation) ||
-	    allocation.type != MEM_MAPPED || size > allocation.span.end - address)
+	if (!buffers_platform_is_readable((uintptr_t)bytes, size))
 		return EACCES;
-	section = open_rx_section(allocation.span.start);
-	if (!section)
-		return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
-	return buffers_windows_close_after(write_by_view(section, allocation.span.start, address,
-							 bytes, size), section);
+	while (left.start < left.end && !error)
+		error = write_part(&left, address, bytes, is_backward);
+	return error;
 }

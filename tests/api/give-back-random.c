@@ -8,7 +8,12 @@
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/copies.h"
 #include "support/support.h"
+#if CAN_FORK
+# include "support/foreign.h"
+# include "support/sandbox.h"
+#endif
 
 #include <errno.h>
 #include <pthread.h>
@@ -357,6 +362,120 @@ START_TEST(pieces_of_an_arena_are_reused_and_stay_apart)
 }
 END_TEST
 
+#if CAN_FORK
+
+/*
+ * Guests: another copy and another implementation, which take pieces meanwhile and keep them
+ */
+
+enum { GUESTS = 2, KEPT = 2000 };
+
+struct guest {
+	pthread_t thread;
+	uint64_t seed;
+	const struct copy *copy;		/* or NULL: the other implementation */
+	struct foreign_locator *first;
+	unsigned count;
+	const char *fault;
+	struct piece pieces[KEPT];
+};
+
+static unsigned char *append_by_copy(struct guest *guest, struct piece *piece,
+				     const unsigned char *bytes)
+{
+	struct buffers_request request = {
+		.min_address = ranges[piece->range].start,
+		.max_address = ranges[piece->range].start + RANGE,
+		.size = piece->size, .flags = flags_of[piece->kind],
+	};
+	struct buffers_item *item = guest->copy->calls.get(&request);
+	unsigned char *start = item ? guest->copy->calls.append(item, bytes, piece->size) : NULL;
+
+	if (item)
+		guest->copy->calls.release(item);
+	return start;
+}
+
+/* The other implementation knows neither kinds nor ranges: finds the range of what it got. */
+static unsigned char *append_by_foreign(struct guest *guest, struct piece *piece,
+					const unsigned char *bytes)
+{
+	struct foreign_item *item = foreign_get(guest->first, piece->size);
+	unsigned char *start = foreign_append(item, bytes, piece->size);
+
+	foreign_release(item);
+	piece->kind = 0;
+	for (piece->range = 0; piece->range < RANGES; piece->range++)
+		if ((uintptr_t)start - ranges[piece->range].start < RANGE)
+			break;
+	return start;
+}
+
+static const char *keep_piece(struct guest *guest, struct piece *piece)
+{
+	unsigned char bytes[400];
+
+	*piece = (struct piece){
+		.size = 1 + random_below(&guest->seed, sizeof(bytes)),
+		.kind = (unsigned)random_below(&guest->seed, KINDS),
+		.range = (unsigned)random_below(&guest->seed, RANGES),
+		.fill = (unsigned char)(1 + random_below(&guest->seed, 255)),
+	};
+	memset(bytes, piece->fill, piece->size);
+	piece->start = guest->copy ? append_by_copy(guest, piece, bytes) :
+				     append_by_foreign(guest, piece, bytes);
+	if (!piece->start)
+		return "a guest got no room";
+	if (piece->range < RANGES && !mark_bits(piece, 0, piece->size, true))
+		return "a guest got bytes in use";
+	return NULL;
+}
+
+static void *run_guest(void *context)
+{
+	struct guest *guest = context;
+
+	for (unsigned i = 0; i < guest->count && !guest->fault; i++)
+		guest->fault = keep_piece(guest, &guest->pieces[i]);
+	return NULL;
+}
+
+static void check_guest(const struct guest *guest)
+{
+	ck_assert_msg(!guest->fault, "%s", guest->fault);
+	for (unsigned i = 0; i < guest->count; i++)
+		ck_assert_msg(has_only(guest->pieces[i].start, guest->pieces[i].size,
+				       guest->pieces[i].fill), "bytes of a guest changed");
+}
+
+START_TEST(others_never_get_the_room)
+{
+	static struct worker workers[THREADS];
+	static struct guest guests[GUESTS];
+	struct copy copy;
+
+	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
+	SKIP_IF(!load_copy(&copy, COPY_ONE, false), "no second copy of the library");
+	choose_ranges();
+	buffers_release(buffers_get(&(struct buffers_request){ .size = 1 }));
+	guests[0].copy = &copy;
+	guests[1].first = foreign_find(IN_MEMORY);
+	for (unsigned i = 0; i < GUESTS; i++) {
+		guests[i].seed = seed_random() + i;
+		guests[i].count = how_many(KEPT, KEPT);
+		ck_assert_int_eq(pthread_create(&guests[i].thread, NULL, run_guest, &guests[i]),
+				 0);
+	}
+	run_workers(workers, how_many(60000, 600000));
+	for (unsigned i = 0; i < GUESTS; i++) {
+		ck_assert_int_eq(pthread_join(guests[i].thread, NULL), 0);
+		check_guest(&guests[i]);
+	}
+}
+END_TEST
+
+#endif
+
 int main(void)
 {
 	Suite *suite = suite_create("api/give-back-random");
@@ -369,6 +488,9 @@ int main(void)
 	tcase_set_timeout(bound, 300);
 	tcase_add_test(bound, mapped_memory_is_bounded_by_the_peak);
 	tcase_add_loop_test(all, pieces_of_an_arena_are_reused_and_stay_apart, 0, KINDS);
+#if CAN_FORK
+	tcase_add_test(all, others_never_get_the_room);
+#endif
 	suite_add_tcase(suite, all);
 	suite_add_tcase(suite, bound);
 	return run_suite(suite);

@@ -5,6 +5,12 @@
 #include "locator/pool.h"
 #include "platform/tls.h"
 
+/* Room that was given back has an item of its own, which no other thread is near for long. */
+static bool is_given(const struct buffers_item *item)
+{
+	return buffers_item_owner(item) & BUFFERS_TAKEN_GIVEN;
+}
+
 /*
  * Makes items until one is far enough from the busy ones; the skipped items are used later.
  * For large items that would be too much memory.
@@ -14,7 +20,7 @@ static int make_apart(const struct buffers_pool *pool, const struct buffers_wind
 {
 	int error = pool->make(pool, window, item);
 
-	while (!error && window->size <= pool->shared_size &&
+	while (!error && window->size <= pool->shared_size && !is_given(*item) &&
 	       buffers_contention_is_near(busy, *item)) {
 		pool->release(*item);
 		*item = NULL;
@@ -66,8 +72,8 @@ int buffers_pool_get(const struct buffers_pool *pool, const struct buffers_windo
 	unsigned attempts = 3;
 	int error = find_or_make_once(pool, window, item);
 
-	while (!error && !buffers_contention_claim(pool->contention, own_slot(pool), *item) &&
-	       --attempts) {
+	while (!error && !is_given(*item) &&
+	       !buffers_contention_claim(pool->contention, own_slot(pool), *item) && --attempts) {
 		pool->release(*item);
 		error = find_or_make_once(pool, window, item);
 	}

@@ -215,11 +215,13 @@ START_TEST(room_that_is_not_in_use_is_refused)
 	unsigned char *piece = take(&place, 100, 1);
 	unsigned char *behind = take(&place, 1, 1);
 	struct buffers_item *item;
+	size_t allocated;
 	char own[64];
 
 	refuse(NULL, 1, EINVAL);
 	refuse(own, sizeof(own), EINVAL);
 	refuse((void *)(uintptr_t)refuse, 16, EINVAL);
+	refuse(buffers_alloc(&(struct buffers_request){ .size = 1 }, &allocated), 1, EINVAL);
 	refuse(piece, 0, EINVAL);
 	refuse(piece, SIZE_MAX, EINVAL);
 	refuse(piece, SIZE_MAX - (uintptr_t)piece, EINVAL);

@@ -32,6 +32,8 @@ lib_libunits_la_SOURCES = \
 	lib/locator/pool.h \
 	lib/locator/rendezvous.c \
 	lib/locator/rendezvous.h \
+	lib/locator/stretch-tree.c \
+	lib/locator/stretch-tree.h \
 	lib/locator/stretches.c \
 	lib/locator/stretches.h \
 	lib/locator/walk.c \

@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "locator/stretches.h"
+#include "locator/stretch-tree.h"
 #include "platform/platform.h"
 #include "platform/wait.h"
 
@@ -25,14 +26,6 @@
 #define CLASS_PATIENCE	16	/* the same, of one class */
 #define PAGES_LEFT	8	/* pages that may stay resident */
 
-/* No padding: 40 bytes with 64 bits, 28 with 32. */
-struct buffers_stretch {
-	struct buffers_stretch *left, *right;	/* in the treap */
-	struct buffers_item item;
-	uint32_t bound;		/* at least the size of every free stretch here and below */
-};
-_Static_assert(sizeof(struct buffers_stretch) <= 40, "a promise of the documentation");
-
 /* A page of nodes. */
 struct chunk {
 	struct buffers_stretches *owner;
@@ -40,44 +33,6 @@ struct chunk {
 	uint32_t unused;
 	struct buffers_stretch nodes[];
 };
-
-/*
- * The last two words of an item in a node: position and owner word of an item in use; of a free
- * stretch, the numbers of its neighbours in the list.  IN_USE is set in each owner word, and in
- * the word that links released items; never in that of a free stretch.
- */
-enum { IN_USE = BUFFERS_TAKEN };
-
-static uint32_t load_word(const uint32_t *word)
-{
-	return __atomic_load_n(word, __ATOMIC_RELAXED);
-}
-
-static void store_word(uint32_t *word, uint32_t value)
-{
-	__atomic_store_n(word, value, __ATOMIC_RELAXED);
-}
-
-static bool is_in_use(const struct buffers_stretch *node)
-{
-	return load_word(&node->item.is_taken) & IN_USE;
-}
-
-/* The bytes that are not in use: all of a free stretch, the room of an item. */
-static uintptr_t start_of(const struct buffers_stretch *node)
-{
-	return is_in_use(node) ? buffers_item_next(&node->item) : node->item.base_address;
-}
-
-static uintptr_t end_of(const struct buffers_stretch *node)
-{
-	return node->item.base_address + node->item.size;
-}
-
-static struct buffers_span span_of(const struct buffers_stretch *node)
-{
-	return (struct buffers_span){ start_of(node), end_of(node) };
-}
 
 /*
  * Numbers of nodes
@@ -90,7 +45,6 @@ static struct chunk *chunk_of(const struct buffers_stretch *node)
 
 static uint32_t number_in(const struct chunk *chunk, const struct buffers_stretch *node)
 {
-
 	return chunk->first + (uint32_t)(node - chunk->nodes);
 }
 
@@ -193,149 +147,6 @@ static struct buffers_stretch *new_node(struct buffers_stretches *stretches,
 }
 
 /*
- * The treap
- */
-
-/* Random, but always the same for a node: it orders the treap. */
-static uint32_t priority_of(const struct buffers_stretch *node)
-{
-	return (uint32_t)((uintptr_t)node * UINT64_C(0x9e3779b97f4a7c15) >> 32);
-}
-
-static void raise_bound(struct buffers_stretch *node, uint32_t size)
-{
-	if (node->bound < size)
-		node->bound = size;
-}
-
-/* The way to a key, and to the place before it. */
-static struct buffers_stretch **next_link(struct buffers_stretch *node, uintptr_t key)
-{
-	return end_of(node) < key ? &node->right : &node->left;
-}
-
-/* Those with a key below it, and the others. */
-static void split(struct buffers_stretch *tree, uintptr_t key, struct buffers_stretch **below,
-		  struct buffers_stretch **above)
-{
-	while (tree)
-		if (end_of(tree) < key) {
-			*below = tree;
-			below = &tree->right;
-			tree = tree->right;
-		} else {
-			*above = tree;
-			above = &tree->left;
-			tree = tree->left;
-		}
-	*below = *above = NULL;
-}
-
-/* Where a node belongs. */
-struct place {
-	struct buffers_stretch *before;		/* the last node with a lower key, or NULL */
-	struct buffers_stretch *after;		/* the first node with this key or a higher one */
-	struct buffers_stretch *next;		/* the node after that one */
-	struct buffers_stretch **link;
-};
-
-/* Raises the bounds on the way for a node of this size. */
-static struct place find_link(struct buffers_stretches *stretches, uintptr_t key,
-			      uint32_t priority, uint32_t size)
-{
-	struct buffers_stretch *before = NULL, *after = NULL, *next = NULL, *node;
-	struct buffers_stretch **link = &stretches->tree;
-	struct buffers_stretch **own = NULL;
-
-	while ((node = *link)) {
-		if (!own && priority_of(node) < priority)
-			own = link;
-		raise_bound(node, size);
-		if (end_of(node) < key) {
-			before = node;
-			link = &node->right;
-		} else {
-			next = after;
-			after = node;
-			link = &node->left;
-		}
-	}
-	return (struct place){ before, after, next, own ? own : link };
-}
-
-/* The place was found for the node, and nothing has changed since. */
-static void insert_at(struct buffers_stretch *node, struct buffers_stretch **link)
-{
-	node->bound = *link ? (*link)->bound : 0;
-	raise_bound(node, node->item.size);
-	split(*link, end_of(node), &node->left, &node->right);
-	*link = node;
-}
-
-static void insert(struct buffers_stretches *stretches, struct buffers_stretch *node)
-{
-	insert_at(node, find_link(stretches, end_of(node), priority_of(node),
-				  node->item.size).link);
-}
-
-static void join(struct buffers_stretch **link, struct buffers_stretch *left,
-		 struct buffers_stretch *right)
-{
-	while (left && right)
-		if (priority_of(left) >= priority_of(right)) {
-			raise_bound(left, right->bound);
-			*link = left;
-			link = &left->right;
-			left = left->right;
-		} else {
-			raise_bound(right, left->bound);
-			*link = right;
-			link = &right->left;
-			right = right->left;
-		}
-	*link = left ? left : right;
-}
-
-/* The bounds above it stay: they are upper ones. */
-static void remove_node(struct buffers_stretches *stretches, struct buffers_stretch *node)
-{
-	struct buffers_stretch **link = &stretches->tree;
-	uintptr_t key = end_of(node);
-
-	while (*link != node)
-		link = next_link(*link, key);
-	join(link, node->left, node->right);
-}
-
-/* The size of a node in the treap has grown. */
-static void raise_bounds(struct buffers_stretches *stretches, const struct buffers_stretch *node)
-{
-	struct buffers_stretch *at = stretches->tree;
-	uintptr_t key = end_of(node);
-
-	for (; at != node; at = *next_link(at, key))
-		raise_bound(at, node->item.size);
-	raise_bound(at, node->item.size);
-}
-
-/* The last node that ends at the address or below, and the first one that ends above. */
-static struct place find_place(const struct buffers_stretches *stretches, uintptr_t address)
-{
-	struct buffers_stretch *node = stretches->tree;
-	struct place place = { .before = NULL };
-
-	while (node)
-		if (end_of(node) > address) {
-			place.after = node;
-			node = node->left;
-		} else {
-			place.before = node;
-			node = node->right;
-		}
-	return place;
-}
-
-/*
  * The classes of sizes
  */
 
@@ -401,7 +212,7 @@ static void enlist(struct buffers_stretches *stretches, struct buffers_stretch *
 	uint32_t next = stretches->newest[class];
 
 	node->item.position = 0;
-	store_word(&node->item.is_taken, next << 1);
+	buffers_stretch_store(&node->item.is_taken, next << 1);
 	if (next)
 		node_of(stretches, next)->item.position = number;
 	else
@@ -435,8 +246,10 @@ static void note_page(struct buffers_stretches *stretches, uintptr_t page)
 	for (unsigned i = 0; i < stretches->page_count; i++)
 		if (stretches->pages[i] == page)
 			return;
-	if (stretches->page_count < BUFFERS_STRETCH_PAGES)
-		stretches->pages[stretches->page_count++] = page;
+	if (stretches->page_count == BUFFERS_STRETCH_PAGES)
+		return;
+	stretches->pages[stretches->page_count] = page;
+	buffers_stretch_store(&stretches->page_count, stretches->page_count + 1);
 }
 
 /* The pages at both ends of the new part that are free now; the caller freed those between. */
@@ -446,7 +259,7 @@ static void note_pages(struct buffers_stretches *stretches, const struct buffers
 	size_t page = stretches->page;
 	uintptr_t first = part.start & ~(uintptr_t)(page - 1);
 	uintptr_t last = part.end & ~(uintptr_t)(page - 1);
-	struct buffers_span whole = span_of(node);
+	struct buffers_span whole = buffers_stretch_span(node);
 
 	if (first != part.start &&
 	    buffers_span_contains(whole, (struct buffers_span){ first, first + page }))
@@ -469,7 +282,7 @@ static void absorb(struct buffers_stretches *stretches, struct buffers_stretch *
 	if (size < node->item.size || size > UINT32_MAX)
 		return;
 	delist(stretches, neighbour);
-	remove_node(stretches, neighbour);
+	buffers_stretch_tree_remove(&stretches->tree, neighbour);
 	if (neighbour->item.base_address < node->item.base_address)
 		node->item.base_address = neighbour->item.base_address;
 	node->item.size = (uint32_t)size;
@@ -478,17 +291,18 @@ static void absorb(struct buffers_stretches *stretches, struct buffers_stretch *
 
 /* Makes a node of the treap, in use at position 0, a free stretch. */
 static void settle(struct buffers_stretches *stretches, struct buffers_stretch *node,
-		   struct place place)
+		   struct buffers_stretch_place place)
 {
-	struct buffers_span part = span_of(node);
+	struct buffers_span part = buffers_stretch_span(node);
 
-	if (place.before && !is_in_use(place.before) && end_of(place.before) == part.start)
+	if (place.before && !buffers_stretch_is_in_use(place.before) &&
+	    buffers_stretch_end(place.before) == part.start)
 		absorb(stretches, node, place.before);
-	if (place.after && !is_in_use(place.after) &&
+	if (place.after && !buffers_stretch_is_in_use(place.after) &&
 	    place.after->item.base_address == part.end)
 		absorb(stretches, node, place.after);
 	if (node->item.size > buffers_span_size(part))
-		raise_bounds(stretches, node);
+		buffers_stretch_tree_raise(stretches->tree, node);
 	enlist(stretches, node);
 	note_pages(stretches, node, part);
 }
@@ -501,7 +315,7 @@ static bool is_detached(const struct buffers_stretch *node)
 
 static void detach(struct buffers_stretches *stretches, struct buffers_stretch *node)
 {
-	remove_node(stretches, node);
+	buffers_stretch_tree_remove(&stretches->tree, node);
 	node->left = node;
 }
 
@@ -509,7 +323,7 @@ static void detach(struct buffers_stretches *stretches, struct buffers_stretch *
 static void set_idle(struct buffers_stretches *stretches, struct buffers_stretch *node)
 {
 	if (stretches->idle) {
-		remove_node(stretches, stretches->idle);
+		buffers_stretch_tree_remove(&stretches->tree, stretches->idle);
 		add_spare(stretches, stretches->idle);
 	}
 	stretches->idle = node;
@@ -528,7 +342,7 @@ static void drop_empty(struct buffers_stretches *stretches, struct buffers_stret
 static void settle_released(struct buffers_stretches *stretches, struct buffers_stretch *node)
 {
 	uint32_t room = buffers_item_room(&node->item);
-	struct place place;
+	struct buffers_stretch_place place;
 
 	if (room == 0) {
 		if (is_detached(node))
@@ -537,14 +351,12 @@ static void settle_released(struct buffers_stretches *stretches, struct buffers_
 			set_idle(stretches, node);
 		return;
 	}
-	node->item.base_address = end_of(node) - room;
+	node->item.base_address = buffers_stretch_end(node) - room;
 	node->item.size = room;
-	store_word(&node->item.position, 0);
-	raise_bounds(stretches, node);
-	place = (struct place){
-		.before = find_place(stretches, node->item.base_address).before,
-		.after = find_place(stretches, end_of(node)).after,
-	};
+	buffers_stretch_store(&node->item.position, 0);
+	buffers_stretch_tree_raise(stretches->tree, node);
+	place = buffers_stretch_tree_find(stretches->tree, node->item.base_address);
+	place.after = buffers_stretch_tree_find(stretches->tree, buffers_stretch_end(node)).after;
 	settle(stretches, node, place);
 }
 
@@ -556,7 +368,7 @@ static void settle_all(struct buffers_stretches *stretches)
 {
 	uint32_t number, next;
 
-	if (!load_word(&stretches->released))
+	if (!buffers_stretch_load(&stretches->released))
 		return;
 	number = __atomic_exchange_n(&stretches->released, 0, __ATOMIC_ACQUIRE);
 	for (; number; number = next) {
@@ -590,11 +402,11 @@ static bool try_to_lock(struct buffers_stretches *stretches)
 /* A thread that releases an item meanwhile raises the size after its push, or is seen here. */
 static void unlock_stretches(struct buffers_stretches *stretches)
 {
-	if (stretches->has_new_classes || load_word(&stretches->largest) == UINT32_MAX) {
+	if (stretches->has_new_classes || buffers_stretch_load(&stretches->largest) == UINT32_MAX) {
 		stretches->has_new_classes = false;
 		__atomic_exchange_n(&stretches->largest, largest_size(stretches), __ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&stretches->released, __ATOMIC_SEQ_CST))
-			store_word(&stretches->largest, UINT32_MAX);
+			buffers_stretch_store(&stretches->largest, UINT32_MAX);
 	}
 	buffers_lock_release(&stretches->is_locked);
 }
@@ -607,10 +419,10 @@ void buffers_stretches_release(struct buffers_item *item)
 	struct buffers_stretches *stretches = chunk->owner;
 	uint32_t room = buffers_item_room(item);
 	uint32_t number = number_in(chunk, node);
-	uint32_t top = load_word(&stretches->released);
+	uint32_t top = buffers_stretch_load(&stretches->released);
 
 	do
-		store_word(&item->is_taken, top << 1 | IN_USE);
+		buffers_stretch_store(&item->is_taken, top << 1 | BUFFERS_STRETCH_IN_USE);
 	while (!__atomic_compare_exchange_n(&stretches->released, &top, number, true,
 					    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
 	if (room)	/* it may merge with neighbours */
@@ -623,42 +435,44 @@ void buffers_stretches_release(struct buffers_item *item)
 
 static bool is_empty(const struct buffers_stretch *node)
 {
-	return start_of(node) == end_of(node);
+	return buffers_stretch_start(node) == buffers_stretch_end(node);
 }
 
 /* Finds where the room belongs.  Nodes without room that are there do not count. */
-static struct place find_new_place(struct buffers_stretches *stretches, struct buffers_span room,
-				   uint32_t priority)
+static struct buffers_stretch_place find_new_place(struct buffers_stretches *stretches,
+						   const struct buffers_stretch *node,
+						   struct buffers_span room)
 {
 	for (;;) {
-		struct place place = find_link(stretches, room.end, priority,
-					       (uint32_t)(room.end - room.start));
+		struct buffers_stretch_place place = buffers_stretch_tree_prepare(
+			&stretches->tree, node, room.end, (uint32_t)(room.end - room.start));
 		struct buffers_stretch *before = place.before;
 		struct buffers_stretch *after = place.after;
 
-		if (before && end_of(before) > room.start && is_empty(before))
+		if (before && buffers_stretch_end(before) > room.start && is_empty(before))
 			drop_empty(stretches, before);
-		else if (after && after != stretches->idle && end_of(after) == room.end &&
-			 is_empty(after))
+		else if (after && after != stretches->idle && is_empty(after) &&
+			 buffers_stretch_end(after) == room.end)
 			drop_empty(stretches, after);
 		else
 			return place;
 	}
 }
 
-static bool overlaps(const struct place *place, struct buffers_span room)
+static bool overlaps(const struct buffers_stretch_place *place, struct buffers_span room)
 {
-	return (place->before && end_of(place->before) > room.start) ||
-	       (place->after && start_of(place->after) < room.end);
+	return (place->before && buffers_stretch_end(place->before) > room.start) ||
+	       (place->after && buffers_stretch_start(place->after) < room.end);
 }
 
 /* Uses the idle node again if it stands for the same room. */
 static struct buffers_stretch *reuse_idle(struct buffers_stretches *stretches,
-					  struct buffers_span room, struct place *place)
+					  struct buffers_span room,
+					  struct buffers_stretch_place *place)
 {
 	struct buffers_stretch *node = stretches->idle;
 
-	if (!node || node != place->after || end_of(node) != room.end)
+	if (!node || node != place->after || buffers_stretch_end(node) != room.end)
 		return NULL;
 	stretches->idle = NULL;
 	place->after = place->next;
@@ -667,34 +481,34 @@ static struct buffers_stretch *reuse_idle(struct buffers_stretches *stretches,
 			place->after = place->after->left;
 	node->item.base_address = room.start;
 	node->item.size = (uint32_t)(room.end - room.start);
-	store_word(&node->item.position, 0);
-	store_word(&node->item.is_taken, IN_USE);
+	buffers_stretch_store(&node->item.position, 0);
+	buffers_stretch_store(&node->item.is_taken, BUFFERS_STRETCH_IN_USE);
 	return node;
 }
 
 /* Adds a node in use.  EINVAL: some of the room is not in use. */
 static int add_in_use(struct buffers_stretches *stretches, struct buffers_span room,
-		      struct place *place, struct buffers_stretch **node)
+		      struct buffers_stretch_place *place, struct buffers_stretch **node)
 {
 	int error = provide_nodes(stretches);
 
 	if (error)
 		return error;
-	*place = find_new_place(stretches, room, priority_of(stretches->spare));
+	*place = find_new_place(stretches, stretches->spare, room);
 	if (overlaps(place, room))
 		return EINVAL;
 	*node = reuse_idle(stretches, room, place);
 	if (*node)
 		return 0;
-	*node = new_node(stretches, room, IN_USE);
-	insert_at(*node, place->link);
+	*node = new_node(stretches, room, BUFFERS_STRETCH_IN_USE);
+	buffers_stretch_tree_insert_at(place->link, *node);
 	return 0;
 }
 
 int buffers_stretches_add(struct buffers_stretches *stretches, struct buffers_span room)
 {
 	struct buffers_stretch *node;
-	struct place place;
+	struct buffers_stretch_place place;
 	int error;
 
 	lock_stretches(stretches);
@@ -711,7 +525,7 @@ int buffers_stretches_begin(struct buffers_stretches *stretches, struct buffers_
 			    struct buffers_item **item)
 {
 	struct buffers_stretch *node;
-	struct place place;
+	struct buffers_stretch_place place;
 	int error;
 
 	lock_stretches(stretches);
@@ -750,7 +564,7 @@ static bool find_room(const struct search *search, const struct buffers_stretch 
 		      struct buffers_span *room)
 {
 	const struct buffers_window *window = search->window;
-	struct buffers_span whole = { node->item.base_address, end_of(node) };
+	struct buffers_span whole = { node->item.base_address, buffers_stretch_end(node) };
 	struct buffers_span part = buffers_span_intersect(whole, window->range);
 	size_t slack = (size_t)-part.start & (window->alignment - 1);
 	size_t size = buffers_span_size(part);
@@ -820,16 +634,16 @@ static struct buffers_stretch *lowest_below(struct search *search, struct buffer
 
 	if (!node || node->bound < search->size)
 		return NULL;
-	if (end_of(node) > range->start)
+	if (buffers_stretch_end(node) > range->start)
 		found = lowest_below(search, node->left);
-	if (!found && !is_in_use(node) && node->item.size >= search->size &&
+	if (!found && !buffers_stretch_is_in_use(node) && node->item.size >= search->size &&
 	    find_room(search, node, &search->room))
 		found = node;
-	if (!found && end_of(node) < range->end)
+	if (!found && buffers_stretch_end(node) < range->end)
 		found = lowest_below(search, node->right);
 	if (found)
 		return found;
-	bound = is_in_use(node) ? 0 : node->item.size;
+	bound = buffers_stretch_is_in_use(node) ? 0 : node->item.size;
 	if (node->left)
 		bound = (uint32_t)buffers_max(bound, node->left->bound);
 	if (node->right)
@@ -859,7 +673,7 @@ static struct buffers_item *carve(struct buffers_stretches *stretches,
 				  struct buffers_stretch *node, struct buffers_span room,
 				  uint32_t owner)
 {
-	struct buffers_span whole = { node->item.base_address, end_of(node) };
+	struct buffers_span whole = { node->item.base_address, buffers_stretch_end(node) };
 	struct buffers_stretch *rest;
 
 	delist(stretches, node);
@@ -868,17 +682,17 @@ static struct buffers_item *carve(struct buffers_stretches *stretches,
 		node->item.size = (uint32_t)(whole.end - room.end);
 		enlist(stretches, node);
 		node = new_node(stretches, room, owner);
-		insert(stretches, node);
+		buffers_stretch_tree_insert(&stretches->tree, node);
 	}
 	node->item.base_address = room.start;
 	node->item.size = (uint32_t)(room.end - room.start);
 	if (whole.start < room.start) {
 		rest = new_node(stretches, (struct buffers_span){ whole.start, room.start }, 0);
-		insert(stretches, rest);
+		buffers_stretch_tree_insert(&stretches->tree, rest);
 		enlist(stretches, rest);
 	}
-	store_word(&node->item.position, 0);
-	store_word(&node->item.is_taken, owner | IN_USE);
+	buffers_stretch_store(&node->item.position, 0);
+	buffers_stretch_store(&node->item.is_taken, owner | BUFFERS_STRETCH_IN_USE);
 	stretches->held++;
 	return &node->item;
 }
@@ -905,12 +719,13 @@ static struct buffers_item *take_first_page(struct buffers_stretches *stretches)
 {
 	uintptr_t page = stretches->pages[0];
 	struct buffers_span span = { page, page + stretches->page };
-	struct buffers_stretch *node = find_place(stretches, page).after;
+	struct buffers_stretch *node = buffers_stretch_tree_find(stretches->tree, page).after;
 
-	stretches->page_count--;
+	buffers_stretch_store(&stretches->page_count, stretches->page_count - 1);
 	memmove(stretches->pages, stretches->pages + 1,
 		stretches->page_count * sizeof(stretches->pages[0]));
-	if (!node || is_in_use(node) || !buffers_span_contains(span_of(node), span) ||
+	if (!node || buffers_stretch_is_in_use(node) ||
+	    !buffers_span_contains(buffers_stretch_span(node), span) ||
 	    provide_nodes(stretches) != 0)
 		return NULL;
 	return carve(stretches, node, span, BUFFERS_TAKEN);
@@ -920,8 +735,7 @@ struct buffers_item *buffers_stretches_take_page(struct buffers_stretches *stret
 {
 	struct buffers_item *item = NULL;
 
-	if (__atomic_load_n(&stretches->page_count, __ATOMIC_RELAXED) <= PAGES_LEFT ||
-	    !try_to_lock(stretches))
+	if (buffers_stretch_load(&stretches->page_count) <= PAGES_LEFT || !try_to_lock(stretches))
 		return NULL;
 	while (!item && stretches->page_count > PAGES_LEFT)
 		item = take_first_page(stretches);
@@ -940,10 +754,12 @@ bool buffers_stretches_touch(struct buffers_stretches *stretches, struct buffers
 
 	if (!try_to_lock(stretches))
 		return false;
-	before = find_place(stretches, span.start).before;
-	after = find_place(stretches, span.end).after;
-	touches = (before && !is_in_use(before) && end_of(before) == span.start) ||
-		  (after && !is_in_use(after) && after->item.base_address == span.end);
+	before = buffers_stretch_tree_find(stretches->tree, span.start).before;
+	after = buffers_stretch_tree_find(stretches->tree, span.end).after;
+	touches = (before && !buffers_stretch_is_in_use(before) &&
+		   buffers_stretch_end(before) == span.start) ||
+		  (after && !buffers_stretch_is_in_use(after) &&
+		   after->item.base_address == span.end);
 	unlock_stretches(stretches);
 	return touches;
 }
@@ -954,10 +770,10 @@ static size_t sum_below(const struct buffers_stretch *node, struct buffers_span 
 
 	if (!node)
 		return 0;
-	sum = buffers_span_size(buffers_span_intersect(span_of(node), span));
-	if (end_of(node) > span.start)
+	sum = buffers_span_size(buffers_span_intersect(buffers_stretch_span(node), span));
+	if (buffers_stretch_end(node) > span.start)
 		sum += sum_below(node->left, span);
-	if (end_of(node) < span.end)
+	if (buffers_stretch_end(node) < span.end)
 		sum += sum_below(node->right, span);
 	return sum;
 }

@@ -39,7 +39,7 @@ struct buffers_stretches {
 	size_t chunk_count, chunk_limit;
 	unsigned shift;			/* a number is a chunk << shift, and a node there */
 	bool has_new_classes;		/* `filled` changed since `largest` was set */
-	unsigned page_count;
+	uint32_t page_count;
 	uintptr_t pages[BUFFERS_STRETCH_PAGES];
 	uintptr_t cursor;		/* of the search for ends of items, in give-back.c */
 	uint64_t filled[BUFFERS_STRETCH_WORDS];		/* a bit for each class with a stretch */

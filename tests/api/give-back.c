@@ -300,7 +300,7 @@ END_TEST
 
 static bool are_discarded(const struct place *place)
 {
-	return CAN_FORK && !is_emulated() && resident_bytes() != 0 &&
+	return CAN_FORK && !is_emulated() && !is_asan() && !is_tsan() && resident_bytes() != 0 &&
 	       place->kind->flags != BUFFERS_RX;
 }
 

@@ -298,6 +298,7 @@ START_TEST(memory_stays_level)
 }
 END_TEST
 
+#define NOT_DISCARDED "the memory of a process is not reported, or not that of this kind"
 static bool are_discarded(const struct place *place)
 {
 	return CAN_FORK && !is_emulated() && !is_asan() && !is_tsan() && resident_bytes() != 0 &&
@@ -311,7 +312,7 @@ START_TEST(whole_pages_return_to_the_system)
 	unsigned char *pieces[MANY];
 	size_t before;
 
-	SKIP_IF(!are_discarded(&place), "the system does not report the memory of a process");
+	SKIP_IF(!are_discarded(&place), NOT_DISCARDED);
 	use_small_pages();
 	for (unsigned i = 0; i < MANY; i++)
 		pieces[i] = take(&place, 256 * KIB, 1);
@@ -331,7 +332,8 @@ START_TEST(pages_that_become_free_bit_by_bit_return)
 	unsigned char *piece = take(&place, 256 * KIB, 1);
 	size_t before;
 
-	SKIP_IF(!are_discarded(&place) || PAGE > 4 * KIB, "pages are too large");
+	SKIP_IF(!are_discarded(&place), NOT_DISCARDED);
+	SKIP_IF(PAGE > 4 * KIB, "pages are too large");
 	use_small_pages();
 	before = resident_bytes();
 	for (size_t i = 0; i < 256 * KIB / PIECE; i++)

@@ -420,6 +420,32 @@ START_TEST(nodes_of_merged_stretches_are_used_again)
 }
 END_TEST
 
+/* A signal handler may have interrupted the holder of the lock, or it was held at fork. */
+START_TEST(release_takes_no_lock)
+{
+	uintptr_t start = (uintptr_t)map_memory(64, false);
+	struct buffers_window window = {
+		.range = { start, start + 64 }, .size = 64, .alignment = 1,
+	};
+	struct buffers_stretches *stretches;
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, window.range), 0);
+	item = buffers_stretches_take(stretches, &window, MOST, OWNER);
+	ck_assert_ptr_nonnull(item);
+	stretches->is_locked = 1;
+	buffers_stretches_release(item);
+	stretches->is_locked = 0;
+	ck_assert(buffers_stretches_may_fit(stretches, 64));
+	item = buffers_stretches_take(stretches, &window, MOST, OWNER);
+	ck_assert_ptr_nonnull(item);
+	ck_assert_uint_eq(item->size, 64);
+	ck_assert(!buffers_stretches_may_fit(stretches, 1));
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+
 /*
  * Threads
  */
@@ -522,6 +548,7 @@ int main(void)
 	tcase_add_loop_test(all, old_stretch_is_found_behind_many_others, 0, 4);
 	tcase_add_test(all, room_is_recorded_or_not_when_mappings_fail);
 	tcase_add_test(all, nodes_of_merged_stretches_are_used_again);
+	tcase_add_test(all, release_takes_no_lock);
 	tcase_add_test(all, threads_share_the_stretches);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

@@ -42,7 +42,7 @@ static struct arena {
 	uintptr_t low, high;
 } arenas[ARENAS];
 
-/* Bytes that were appended to buffers, which stay until the process ends. */
+/* Bytes that were appended to buffers, which stay until they are given back. */
 static struct piece {
 	uintptr_t start;
 	uint32_t size;
@@ -230,9 +230,11 @@ static void add_item(int slot, struct buffers_item *item, int arena, unsigned ki
 	CHECK(held.position <= held.size);
 	CHECK(held.size - held.position >= size);
 	CHECK(((held.base + held.position) & (aligned_to(alignment) - 1)) == 0);
-	for (int i = 0; i < ITEMS; i++)
+	for (int i = 0; i < ITEMS; i++)		/* the used part of an item may have been given back */
 		CHECK(!items[i].item || (items[i].item != item &&
-		      !overlap(held.base, held.size, items[i].base, items[i].size)));
+		      !overlap(held.base + held.position, held.size - held.position,
+			       items[i].base + items[i].position,
+			       items[i].size - items[i].position)));
 	check_not_allocated(held.base, held.size);
 	check_item(&held);
 	check_zeros(&held, 64);
@@ -394,6 +396,44 @@ static void overwrite_piece(unsigned choice)
 	check_piece(piece);
 }
 
+/* Gives the end of a piece back, and then something that is no longer in use. */
+static void give_back_piece(unsigned choice)
+{
+	struct piece *piece = &pieces[piece_count ? take(4) % piece_count : 0];
+	unsigned left = (unsigned)take(2);
+	uint32_t size;
+	void *start;
+
+	if (!piece_count)
+		return;
+	check_piece(piece);
+	left %= piece->size;
+	size = piece->size - left;
+	start = (void *)(piece->start + left);
+	errno = UNSET;
+	if (buffers_give_back(start, size) != 0) {
+		CHECK(is_one_of(errno, ENOMEM, EACCES, ENOMEM));
+		return;
+	}
+	CHECK(errno == UNSET);
+	piece->size = left;
+	if (left == 0)
+		*piece = pieces[--piece_count];
+	if (choice & 128)
+		CHECK(buffers_give_back(start, 1 + take(2)) == -1 && errno == EINVAL);
+}
+
+static void give_back_nothing(unsigned choice)
+{
+	struct allocation *allocation = &allocations[take_byte() % ALLOCATIONS];
+
+	if (allocation->size)
+		CHECK(buffers_give_back((void *)allocation->start, 1) == -1 && errno == EINVAL);
+	CHECK(buffers_give_back(data + take_byte(), 1) == -1 && errno == EINVAL);
+	CHECK(buffers_give_back((void *)(uintptr_t)take(8), choice & 64 ? 0 : SIZE_MAX) == -1 &&
+	      errno == EINVAL);
+}
+
 /* Memory that wraps, that nothing maps, or of size 0: never a crash. */
 static void overwrite_nothing(unsigned choice)
 {
@@ -550,6 +590,7 @@ static int check_info(const struct buffers_info *info, void *context)
 {
 	(void)context;
 	CHECK(info->used <= info->size && info->flags <= BUFFERS_RX);
+	CHECK(info->given_back <= info->used);
 	check_not_allocated((uintptr_t)info->base, info->size);
 	return 0;
 }
@@ -581,7 +622,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		get_item, get_item, get_item, get_item, release_any, append_bytes, append_bytes,
 		append_bytes, append_bytes, reserve_bytes, reserve_bytes, overwrite_piece, allocate,
 		allocate, free_any, create_arena, get_from_arena, get_from_arena, destroy_any,
-		walk, overwrite_nothing,
+		walk, overwrite_nothing, give_back_piece, give_back_piece, give_back_piece,
+		give_back_nothing,
 	};
 	static unsigned runs;
 

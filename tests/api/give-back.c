@@ -449,6 +449,31 @@ START_TEST(full_arena_serves_given_room)
 }
 END_TEST
 
+/* Bytes that were skipped for an alignment are not committed before an item there is used. */
+START_TEST(reserved_memory_joins_no_room)
+{
+	struct buffers_request window = { .size = 256 * PAGE, .alignment = 256 * PAGE };
+	struct place place = { .kind = &kinds[_i] };
+	struct buffers_item *first, *item, *next;
+	unsigned char *start;
+
+	place.arena = buffers_arena_create(&window, place.kind->flags);
+	ck_assert_ptr_nonnull(place.arena);
+	first = get(&place, 12 * PAGE, 1);
+	start = buffers_reserve(first, buffers_remaining(first), 1);
+	buffers_release(first);
+	buffers_release(get(&place, 1, 32 * PAGE));
+	give_back(start, 12 * PAGE);
+	item = get(&place, 21 * PAGE, 1);
+	next = get(&place, 6 * PAGE, 1);
+	ck_assert(is_zero(buffers_next(item), 21 * PAGE));
+	ck_assert(is_zero(buffers_next(next), 6 * PAGE));
+	buffers_release(item);
+	buffers_release(next);
+	ck_assert_int_eq(buffers_arena_destroy(place.arena), 0);
+}
+END_TEST
+
 START_TEST(shared_arena_is_enosys)
 {
 	struct buffers_request window = { .size = MIB };
@@ -551,6 +576,7 @@ int main(void)
 	tcase_add_test(some, kinds_stay_apart);
 	tcase_add_loop_test(some, arenas_keep_their_room, 0, KINDS);
 	tcase_add_loop_test(some, full_arena_serves_given_room, 0, KINDS);
+	tcase_add_loop_test(some, reserved_memory_joins_no_room, 0, KINDS);
 	tcase_add_loop_test(some, shared_arena_is_enosys, 0, KINDS);
 #if CAN_FORK
 	tcase_add_loop_test(some, child_starts_empty, 0, LOOPS);

@@ -11,8 +11,9 @@ quick_tests = tests/package/exports.sh tests/package/header.sh
 if HAVE_CHECK
 quick_tests += \
 	tests/unit/gap tests/unit/allocator tests/unit/locator tests/unit/index \
-	tests/unit/contention \
-	tests/api/get tests/api/item tests/api/alloc tests/api/kinds tests/api/random
+	tests/unit/contention tests/unit/stretches \
+	tests/api/get tests/api/item tests/api/alloc tests/api/kinds tests/api/random \
+	tests/api/give-back
 endif
 quick:
 	$(srcdir)/tests/run/includes $(srcdir)

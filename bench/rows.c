@@ -210,15 +210,37 @@ static void prepare_stretches(const struct row *row)
 		give_back(between[i], STUB);
 }
 
-/* One stretch that the request does not fit into. */
-static void prepare_small_stretch(const struct row *row)
+static void make_stretch(struct buffers_request request)
 {
-	struct buffers_request request = near_target(STUB / 2);
 	char *piece = take_piece(&request);
 
-	(void)row;
 	take_piece(&request);
-	give_back(piece, STUB / 2);
+	give_back(piece, request.size);
+}
+
+/* One stretch that the request does not fit into, or that is out of its range. */
+static void prepare_small_stretch(const struct row *row)
+{
+	(void)row;
+	make_stretch(near_target(STUB / 2));
+}
+
+static void prepare_far_stretch(const struct row *row)
+{
+	(void)row;
+	make_stretch(in_low_2_gib(STUB));
+}
+
+/* Stretches on both sides of the range: only a search tells. */
+static void prepare_far_stretches(const struct row *row)
+{
+	struct buffers_request above = near_target(STUB);
+
+	(void)row;
+	above.min_address = above.max_address;
+	above.max_address = 0;
+	make_stretch(in_low_2_gib(STUB));
+	make_stretch(above);
 }
 
 /* A stub that comes and goes, as that of a hook, alone or among many stretches. */
@@ -1018,6 +1040,10 @@ const struct row rows[] = {
 	  .per_process = 31, .most = 20 },
 	{ "get_release_given", "ns", prepare_small_stretch, measure_get_release,
 	  .per_process = 31, .ratio = 2.3 },
+	{ "get_release_given_far", "ns", prepare_far_stretch, measure_get_release,
+	  .per_process = 31, .ratio = 2.3 },
+	{ "get_release_given_around", "ns", prepare_far_stretches, measure_get_release,
+	  .per_process = 31 },
 	{ "give_back_cycle", "ns", NULL, measure_give_back, .per_process = 31 },
 	{ "give_back_100000", "ns", prepare_stretches, measure_give_back,
 	  .per_process = 31, .most = 100 },

@@ -181,15 +181,6 @@ static inline struct buffers_stretches *stretches_of(const struct buffers_state 
 	return __atomic_load_n(&state->stretches, __ATOMIC_ACQUIRE);
 }
 
-/*
- * The only cost for programs that give nothing back.  The pointer alone leads to the structure,
- * so the load needs no order, with which the compiler would read the request twice.
- */
-static inline bool has_given(const struct buffers_state *state, size_t size)
-{
-	return buffers_stretches_may_fit(__atomic_load_n(&state->stretches, __ATOMIC_RELAXED),
-					 size);
-}
 
 static uint32_t owner_of_given(enum buffers_kind kind)
 {
@@ -202,7 +193,7 @@ static struct buffers_item *take_given(const struct buffers_window *window)
 {
 	const struct buffers_state *state = buffers_state_known(window->kind);
 
-	if (!state || !buffers_stretches_may_fit(stretches_of(state), window->size))
+	if (!state || !buffers_stretches_may_suit(stretches_of(state), window))
 		return NULL;
 	return buffers_stretches_take(stretches_of(state), window, BUFFER_SIZE,
 				      owner_of_given(window->kind));
@@ -215,8 +206,8 @@ static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_ki
 }
 
 /*
- * Takes the item that the thread used last, if it suits.  The first attempt fails where room that
- * was given back may suit, too.
+ * Takes the item that the thread used last, if it suits.  The first attempt fails if any room was
+ * given back, which is all that it costs programs that give nothing back.
  */
 __attribute__((always_inline))
 static inline struct buffers_item *take_cached(const struct buffers_request *request,
@@ -229,7 +220,7 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 
 	if (!item || own->first != __atomic_load_n(&state->root.first, __ATOMIC_RELAXED))
 		return NULL;
-	if (is_first && has_given(state, request->size))
+	if (is_first && __atomic_load_n(&state->stretches, __ATOMIC_RELAXED))
 		return NULL;
 	position = buffers_item_position(item);
 	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
@@ -396,6 +387,22 @@ static struct buffers_item *get_slowly(const struct buffers_request *request)
 	return align_item(item, window.alignment, window.kind);
 }
 
+/* As fast as the first attempt, where no room that was given back can suit. */
+__attribute__((noinline))
+static struct buffers_item *get_beside_given(const struct buffers_request *request)
+{
+	const struct buffers_stretches *stretches = stretches_of_kind(BUFFERS_KIND_RWX);
+	struct buffers_item *item = NULL;
+
+	if (stretches && request && request->flags == 0 &&
+	    !buffers_stretches_may_fit(stretches, request->size, request->min_address,
+				       request->max_address - 1))
+		item = take_cached(request, BUFFERS_KIND_RWX, false);
+	if (!item)
+		return get_slowly(request);
+	return align_item(item, request->alignment, BUFFERS_KIND_RWX);
+}
+
 struct buffers_item *buffers_get(const struct buffers_request *request)
 {
 	struct buffers_item *item = NULL;
@@ -403,7 +410,7 @@ struct buffers_item *buffers_get(const struct buffers_request *request)
 	if (request && request->flags == 0)	/* a constant kind saves a quarter of the time */
 		item = take_cached(request, BUFFERS_KIND_RWX, true);
 	if (!item)
-		return get_slowly(request);
+		return get_beside_given(request);
 	return align_item(item, request->alignment, BUFFERS_KIND_RWX);
 }
 

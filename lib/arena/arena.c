@@ -572,7 +572,7 @@ static struct buffers_item *take_given(const struct buffers_arena *arena,
 {
 	struct buffers_stretches *stretches = buffers_arena_stretches(arena);
 
-	if (!buffers_stretches_may_fit(stretches, wanted->size))
+	if (!buffers_stretches_may_suit(stretches, wanted))
 		return NULL;
 	return buffers_stretches_take(stretches, wanted, arena->chunk, owner_of_given(arena));
 }

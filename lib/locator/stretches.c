@@ -486,6 +486,14 @@ static struct buffers_stretch *reuse_idle(struct buffers_stretches *stretches,
 	return node;
 }
 
+static void widen_hull(struct buffers_span *hull, struct buffers_span room)
+{
+	if (room.start < hull->start)
+		__atomic_store_n(&hull->start, room.start, __ATOMIC_RELAXED);
+	if (room.end > hull->end)
+		__atomic_store_n(&hull->end, room.end, __ATOMIC_RELAXED);
+}
+
 /* Adds a node in use.  EINVAL: some of the room is not in use. */
 static int add_in_use(struct buffers_stretches *stretches, struct buffers_span room,
 		      struct buffers_stretch_place *place, struct buffers_stretch **node)
@@ -497,6 +505,7 @@ static int add_in_use(struct buffers_stretches *stretches, struct buffers_span r
 	*place = find_new_place(stretches, stretches->spare, room);
 	if (overlaps(place, room))
 		return EINVAL;
+	widen_hull(&stretches->hull, room);
 	*node = reuse_idle(stretches, room, place);
 	if (*node)
 		return 0;
@@ -817,6 +826,7 @@ int buffers_stretches_create(struct buffers_stretches **stretches)
 		return error;
 	created = (struct buffers_stretches *)address;
 	created->page = page;
+	created->hull.start = UINTPTR_MAX;
 	created->shift = (unsigned)__builtin_ctzll(page) - 4;	/* a node has more than 16 bytes */
 	created->chunks = created->own_chunks;
 	created->chunk_count = 1;

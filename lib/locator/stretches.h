@@ -29,6 +29,7 @@ struct buffers_stretch;
 struct buffers_stretches {
 	uint32_t largest;		/* at least the size of every stretch that is not in use */
 	uint32_t is_locked;
+	struct buffers_span hull;	/* contains every stretch; only grows */
 	uint32_t released;		/* number of the item that was released last; a stack */
 	uint32_t held;			/* items in use */
 	struct buffers_stretch *tree;	/* by address */
@@ -47,11 +48,23 @@ struct buffers_stretches {
 	uintptr_t own_chunks[];
 };
 
-/* Whether a stretch may suit a request for this size.  Takes no lock. */
+/*
+ * Whether a stretch may suit a request for this size from `first` to `last`, both inclusive.
+ * Takes no lock.
+ */
 static inline bool buffers_stretches_may_fit(const struct buffers_stretches *stretches,
-					     size_t size)
+					     size_t size, uintptr_t first, uintptr_t last)
 {
-	return stretches && size <= __atomic_load_n(&stretches->largest, __ATOMIC_RELAXED);
+	return stretches && size <= __atomic_load_n(&stretches->largest, __ATOMIC_RELAXED) &&
+	       first < __atomic_load_n(&stretches->hull.end, __ATOMIC_RELAXED) &&
+	       last >= __atomic_load_n(&stretches->hull.start, __ATOMIC_RELAXED);
+}
+
+static inline bool buffers_stretches_may_suit(const struct buffers_stretches *stretches,
+					      const struct buffers_window *window)
+{
+	return buffers_stretches_may_fit(stretches, window->size, window->range.start,
+					 window->range.end - 1);
 }
 
 /* Maps an empty structure.  ENOMEM, EACCES. */

@@ -156,7 +156,7 @@ static void join_end(struct buffers_item *item, void *context)
 static struct buffers_item *take(const struct buffers_given *given,
 				 const struct buffers_window *window)
 {
-	if (!buffers_stretches_may_fit(given->stretches, window->size))
+	if (!buffers_stretches_may_suit(given->stretches, window))
 		return NULL;
 	return buffers_stretches_take(given->stretches, window, given->most, given->owner);
 }

@@ -227,6 +227,7 @@ static void take_some(void)
 	size_t best = best_size(&window, &count);
 	struct buffers_item *item;
 
+	ck_assert(!best || buffers_stretches_may_suit(world.stretches, &window));
 	if (world.held[slot])
 		return;
 	item = buffers_stretches_take(world.stretches, &window, MOST, OWNER);
@@ -437,11 +438,12 @@ START_TEST(release_takes_no_lock)
 	stretches->is_locked = 1;
 	buffers_stretches_release(item);
 	stretches->is_locked = 0;
-	ck_assert(buffers_stretches_may_fit(stretches, 64));
+	ck_assert(buffers_stretches_may_suit(stretches, &window));
 	item = buffers_stretches_take(stretches, &window, MOST, OWNER);
 	ck_assert_ptr_nonnull(item);
 	ck_assert_uint_eq(item->size, 64);
-	ck_assert(!buffers_stretches_may_fit(stretches, 1));
+	window.size = 1;
+	ck_assert(!buffers_stretches_may_suit(stretches, &window));
 	buffers_stretches_destroy(stretches);
 }
 END_TEST

@@ -27,7 +27,9 @@ static int write_zeros(struct buffers_span span, enum buffers_kind kind)
 
 static struct buffers_span whole_pages(struct buffers_span room)
 {
-	return (struct buffers_span){ buffers_page_up(room.start), buffers_page_down(room.end) };
+	uintptr_t odd = buffers_platform_granularity() - 1;
+
+	return (struct buffers_span){ (room.start + odd) & ~odd, room.end & ~odd };
 }
 
 /* Returns whole pages to the system, and clears the rest, which is more likely to fail. */

@@ -193,10 +193,8 @@ static struct buffers_item *take_given(const struct buffers_window *window)
 {
 	const struct buffers_state *state = buffers_state_known(window->kind);
 
-	if (!state || !buffers_stretches_may_suit(stretches_of(state), window))
-		return NULL;
-	return buffers_stretches_take(stretches_of(state), window, BUFFER_SIZE,
-				      owner_of_given(window->kind));
+	return state ? buffers_stretches_take(stretches_of(state), window, BUFFER_SIZE,
+					      owner_of_given(window->kind)) : NULL;
 }
 
 static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_kind kind)
@@ -227,6 +225,14 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 		return NULL;
 	set_owner_for_kind(item, kind);
 	return item;
+}
+
+/* The same in one place, for all slower paths. */
+__attribute__((noinline))
+static struct buffers_item *take_cached_of(const struct buffers_request *request,
+					   enum buffers_kind kind)
+{
+	return take_cached(request, kind, false);
 }
 
 /*
@@ -379,7 +385,7 @@ static struct buffers_item *get_slowly(const struct buffers_request *request)
 	if (!error)
 		item = take_given(&window);
 	if (!error && !item)
-		item = take_cached(request, window.kind, false);
+		item = take_cached_of(request, window.kind);
 	if (!error && !item)
 		error = find_or_make(&window, &item);
 	if (set_errno(error, saved) != 0)
@@ -397,7 +403,7 @@ static struct buffers_item *get_beside_given(const struct buffers_request *reque
 	if (stretches && request && request->flags == 0 &&
 	    !buffers_stretches_may_fit(stretches, request->size, request->min_address,
 				       request->max_address - 1))
-		item = take_cached(request, BUFFERS_KIND_RWX, false);
+		item = take_cached_of(request, BUFFERS_KIND_RWX);
 	if (!item)
 		return get_slowly(request);
 	return align_item(item, request->alignment, BUFFERS_KIND_RWX);
@@ -684,6 +690,7 @@ static struct buffers_locator *used_first(enum buffers_kind kind)
 }
 
 /* ENOENT: no item of the chain has this room.  EINVAL: it is not in use. */
+__attribute__((noinline))
 static int give_back_in(struct buffers_locator *first, enum buffers_kind kind,
 			struct buffers_span room)
 {
@@ -695,6 +702,7 @@ static int give_back_in(struct buffers_locator *first, enum buffers_kind kind,
 }
 
 /* The caller may have the room from another copy, though this one has not used the kind. */
+__attribute__((cold))
 static int give_back_unused(enum buffers_kind kind, struct buffers_span room)
 {
 	struct buffers_root unknown = { 0 };
@@ -894,6 +902,7 @@ struct visitor {
 };
 
 /* Adds what this copy was given back of the buffer. */
+__attribute__((cold))
 static int visit_with_given(const struct buffers_info *info, void *context)
 {
 	const struct buffers_state *state = buffers_state_known(info->flags);
@@ -924,6 +933,7 @@ static int walk_chains(enum buffers_kind kind, const struct buffers_locator *fir
 	return buffers_walk_chain(index, first, kind, visit_with_given, visitor);
 }
 
+__attribute__((cold))
 int buffers_walk(int (*visit)(const struct buffers_info *info, void *context), void *context)
 {
 	int saved = errno;

@@ -570,11 +570,8 @@ static int find_or_carve(struct buffers_arena *arena, const struct buffers_windo
 static struct buffers_item *take_given(const struct buffers_arena *arena,
 				       const struct buffers_window *wanted)
 {
-	struct buffers_stretches *stretches = buffers_arena_stretches(arena);
-
-	if (!buffers_stretches_may_suit(stretches, wanted))
-		return NULL;
-	return buffers_stretches_take(stretches, wanted, arena->chunk, owner_of_given(arena));
+	return buffers_stretches_take(buffers_arena_stretches(arena), wanted, arena->chunk,
+				      owner_of_given(arena));
 }
 
 int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignment,

@@ -703,6 +703,7 @@ bool buffers_index_contains(const struct buffers_index *index, uintptr_t address
 }
 
 /* Among the items that are not indexed, as take_unindexed(). */
+__attribute__((cold))
 static struct buffers_item *find_unindexed(const struct buffers_index *index,
 					   struct buffers_locator *first,
 					   enum buffers_kind kind, uintptr_t address)
@@ -771,6 +772,7 @@ static void visit_item(struct tour *tour, struct buffers_item *item)
 		correct_bounds(tour->index, item);
 }
 
+__attribute__((cold))
 static void visit_below(struct tour *tour, uintptr_t link)
 {
 	struct node *node = node_at(link);
@@ -786,6 +788,7 @@ static void visit_below(struct tour *tour, uintptr_t link)
 			visit_below(tour, load_link(&node->sides[side]));
 }
 
+__attribute__((cold))
 uintptr_t buffers_index_visit_room(struct buffers_index *index, struct buffers_span range,
 				   void (*visit)(struct buffers_item *item, void *context),
 				   void *context)

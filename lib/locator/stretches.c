@@ -98,6 +98,7 @@ static void add_spare(struct buffers_stretches *stretches, struct buffers_stretc
 	stretches->spare = node;
 }
 
+__attribute__((cold))
 static int add_chunk(struct buffers_stretches *stretches)
 {
 	size_t page = stretches->page;
@@ -205,6 +206,7 @@ static void flip_class(struct buffers_stretches *stretches, unsigned class)
 	stretches->has_new_classes = true;
 }
 
+__attribute__((noinline))
 static void enlist(struct buffers_stretches *stretches, struct buffers_stretch *node)
 {
 	unsigned class = class_of(node->item.size);
@@ -241,6 +243,7 @@ static void delist(struct buffers_stretches *stretches, struct buffers_stretch *
  */
 
 /* Keeps a page for take_page(); while too many wait, later ones stay resident. */
+__attribute__((noinline))
 static void note_page(struct buffers_stretches *stretches, uintptr_t page)
 {
 	for (unsigned i = 0; i < stretches->page_count; i++)
@@ -274,6 +277,8 @@ static void note_pages(struct buffers_stretches *stretches, const struct buffers
  */
 
 /* Adds a free neighbour's bytes to a node in use, unless an item could not hold as many. */
+__attribute__((noinline))
+__attribute__((cold))
 static void absorb(struct buffers_stretches *stretches, struct buffers_stretch *node,
 		   struct buffers_stretch *neighbour)
 {
@@ -320,6 +325,7 @@ static void detach(struct buffers_stretches *stretches, struct buffers_stretch *
 }
 
 /* The node of the same room is often needed again at once, so one may stay in the treap. */
+__attribute__((noinline))
 static void set_idle(struct buffers_stretches *stretches, struct buffers_stretch *node)
 {
 	if (stretches->idle) {
@@ -330,6 +336,7 @@ static void set_idle(struct buffers_stretches *stretches, struct buffers_stretch
 }
 
 /* Takes a node without room out of the treap: its holder gave the bytes before it back. */
+__attribute__((cold))
 static void drop_empty(struct buffers_stretches *stretches, struct buffers_stretch *node)
 {
 	if (node == stretches->idle)
@@ -530,6 +537,7 @@ int buffers_stretches_add(struct buffers_stretches *stretches, struct buffers_sp
 	return error;
 }
 
+__attribute__((cold))
 int buffers_stretches_begin(struct buffers_stretches *stretches, struct buffers_span room,
 			    struct buffers_item **item)
 {
@@ -635,6 +643,7 @@ static struct buffers_stretch *best_by_class(struct search *search, size_t size)
 }
 
 /* The lowest stretch that suits.  A subtree without one gets a bound that says so. */
+__attribute__((cold))
 static struct buffers_stretch *lowest_below(struct search *search, struct buffers_stretch *node)
 {
 	const struct buffers_span *range = &search->window->range;
@@ -714,7 +723,7 @@ struct buffers_item *buffers_stretches_take(struct buffers_stretches *stretches,
 	struct buffers_item *item = NULL;
 	struct buffers_stretch *node;
 
-	if (!try_to_lock(stretches))
+	if (!buffers_stretches_may_suit(stretches, window) || !try_to_lock(stretches))
 		return NULL;
 	search.has_nodes = provide_nodes(stretches) == 0;
 	node = find_stretch(&search);
@@ -740,6 +749,7 @@ static struct buffers_item *take_first_page(struct buffers_stretches *stretches)
 	return carve(stretches, node, span, BUFFERS_TAKEN);
 }
 
+__attribute__((cold))
 struct buffers_item *buffers_stretches_take_page(struct buffers_stretches *stretches)
 {
 	struct buffers_item *item = NULL;
@@ -756,6 +766,7 @@ struct buffers_item *buffers_stretches_take_page(struct buffers_stretches *stret
  * Asking
  */
 
+__attribute__((cold))
 bool buffers_stretches_touch(struct buffers_stretches *stretches, struct buffers_span span)
 {
 	struct buffers_stretch *before, *after;
@@ -773,6 +784,7 @@ bool buffers_stretches_touch(struct buffers_stretches *stretches, struct buffers
 	return touches;
 }
 
+__attribute__((cold))
 static size_t sum_below(const struct buffers_stretch *node, struct buffers_span span)
 {
 	size_t sum;
@@ -787,6 +799,7 @@ static size_t sum_below(const struct buffers_stretch *node, struct buffers_span 
 	return sum;
 }
 
+__attribute__((cold))
 size_t buffers_stretches_sum(struct buffers_stretches *stretches, struct buffers_span span)
 {
 	size_t sum = 0;
@@ -798,6 +811,7 @@ size_t buffers_stretches_sum(struct buffers_stretches *stretches, struct buffers
 	return sum;
 }
 
+__attribute__((cold))
 bool buffers_stretches_are_held(struct buffers_stretches *stretches)
 {
 	bool are_held = false;
@@ -814,6 +828,7 @@ bool buffers_stretches_are_held(struct buffers_stretches *stretches)
  * Creating
  */
 
+__attribute__((cold))
 int buffers_stretches_create(struct buffers_stretches **stretches)
 {
 	size_t page = buffers_platform_granularity();
@@ -835,6 +850,7 @@ int buffers_stretches_create(struct buffers_stretches **stretches)
 	return 0;
 }
 
+__attribute__((cold))
 void buffers_stretches_destroy(struct buffers_stretches *stretches)
 {
 	size_t page;

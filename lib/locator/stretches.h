@@ -90,7 +90,7 @@ void buffers_stretches_cancel(struct buffers_item *item);
 /*
  * Takes the smallest stretch that suits the window, as an item with this owner word.  Its room
  * starts at an aligned address and lies in the range.  What is longer than `most` bytes and the
- * request remains a stretch.  NULL: none suits.
+ * request remains a stretch.  NULL: none suits, or `stretches` is NULL.
  */
 struct buffers_item *buffers_stretches_take(struct buffers_stretches *stretches,
 					    const struct buffers_window *window, size_t most,

@@ -185,6 +185,8 @@ int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs,
 
 /*
  * Group BUFFERS_PORT_HAS_RENDEZVOUS_FILES: files that outlive their process
+ *
+ * Cold functions run once in a process: the compiler makes them small.
  */
 
 /*
@@ -192,11 +194,13 @@ int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs,
  * was read as `old`.
  * EAGAIN: another file is there, or about to be.  EACCES: impossible.
  */
+__attribute__((cold))
 int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, unsigned dir,
 				       const char *name, const void *bytes, size_t size,
 				       const struct buffers_rendezvous_id *old);
 
 /* Removes the file that was read, if it is still there. */
+__attribute__((cold))
 void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
 					const char *name, const struct buffers_rendezvous_id *id);
 
@@ -206,6 +210,7 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
  * may_remove about the start of each file, up to 128 bytes; is_old: the file is older than ten
  * days.
  */
+__attribute__((cold))
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
 					  unsigned dir, const char *const *names, size_t size,
 					  bool (*may_remove)(const void *bytes, bool is_old,

@@ -8,7 +8,7 @@
 /* Writes zeros.  Bytes that no thread uses need no flush of instructions. */
 static int write_zeros(struct buffers_span span, enum buffers_kind kind)
 {
-	static const char zeros[4096];
+	static char zeros[4096];	/* not const: it takes no space in the file */
 	uintptr_t at = span.start;
 	int error = 0;
 
@@ -33,6 +33,7 @@ static struct buffers_span whole_pages(struct buffers_span room)
 }
 
 /* Returns whole pages to the system, and clears the rest, which is more likely to fail. */
+__attribute__((cold))
 static int clean(struct buffers_span room, enum buffers_kind kind)
 {
 	struct buffers_span pages = whole_pages(room);
@@ -48,6 +49,7 @@ static int clean(struct buffers_span room, enum buffers_kind kind)
 	return error;
 }
 
+__attribute__((cold))
 static int clean_item(struct buffers_item *item, struct buffers_span room, enum buffers_kind kind)
 {
 	int error = clean(room, kind);
@@ -92,6 +94,7 @@ static int add(struct buffers_stretches *stretches, struct buffers_span room,
 }
 
 /* A page that cannot be returned stays in use for good, which only RX memory can make happen. */
+__attribute__((cold))
 static void return_page(struct buffers_stretches *stretches, enum buffers_kind kind)
 {
 	struct buffers_item *item = buffers_stretches_take_page(stretches);
@@ -140,6 +143,7 @@ static bool add_end(const struct buffers_given *given, struct buffers_item *item
 }
 
 /* Without the room of its end, a buffer would separate the stretches at both sides. */
+__attribute__((cold))
 static void join_end(struct buffers_item *item, void *context)
 {
 	const struct buffers_given *given = context;
@@ -158,11 +162,10 @@ static void join_end(struct buffers_item *item, void *context)
 static struct buffers_item *take(const struct buffers_given *given,
 				 const struct buffers_window *window)
 {
-	if (!buffers_stretches_may_suit(given->stretches, window))
-		return NULL;
 	return buffers_stretches_take(given->stretches, window, given->most, given->owner);
 }
 
+__attribute__((cold))
 struct buffers_item *buffers_give_back_join(const struct buffers_given *given,
 					    const struct buffers_window *window)
 {
@@ -181,6 +184,7 @@ struct buffers_item *buffers_give_back_join(const struct buffers_given *given,
 	return take(given, window);
 }
 
+__attribute__((cold))
 struct buffers_item *buffers_give_back_join_new(const struct buffers_given *given,
 						const struct buffers_window *window,
 						struct buffers_item *item)

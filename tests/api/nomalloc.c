@@ -120,7 +120,11 @@ static bool call_everything(void)
 		good &= buffers_remaining(item) < buffers_size(item);
 		good &= buffers_overwrite(copy, "xyz", 3) == 0;
 		good &= buffers_overwrite_with(copy, 3, patch, &byte) == 0;
+		good &= buffers_give_back(copy, 4) == 0;
 	}
+	request.size = 4;
+	buffers_release(buffers_get(&request));
+	request.size = 100000;
 	for (unsigned i = 0; i < 10; i++) {
 		size_t allocated;
 		void *memory = buffers_alloc(&request, &allocated);

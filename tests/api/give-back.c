@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/copies.h"
 #include "support/kinds.h"
 #include "support/support.h"
 
@@ -494,6 +495,40 @@ END_TEST
 
 #if CAN_FORK
 
+static unsigned char *take_by_copy(const struct copy *copy, const struct kind *kind, size_t size)
+{
+	struct buffers_request request = { .size = size, .flags = kind->flags };
+	struct buffers_item *item = copy->calls.get(&request);
+	unsigned char *piece;
+
+	ck_assert_ptr_nonnull(item);
+	piece = copy->calls.append(item, "piece of another copy", size);
+	ck_assert_ptr_nonnull(piece);
+	copy->calls.release(item);
+	return piece;
+}
+
+/* This copy has not used the kind before. */
+START_TEST(room_of_another_copy_serves_this_one)
+{
+	struct place place = { .kind = &kinds[_i] };
+	struct tally tally = { .piece = NULL };
+	unsigned char *piece;
+	struct copy copy;
+
+	SKIP_IF(!load_copy(&copy, COPY_ONE, false), "no second copy of the library");
+	piece = take_by_copy(&copy, place.kind, 20);
+	tally.piece = take_by_copy(&copy, place.kind, 1);
+	SKIP_IF(rendezvous_address() == 0, "copies do not find each other here");
+	ck_assert_int_eq(copy.calls.walk(find_buffer, &tally), 0);
+	give_back(piece, 20);
+	refuse(piece, 20, EINVAL);
+	ck_assert_ptr_ne(take_by_copy(&copy, place.kind, 20), piece);
+	check_walk(piece, tally.info.used + 20, 20);
+	expect(&place, 20, piece, 20);
+}
+END_TEST
+
 struct inherited {
 	struct place place;
 	unsigned char *piece, *given;
@@ -580,6 +615,7 @@ int main(void)
 	tcase_add_loop_test(some, shared_arena_is_enosys, 0, KINDS);
 #if CAN_FORK
 	tcase_add_loop_test(some, child_starts_empty, 0, LOOPS);
+	tcase_add_loop_test(some, room_of_another_copy_serves_this_one, 0, KINDS);
 #endif
 	suite_add_tcase(suite, all);
 	suite_add_tcase(suite, some);

@@ -246,7 +246,7 @@ static void take_some(void)
 static void use_some(void)
 {
 	struct buffers_item *item = world.held[random_below(&world.seed, HELD)];
-	uintptr_t address;
+	uintptr_t address = 0;
 	size_t size;
 
 	if (!item || !buffers_item_room(item))

@@ -766,6 +766,32 @@ START_TEST(rx_memory_is_written_at_its_end)
 }
 END_TEST
 
+/* As room that was given back; the source may be the same memory. */
+START_TEST(rx_memory_of_two_sections_is_written)
+{
+	static const int shifts[] = { -5000, -1, 1, 5000 };
+	size_t size = 20000;
+	unsigned char *bytes = new_numbered_bytes(2 * BLOCK);
+	uintptr_t address = map_unused(2 * BLOCK, BUFFERS_KIND_RX);
+	uintptr_t start = address + BLOCK - size / 2;
+
+	unmap_whole(address, 2 * BLOCK);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(buffers_platform_map(address + i * BLOCK, BLOCK, BUFFERS_KIND_RX,
+						      BUFFERS_MAP_PLAIN), 0);
+	for (unsigned i = 0; i < sizeof(shifts) / sizeof(shifts[0]); i++) {
+		ck_assert_int_eq(write_rx(address, bytes, 2 * BLOCK), 0);
+		ck_assert_mem_eq((const void *)address, bytes, 2 * BLOCK);
+		ck_assert_int_eq(write_rx(start + (uintptr_t)shifts[i], (const void *)start, size),
+				 0);
+		ck_assert_mem_eq((const void *)(start + (uintptr_t)shifts[i]),
+				 bytes + (start - address), size);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		unmap_whole(address + i * BLOCK, BLOCK);
+}
+END_TEST
+
 /* Overlaps by a source that starts before and after the destination. */
 START_TEST(source_may_overlap_rx_memory)
 {
@@ -1225,6 +1251,7 @@ static void add_all(Suite *suite)
 	tcase_add_test(writing, rx_memory_is_written_but_not_by_its_address);
 	tcase_add_test(writing, rx_memory_is_written_across_blocks);
 	tcase_add_test(writing, rx_memory_is_written_at_its_end);
+	tcase_add_test(writing, rx_memory_of_two_sections_is_written);
 	tcase_add_test(writing, source_may_overlap_rx_memory);
 	tcase_add_loop_test(writing, four_and_eight_bytes_change_atomically, 4, 5);
 	if (sizeof(void *) == 8)

@@ -129,6 +129,19 @@ static int write_by_view(HANDLE section, uintptr_t base, uintptr_t address, cons
 	return error;
 }
 
+/* Whether sections have all of this memory. */
+static bool is_in_sections(struct buffers_span span)
+{
+	struct buffers_allocation allocation;
+
+	for (; span.start < span.end; span.start = allocation.span.end)
+		if (!buffers_windows_find_allocation(GetCurrentProcess(), span.start, span.end,
+						     &allocation) ||
+		    allocation.type != MEM_MAPPED)
+			return false;
+	return true;
+}
+
 /* Writes a part that lies in one section. */
 static int write_in_section(uintptr_t base, struct buffers_span part, const void *bytes)
 {
@@ -149,7 +162,7 @@ static int write_part(struct buffers_span *left, uintptr_t address, const char *
 	uintptr_t in_part = is_backward ? left->end - 1 : left->start;
 
 	if (!buffers_windows_find_allocation(GetCurrentProcess(), in_part, left->end,
-					     &allocation) || allocation.type != MEM_MAPPED)
+					     &allocation))
 		return EACCES;
 	if (is_backward)
 		left->end = part.start = buffers_max(part.start, allocation.span.start);
@@ -158,7 +171,7 @@ static int write_part(struct buffers_span *left, uintptr_t address, const char *
 	return write_in_section(allocation.span.start, part, bytes + (part.start - address));
 }
 
-/* Room that was given back may lie in adjacent sections. */
+/* Room that was given back may lie in adjacent sections: looks at all before it writes one. */
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_write_mode mode)
 {
@@ -168,7 +181,7 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 
 	(void)mode;
 	/* The caller holds a lock: a fault here would leave it locked. */
-	if (!buffers_platform_is_readable((uintptr_t)bytes, size))
+	if (!buffers_platform_is_readable((uintptr_t)bytes, size) || !is_in_sections(left))
 		return EACCES;
 	while (left.start < left.end && !error)
 		error = write_part(&left, address, bytes, is_backward);

@@ -204,7 +204,8 @@ int buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 
 /*
  * The kernel returns EPERM and EACCES for policy, but also for addresses that it protects,
- * and ENOMEM at a limit, but also for addresses above the user's.  Only policies and limits
+ * ENOMEM at a limit, but also for addresses above the user's, and EAGAIN beyond RLIMIT_MEMLOCK
+ * under mlockall(MCL_FUTURE).  A filter may return any error.  Only policies, limits and filters
  * also refuse such memory at an address of the kernel's choice.
  */
 static int classify_map_failure(size_t size, enum buffers_kind kind, enum buffers_map_flags flags)
@@ -258,15 +259,7 @@ int buffers_platform_map(uintptr_t address, size_t size, enum buffers_kind kind,
 		munmap(got, size);
 		return EEXIST;
 	}
-	switch (errno) {
-	case ENOMEM:
-	case EAGAIN:	/* beyond RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE) */
-	case EACCES:
-	case EPERM:
-		return classify_map_failure(size, kind, flags);
-	default:
-		return EEXIST;
-	}
+	return errno == EEXIST ? EEXIST : classify_map_failure(size, kind, flags);
 }
 
 int buffers_platform_unmap(uintptr_t address, size_t size)

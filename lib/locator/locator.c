@@ -178,7 +178,7 @@ static bool succeed_holder(struct buffers_locator *locator, uint32_t own)
 	       replace_holder(locator, holder, own);
 }
 
-bool buffers_locator_lock(struct buffers_locator *locator)
+static bool lock_within_second(struct buffers_locator *locator)
 {
 	struct buffers_wait wait = { .attempts = 0 };
 	uint32_t own = holder_word(locator);
@@ -194,6 +194,16 @@ bool buffers_locator_has_holder(const struct buffers_locator *locator)
 	uint32_t holder = __atomic_load_n(&locator->is_locked, __ATOMIC_RELAXED);
 
 	return find_holder(locator, holder) == 0 && holder != buffers_platform_task();
+}
+
+bool buffers_locator_lock(struct buffers_locator *locator)
+{
+	enum { LONGEST_WAIT_FOR_HOLDER = 10 };	/* seconds */
+
+	for (unsigned seconds = 0; !lock_within_second(locator); seconds++)
+		if (seconds == LONGEST_WAIT_FOR_HOLDER || !buffers_locator_has_holder(locator))
+			return false;
+	return true;
 }
 
 void buffers_locator_unlock(struct buffers_locator *locator)

@@ -144,9 +144,10 @@ static inline bool buffers_locator_is_locked(const struct buffers_locator *locat
 }
 
 /*
- * Held while an item is added; other threads wait.  False: the lock was not free for a second.
- * A process that shares the locator may have been killed, or the holder's code unloaded.  If it
- * is known after that second that the holder has vanished, the caller gets the lock.
+ * Held while an item is added; other threads wait.  False: the lock was not free for a second,
+ * or for ten while a holder lived, which may be suspended.  A process that shares the locator may
+ * have been killed, or the holder's code unloaded.  If it is known after a second that the holder
+ * has vanished, the caller gets the lock.
  */
 bool buffers_locator_lock(struct buffers_locator *locator);
 void buffers_locator_unlock(struct buffers_locator *locator);

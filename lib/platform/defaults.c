@@ -134,6 +134,10 @@ void buffers_platform_at_fork(void (*before)(void), void (*child)(void))
 	(void)before, (void)child;
 }
 
+#endif
+
+#if !BUFFERS_PORT_HAS_TASKS
+
 uint32_t buffers_platform_task(void)
 {
 	return 1;

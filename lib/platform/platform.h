@@ -298,8 +298,8 @@ int buffers_platform_map_state(void **page);
 void buffers_platform_at_fork(void (*before)(void), void (*child)(void));
 
 /*
- * Tasks with numbers of their own can share the memory of the process, as the child of vfork(2)
- * does, and end while they hold a lock.
+ * Group BUFFERS_PORT_HAS_TASKS: threads, and other tasks with numbers of their own that share the
+ * memory of the process, as the child of vfork(2) does, can end while they hold a lock
  *
  * The number of the calling task plus 1, for the word of a lock; 1: unknown.
  */

@@ -26,6 +26,9 @@
 enum { RANGES = 8, KINDS = 3, THREADS = 8, PIECES = 1400, MANY_PIECES = 6000 };
 #define RANGE (32 * MIB)
 
+/* A write of RX memory on Windows takes some hundred times as long. */
+enum { SLOWNESS = CAN_FORK ? 1 : 5 };
+
 static struct {
 	uintptr_t start;
 	unsigned char *used;	/* a bit for each byte */
@@ -56,6 +59,9 @@ struct worker {
 	struct piece *pieces;
 	unsigned count;
 };
+
+/* Held until all threads exist and the ranges are chosen: a stack might lie in a range. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 
 /*
  * The record
@@ -216,6 +222,8 @@ static void *run_worker(void *context)
 {
 	struct worker *worker = context;
 
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
 	for (unsigned i = 0; i < worker->rounds && !worker->fault; i++)
 		worker->fault = take_or_give_back(worker, &worker->pieces[random_below(
 			&worker->seed, worker->count)]);
@@ -225,11 +233,12 @@ static void *run_worker(void *context)
 	return NULL;
 }
 
-static void run_workers(struct worker *workers, unsigned rounds)
+static void start_workers(struct worker *workers, unsigned rounds)
 {
 	static struct piece pieces[THREADS][PIECES];
 	uint64_t seed = seed_random();
 
+	pthread_mutex_lock(&gate);
 	for (unsigned i = 0; i < THREADS; i++) {
 		workers[i].pieces = pieces[i];
 		workers[i].count = PIECES;
@@ -238,6 +247,11 @@ static void run_workers(struct worker *workers, unsigned rounds)
 		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, run_worker,
 						&workers[i]), 0);
 	}
+}
+
+static void finish_workers(struct worker *workers)
+{
+	pthread_mutex_unlock(&gate);
 	for (unsigned i = 0; i < THREADS; i++) {
 		ck_assert_int_eq(pthread_join(workers[i].thread, NULL), 0);
 		ck_assert_msg(!workers[i].fault, "%s", workers[i].fault);
@@ -299,8 +313,9 @@ START_TEST(pieces_are_reused_and_stay_apart)
 	struct tally tally = { 0 };
 	size_t peak;
 
+	start_workers(workers, how_many(300000 / SLOWNESS, 10000000));
 	choose_ranges();
-	run_workers(workers, how_many(300000, 10000000));
+	finish_workers(workers);
 	ck_assert_int_eq(buffers_walk(add_up, &tally), 0);
 	peak = sum_of_peaks();
 	printf("mapped %zu KiB, used %zu, given back %zu, peak %zu KiB: %.3f\n",
@@ -356,7 +371,8 @@ START_TEST(pieces_of_an_arena_are_reused_and_stay_apart)
 		workers[i].arena = arena;
 		workers[i].kind = (unsigned)_i;
 	}
-	run_workers(workers, how_many(100000, 1000000));
+	start_workers(workers, how_many(100000 / SLOWNESS, 1000000));
+	finish_workers(workers);
 	ck_assert_uint_eq(use[_i][0].now, 0);
 	ck_assert_int_eq(buffers_arena_destroy(arena), 0);
 }
@@ -435,6 +451,8 @@ static void *run_guest(void *context)
 {
 	struct guest *guest = context;
 
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
 	for (unsigned i = 0; i < guest->count && !guest->fault; i++)
 		guest->fault = keep_piece(guest, &guest->pieces[i]);
 	return NULL;
@@ -456,7 +474,7 @@ START_TEST(others_never_get_the_room)
 
 	SKIP_IF(!sandbox_tmp(NULL), "no mount namespace for this user");
 	SKIP_IF(!load_copy(&copy, COPY_ONE, false), "no second copy of the library");
-	choose_ranges();
+	start_workers(workers, how_many(60000, 600000));
 	buffers_release(buffers_get(&(struct buffers_request){ .size = 1 }));
 	guests[0].copy = &copy;
 	guests[1].first = foreign_find(IN_MEMORY);
@@ -466,7 +484,8 @@ START_TEST(others_never_get_the_room)
 		ck_assert_int_eq(pthread_create(&guests[i].thread, NULL, run_guest, &guests[i]),
 				 0);
 	}
-	run_workers(workers, how_many(60000, 600000));
+	choose_ranges();
+	finish_workers(workers);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		ck_assert_int_eq(pthread_join(guests[i].thread, NULL), 0);
 		check_guest(&guests[i]);

@@ -1210,6 +1210,34 @@ START_TEST(process_that_ended_is_einval)
 }
 END_TEST
 
+/*
+ * Tasks
+ */
+
+static DWORD WINAPI report_task(void *task)
+{
+	*(uint32_t *)task = buffers_platform_task();
+	return 0;
+}
+
+/* An open handle keeps the number of the thread. */
+START_TEST(task_is_found_until_it_ends)
+{
+	uint32_t task = 0;
+	HANDLE thread = CreateThread(NULL, 0, report_task, &task, CREATE_SUSPENDED, NULL);
+	uint32_t number = GetThreadId(thread) + 1;
+
+	ck_assert_int_eq(buffers_platform_find_task(buffers_platform_task()), 0);
+	ck_assert_int_eq(buffers_platform_find_task(number), 0);
+	ResumeThread(thread);
+	WaitForSingleObject(thread, INFINITE);
+	ck_assert_uint_eq(task, number);
+	ck_assert_int_eq(buffers_platform_find_task(number), ESRCH);
+	CloseHandle(thread);
+	ck_assert_int_eq(buffers_platform_find_task(1), ENOSYS);
+}
+END_TEST
+
 static void add_all(Suite *suite)
 {
 	TCase *limits = tcase_create("limits");
@@ -1264,6 +1292,7 @@ static void add_all(Suite *suite)
 	tcase_add_loop_test(process, rendezvous_section_is_found_by_its_name, 0, 2);
 	tcase_add_test(process, other_object_of_the_rendezvous_name_is_rejected);
 	tcase_add_test(process, pid_and_properties_are_those_of_windows);
+	tcase_add_test(process, task_is_found_until_it_ends);
 	tcase_add_test(process, random_numbers_differ);
 	tcase_add_test(process, random_numbers_of_processes_differ);
 	tcase_add_test(process, thread_variables_are_zero_and_private_to_a_thread);

@@ -10,6 +10,7 @@
 #define BUFFERS_PORT_HAS_COMMIT			1	/* reserve.c */
 #define BUFFERS_PORT_HAS_DISCARD		1	/* reserve.c */
 #define BUFFERS_PORT_HAS_FORK			1	/* process.c */
+#define BUFFERS_PORT_HAS_TASKS			1	/* process.c */
 #define BUFFERS_PORT_HAS_SIGNALS		1	/* process.c */
 #define BUFFERS_PORT_HAS_ROBUST_LOCKS		1	/* robust-lock.c */
 #define BUFFERS_PORT_HAS_OTHER_PROCESSES	0

@@ -10,6 +10,7 @@
 #define BUFFERS_PORT_HAS_COMMIT			1	/* map.c */
 #define BUFFERS_PORT_HAS_DISCARD		1	/* map.c */
 #define BUFFERS_PORT_HAS_FORK			0
+#define BUFFERS_PORT_HAS_TASKS			1	/* process.c */
 #define BUFFERS_PORT_HAS_SIGNALS		0
 #define BUFFERS_PORT_HAS_ROBUST_LOCKS		0
 #define BUFFERS_PORT_HAS_OTHER_PROCESSES	1	/* other-process.c */

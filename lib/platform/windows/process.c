@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* process.c: the number of the process, random numbers, waiting, instruction cache */
+/* process.c: the number of the process, random numbers, waiting, tasks, instruction cache */
 
 #include "config.h"
 #include "platform/windows/internal.h"
+
+#include <errno.h>
 
 #if defined(__x86_64__) || defined(__i386__)
 # include <cpuid.h>
@@ -81,6 +83,35 @@ void buffers_platform_backoff(unsigned attempt)
 		SwitchToThread();
 	else
 		Sleep(1);
+}
+
+/*
+ * Tasks: threads, which TerminateThread() can end at any time
+ */
+
+uint32_t buffers_platform_task(void)
+{
+	return GetCurrentThreadId() + 1;
+}
+
+/* A thread that ended keeps its number as long as a handle to it is open. */
+static int find_thread(HANDLE thread)
+{
+	if (GetProcessIdOfThread(thread) != GetCurrentProcessId())
+		return ESRCH;
+	return WaitForSingleObject(thread, 0) == WAIT_OBJECT_0 ? ESRCH : 0;
+}
+
+int buffers_platform_find_task(uint32_t task)
+{
+	HANDLE thread;
+
+	if (task <= 1)
+		return ENOSYS;
+	thread = OpenThread(SYNCHRONIZE | THREAD_QUERY_LIMITED_INFORMATION, FALSE, task - 1);
+	if (thread)
+		return buffers_windows_close_after(find_thread(thread), thread);
+	return GetLastError() == ERROR_INVALID_PARAMETER ? ESRCH : ENOSYS;
 }
 
 void buffers_platform_flush_icache(void *start, size_t size)

@@ -445,14 +445,17 @@ static bool is_empty(const struct buffers_stretch *node)
 	return buffers_stretch_start(node) == buffers_stretch_end(node);
 }
 
-/* Finds where the room belongs.  Nodes without room that are there do not count. */
+/*
+ * Finds where a node of the room belongs, the first spare one.  Nodes without room that are there do
+ * not count, and may become the first spare one.
+ */
 static struct buffers_stretch_place find_new_place(struct buffers_stretches *stretches,
-						   const struct buffers_stretch *node,
 						   struct buffers_span room)
 {
 	for (;;) {
 		struct buffers_stretch_place place = buffers_stretch_tree_prepare(
-			&stretches->tree, node, room.end, (uint32_t)(room.end - room.start));
+			&stretches->tree, stretches->spare, room.end,
+			(uint32_t)(room.end - room.start));
 		struct buffers_stretch *before = place.before;
 		struct buffers_stretch *after = place.after;
 
@@ -509,7 +512,7 @@ static int add_in_use(struct buffers_stretches *stretches, struct buffers_span r
 
 	if (error)
 		return error;
-	*place = find_new_place(stretches, stretches->spare, room);
+	*place = find_new_place(stretches, room);
 	if (overlaps(place, room))
 		return EINVAL;
 	widen_hull(&stretches->hull, room);

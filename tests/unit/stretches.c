@@ -339,6 +339,32 @@ START_TEST(depth_is_logarithmic)
 }
 END_TEST
 
+/* Room that grows by a byte covers the node of an item that was used up. */
+START_TEST(depth_stays_logarithmic)
+{
+	enum { MANY = 4000, STEP = 16, SIZE = 8 };
+	uintptr_t start = (uintptr_t)map_memory((size_t)MANY * STEP, false);
+	struct buffers_stretches *stretches;
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	for (uintptr_t at = start; at < start + MANY * STEP; at += STEP)
+		ck_assert_int_eq(buffers_stretches_add(stretches, (struct buffers_span){
+			at, at + SIZE }), 0);
+	for (uintptr_t at = start; at < start + MANY * STEP; at += STEP) {
+		item = buffers_stretches_take(stretches, &(struct buffers_window){
+			.range = { at, at + SIZE }, .size = SIZE, .alignment = 1 }, MOST, OWNER);
+		ck_assert_ptr_nonnull(item);
+		buffers_item_set_position(item, SIZE);
+		buffers_stretches_release(item);
+		ck_assert_int_eq(buffers_stretches_add(stretches, (struct buffers_span){
+			at, at + SIZE + 1 }), 0);
+	}
+	ck_assert_uint_le(depth_of((void *)stretches->tree), 64);
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+
 /* Bounded also where no stretch of the newest is in the range. */
 START_TEST(old_stretch_is_found_behind_many_others)
 {
@@ -547,6 +573,7 @@ int main(void)
 	tcase_set_timeout(all, 300);
 	tcase_add_loop_test(all, stretches_are_as_the_map_of_bytes_says, 0, 2);
 	tcase_add_loop_test(all, depth_is_logarithmic, 0, 3);
+	tcase_add_test(all, depth_stays_logarithmic);
 	tcase_add_loop_test(all, old_stretch_is_found_behind_many_others, 0, 4);
 	tcase_add_test(all, room_is_recorded_or_not_when_mappings_fail);
 	tcase_add_test(all, nodes_of_merged_stretches_are_used_again);

@@ -93,13 +93,16 @@ static int add(struct buffers_stretches *stretches, struct buffers_span room,
 	return error ? error : clean_item(item, room, kind);
 }
 
-/* A page that cannot be returned stays in use for good, which only RX memory can make happen. */
+/*
+ * One call frees a page at each end of its room.  A page that cannot be returned stays in use for
+ * good, which only RX memory can make happen.
+ */
 __attribute__((cold))
-static void return_page(struct buffers_stretches *stretches, enum buffers_kind kind)
+static void return_pages(struct buffers_stretches *stretches, enum buffers_kind kind)
 {
-	struct buffers_item *item = buffers_stretches_take_page(stretches);
+	struct buffers_item *item;
 
-	if (item)
+	while ((item = buffers_stretches_take_page(stretches)))
 		clean_item(item, (struct buffers_span){
 			item->base_address, item->base_address + item->size
 		}, kind);
@@ -114,7 +117,7 @@ int buffers_give_back_to(struct buffers_stretches **slot, struct buffers_span ro
 	if (!error)
 		error = add(stretches, room, kind);
 	if (!error)
-		return_page(stretches, kind);
+		return_pages(stretches, kind);
 	return error;
 }
 

@@ -344,6 +344,27 @@ START_TEST(pages_that_become_free_bit_by_bit_return)
 }
 END_TEST
 
+/* Pieces that lie across pages: half of them complete the pages at both ends. */
+START_TEST(pages_at_both_ends_return)
+{
+	enum { MANY = 63, HALF = 2 * KIB, PIECE = 2 * HALF };
+	struct place place = place_of(_i);
+	unsigned char *room;
+	size_t before;
+
+	SKIP_IF(!are_discarded(&place), NOT_DISCARDED);
+	SKIP_IF(PAGE > 4 * KIB, "pages are too large");
+	use_small_pages();
+	room = take(&place, (MANY + 1) * PIECE, PIECE) + HALF;
+	before = resident_bytes();
+	for (size_t i = 0; i < MANY; i += 2)
+		give_back(room + i * PIECE, PIECE);
+	for (size_t i = 1; i < MANY; i += 2)
+		give_back(room + i * PIECE, PIECE);
+	ck_assert_uint_le(resident_bytes() + MANY * PIECE * 3 / 4, before);
+}
+END_TEST
+
 /* Shared buffers only: buffers_walk() does not visit arenas. */
 struct tally {
 	const unsigned char *piece;
@@ -597,6 +618,7 @@ static void add_loops(TCase *tcase)
 	tcase_add_loop_test(tcase, memory_stays_level, 0, LOOPS);
 	tcase_add_loop_test(tcase, whole_pages_return_to_the_system, 0, LOOPS);
 	tcase_add_loop_test(tcase, pages_that_become_free_bit_by_bit_return, 0, LOOPS);
+	tcase_add_loop_test(tcase, pages_at_both_ends_return, 0, LOOPS);
 }
 
 int main(void)

@@ -246,7 +246,7 @@ static struct buffers_item *keep_skipped(struct buffers_stretches *stretches,
 	struct buffers_span skipped = { item->base_address + former, buffers_item_next(item) };
 	struct buffers_item *stretch;
 
-	if (stretches && buffers_stretches_begin(stretches, skipped, &stretch) == 0)
+	if (stretches && buffers_stretches_try_begin(stretches, skipped, &stretch) == 0)
 		buffers_stretches_release(stretch);
 	return item;
 }

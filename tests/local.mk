@@ -157,7 +157,8 @@ tests_unit_locator_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywh
 	-Wl,--wrap=buffers_platform_unmap
 tests_unit_locator_LDADD = $(UNIT)
 tests_unit_stretches_CPPFLAGS = $(UNIT_CPPFLAGS)
-tests_unit_stretches_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere
+tests_unit_stretches_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere \
+	-Wl,--wrap=buffers_platform_backoff
 tests_unit_stretches_LDADD = $(UNIT)
 if WINDOWS
 test_programs += tests/unit/windows

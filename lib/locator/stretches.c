@@ -22,6 +22,7 @@
 #include "platform/wait.h"
 
 #define LONGEST_WAIT	1000	/* milliseconds */
+#define HOLDER_IS_STUCK	2	/* value of the lock */
 #define PATIENCE	32	/* stretches that may fail before a search changes its method */
 #define CLASS_PATIENCE	16	/* the same, of one class */
 #define PAGES_LEFT	8	/* pages that may stay resident */
@@ -394,14 +395,25 @@ static void lock_stretches(struct buffers_stretches *stretches)
 	settle_all(stretches);
 }
 
+/* Has later calls of try_to_lock() fail at once, until the holder goes on. */
+static bool give_up(struct buffers_stretches *stretches)
+{
+	uint32_t locked = 1;
+
+	__atomic_compare_exchange_n(&stretches->is_locked, &locked, HOLDER_IS_STUCK, false,
+				    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	return false;
+}
+
 /* False: a second has passed.  The holder may be suspended. */
 static bool try_to_lock(struct buffers_stretches *stretches)
 {
 	struct buffers_wait wait = { .attempts = 0 };
 
 	while (!buffers_lock_try(&stretches->is_locked))
-		if (!buffers_wait_again(&wait, LONGEST_WAIT))
-			return false;
+		if (buffers_stretch_load(&stretches->is_locked) == HOLDER_IS_STUCK ||
+		    !buffers_wait_again(&wait, LONGEST_WAIT))
+			return give_up(stretches);
 	settle_all(stretches);
 	return true;
 }
@@ -540,22 +552,34 @@ int buffers_stretches_add(struct buffers_stretches *stretches, struct buffers_sp
 	return error;
 }
 
-__attribute__((cold))
-int buffers_stretches_begin(struct buffers_stretches *stretches, struct buffers_span room,
-			    struct buffers_item **item)
+static int begin_locked(struct buffers_stretches *stretches, struct buffers_span room,
+			struct buffers_item **item)
 {
 	struct buffers_stretch *node;
 	struct buffers_stretch_place place;
-	int error;
+	int error = add_in_use(stretches, room, &place, &node);
 
-	lock_stretches(stretches);
-	error = add_in_use(stretches, room, &place, &node);
 	if (!error) {
 		stretches->held++;
 		*item = &node->item;
 	}
 	unlock_stretches(stretches);
 	return error;
+}
+
+__attribute__((cold))
+int buffers_stretches_begin(struct buffers_stretches *stretches, struct buffers_span room,
+			    struct buffers_item **item)
+{
+	lock_stretches(stretches);
+	return begin_locked(stretches, room, item);
+}
+
+__attribute__((cold))
+int buffers_stretches_try_begin(struct buffers_stretches *stretches, struct buffers_span room,
+				struct buffers_item **item)
+{
+	return try_to_lock(stretches) ? begin_locked(stretches, room, item) : EBUSY;
 }
 
 void buffers_stretches_cancel(struct buffers_item *item)
@@ -817,13 +841,14 @@ size_t buffers_stretches_sum(struct buffers_stretches *stretches, struct buffers
 __attribute__((cold))
 bool buffers_stretches_are_held(struct buffers_stretches *stretches)
 {
-	bool are_held = false;
+	bool are_held;
 
-	if (stretches) {
-		lock_stretches(stretches);
-		are_held = stretches->held > 0;
-		unlock_stretches(stretches);
-	}
+	if (!stretches)
+		return false;
+	if (!try_to_lock(stretches))
+		return true;
+	are_held = stretches->held > 0;
+	unlock_stretches(stretches);
 	return are_held;
 }
 

@@ -85,12 +85,16 @@ int buffers_stretches_add(struct buffers_stretches *stretches, struct buffers_sp
  */
 int buffers_stretches_begin(struct buffers_stretches *stretches, struct buffers_span room,
 			    struct buffers_item **item);
+
+/* The first step, without a long wait.  EBUSY: a thread that may be suspended has the lock. */
+int buffers_stretches_try_begin(struct buffers_stretches *stretches, struct buffers_span room,
+				struct buffers_item **item);
 void buffers_stretches_cancel(struct buffers_item *item);
 
 /*
  * Takes the smallest stretch that suits the window, as an item with this owner word.  Its room
  * starts at an aligned address and lies in the range.  What is longer than `most` bytes and the
- * request remains a stretch.  NULL: none suits, or `stretches` is NULL.
+ * request remains a stretch.  NULL: none suits, the lock is not free, or `stretches` is NULL.
  */
 struct buffers_item *buffers_stretches_take(struct buffers_stretches *stretches,
 					    const struct buffers_window *window, size_t most,
@@ -108,7 +112,7 @@ bool buffers_stretches_touch(struct buffers_stretches *stretches, struct buffers
 /* Bytes of this span that are not in use. */
 size_t buffers_stretches_sum(struct buffers_stretches *stretches, struct buffers_span span);
 
-/* Whether an item is in use. */
+/* Whether an item is in use, or a thread that may be suspended has the lock. */
 bool buffers_stretches_are_held(struct buffers_stretches *stretches);
 
 #pragma GCC visibility pop

@@ -137,7 +137,7 @@ static bool add_end(const struct buffers_given *given, struct buffers_item *item
 {
 	struct buffers_item *stretch;
 
-	if (buffers_stretches_begin(given->stretches, end_of(item), &stretch) != 0)
+	if (buffers_stretches_try_begin(given->stretches, end_of(item), &stretch) != 0)
 		return false;
 	buffers_item_set_position(item, item->size);
 	buffers_stretches_release(stretch);

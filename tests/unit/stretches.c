@@ -33,6 +33,17 @@ int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
 	return __real_buffers_platform_map_anywhere(size, kind, flags, address);
 }
 
+/* How often a thread waited. */
+static unsigned waits;
+void __real_buffers_platform_backoff(unsigned attempt);
+void __wrap_buffers_platform_backoff(unsigned attempt);
+
+void __wrap_buffers_platform_backoff(unsigned attempt)
+{
+	__atomic_fetch_add(&waits, 1, __ATOMIC_RELAXED);
+	__real_buffers_platform_backoff(attempt);
+}
+
 /*
  * The map of all bytes
  */
@@ -65,6 +76,11 @@ static uintptr_t address_of(size_t offset)
 static struct buffers_span span_at(size_t offset, size_t size)
 {
 	return (struct buffers_span){ address_of(offset), address_of(offset + size) };
+}
+
+static struct buffers_span span_from(uintptr_t start, size_t size)
+{
+	return (struct buffers_span){ start, start + size };
 }
 
 static bool are_all(size_t offset, size_t size, enum state state)
@@ -474,6 +490,39 @@ START_TEST(release_takes_no_lock)
 }
 END_TEST
 
+/* The first call waits; after it, a program that suspends threads gets its buffers at once. */
+START_TEST(holder_of_the_lock_may_be_suspended)
+{
+	uintptr_t start = (uintptr_t)map_memory(64, false);
+	struct buffers_window window = {
+		.range = { start, start + 64 }, .size = 32, .alignment = 1,
+	};
+	struct buffers_stretches *stretches;
+	struct buffers_item *item;
+	unsigned before;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start, 32)), 0);
+	stretches->is_locked = 1;
+	before = waits;
+	ck_assert_ptr_null(buffers_stretches_take(stretches, &window, MOST, OWNER));
+	ck_assert_uint_gt(waits, before);
+	before = waits;
+	ck_assert_ptr_null(buffers_stretches_take(stretches, &window, MOST, OWNER));
+	ck_assert(!buffers_stretches_touch(stretches, span_from(start + 32, 32)));
+	ck_assert_int_eq(buffers_stretches_try_begin(stretches, span_from(start + 32, 32), &item),
+			 EBUSY);
+	ck_assert(buffers_stretches_are_held(stretches));
+	ck_assert_uint_eq(waits, before);
+	stretches->is_locked = 0;	/* as the holder does */
+	ck_assert_int_eq(buffers_stretches_try_begin(stretches, span_from(start + 32, 32), &item), 0);
+	buffers_stretches_release(item);
+	window.size = 64;
+	ck_assert_ptr_nonnull(buffers_stretches_take(stretches, &window, MOST, OWNER));
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+
 /*
  * Threads
  */
@@ -578,6 +627,7 @@ int main(void)
 	tcase_add_test(all, room_is_recorded_or_not_when_mappings_fail);
 	tcase_add_test(all, nodes_of_merged_stretches_are_used_again);
 	tcase_add_test(all, release_takes_no_lock);
+	tcase_add_test(all, holder_of_the_lock_may_be_suspended);
 	tcase_add_test(all, threads_share_the_stretches);
 	suite_add_tcase(suite, all);
 	return run_suite(suite);

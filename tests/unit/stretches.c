@@ -404,6 +404,97 @@ START_TEST(old_stretch_is_found_behind_many_others)
 }
 END_TEST
 
+/* Adds stretches that a search looks at before older ones of this size. */
+static void add_newer(struct buffers_stretches *stretches, size_t size)
+{
+	enum { NEWER = 2 * LOOKED_AT };
+	uintptr_t start = (uintptr_t)map_memory(NEWER * (size + 1), false);
+
+	for (uintptr_t at = start; at < start + NEWER * (size + 1); at += size + 1)
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(at, size)), 0);
+}
+
+/* Adds small stretches at both sides of 128 bytes, so that no way to others leads over these. */
+static uintptr_t add_around(struct buffers_stretches *stretches)
+{
+	enum { SIDE = 16 * 1024 };
+	uintptr_t start = (uintptr_t)map_memory(2 * SIDE + 128, false);
+	uintptr_t end = start + 2 * SIDE + 128;
+
+	for (uintptr_t at = start; at < start + SIDE; at += 16)
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(at, 8)), 0);
+	for (uintptr_t at = end - SIDE; at < end; at += 16)
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(at + 8, 8)), 0);
+	return start + SIDE;
+}
+
+static struct buffers_item *take_in(struct buffers_stretches *stretches, struct buffers_span range,
+				    size_t size)
+{
+	return buffers_stretches_take(stretches, &(struct buffers_window){
+		.range = range, .size = size, .alignment = 1 }, MOST, OWNER);
+}
+
+START_TEST(merged_stretch_is_found_behind_many_others)
+{
+	struct buffers_stretches *stretches;
+	uintptr_t start;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	start = add_around(stretches);
+	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start, 32)), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start + 64, 32)), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start + 32, 32)), 0);
+	add_newer(stretches, 96);
+	ck_assert_ptr_nonnull(take_in(stretches, span_from(start, 96), 96));
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+
+/* Not the lowest of those that are long enough for each alignment. */
+START_TEST(smallest_stretch_that_can_be_aligned_is_taken)
+{
+	enum { LARGE = 4096, LEAST = 127 };
+	uintptr_t start = (uintptr_t)map_memory(LARGE + 64 + LEAST, false);
+	struct buffers_window window = { .range = { 0, UINTPTR_MAX }, .size = 64, .alignment = 64 };
+	uintptr_t odd = (uintptr_t)map_memory(64 * 1024, false) + 1;
+	struct buffers_stretches *stretches;
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start, LARGE)), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start + LARGE + 64, LEAST)), 0);
+	for (unsigned i = 0; i < 64; i++)	/* in two classes */
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(odd + i * 128,
+									    64 + i % 2 * 16)), 0);
+	item = buffers_stretches_take(stretches, &window, MOST, OWNER);
+	ck_assert_ptr_nonnull(item);
+	ck_assert_uint_ge(item->base_address, start + LARGE);
+	ck_assert_uint_lt(item->base_address, start + LARGE + 64 + LEAST);
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+
+#if UINTPTR_MAX > UINT32_MAX
+/* The size of an item has 32 bits.  Nothing reads or writes the room. */
+START_TEST(stretches_merge_up_to_the_largest_item)
+{
+	uintptr_t gib = (uintptr_t)1 << 30;
+	struct buffers_stretches *stretches;
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	for (uintptr_t start = 4 * gib; start < 16 * gib; start += 3 * gib) {
+		ck_assert_int_eq(buffers_stretches_begin(stretches, span_from(start, 3 * gib),
+							 &item), 0);
+		buffers_stretches_release(item);
+	}
+	ck_assert_uint_eq(buffers_stretches_sum(stretches, span_from(0, 32 * gib)), 12 * gib);
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+#endif
+
 START_TEST(room_is_recorded_or_not_when_mappings_fail)
 {
 	enum { MANY = 1000, STEP = 8 };
@@ -624,6 +715,11 @@ int main(void)
 	tcase_add_loop_test(all, depth_is_logarithmic, 0, 3);
 	tcase_add_test(all, depth_stays_logarithmic);
 	tcase_add_loop_test(all, old_stretch_is_found_behind_many_others, 0, 4);
+	tcase_add_test(all, merged_stretch_is_found_behind_many_others);
+	tcase_add_test(all, smallest_stretch_that_can_be_aligned_is_taken);
+#if UINTPTR_MAX > UINT32_MAX
+	tcase_add_test(all, stretches_merge_up_to_the_largest_item);
+#endif
 	tcase_add_test(all, room_is_recorded_or_not_when_mappings_fail);
 	tcase_add_test(all, nodes_of_merged_stretches_are_used_again);
 	tcase_add_test(all, release_takes_no_lock);

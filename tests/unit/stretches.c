@@ -451,6 +451,50 @@ START_TEST(merged_stretch_is_found_behind_many_others)
 }
 END_TEST
 
+/* The owner of an item that was used up gives its room back, beside a stretch. */
+START_TEST(room_of_used_up_item_merges)
+{
+	enum { MANY = 200, HALF = 32, STEP = 3 * HALF };
+	uintptr_t start = (uintptr_t)map_memory((size_t)MANY * STEP, false);
+	struct buffers_stretches *stretches;
+	struct buffers_item *item;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	for (uintptr_t at = start; at < start + MANY * STEP; at += STEP)
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(at, 2 * HALF)), 0);
+	for (uintptr_t at = start; at < start + MANY * STEP; at += STEP) {
+		item = take_in(stretches, span_from(at, HALF), HALF);
+		ck_assert_ptr_nonnull(item);
+		buffers_item_set_position(item, HALF);
+		buffers_stretches_release(item);
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(at, HALF)), 0);
+		item = take_in(stretches, span_from(at, 2 * HALF), 2 * HALF);
+		ck_assert_ptr_nonnull(item);
+		buffers_stretches_release(item);
+	}
+	buffers_stretches_destroy(stretches);
+}
+END_TEST
+
+#if CAN_FORK	/* Linux: the mapped bytes are known */
+START_TEST(memory_of_nodes_is_unmapped)
+{
+	enum { MANY = 20000, STEP = 8 };
+	uintptr_t start = (uintptr_t)map_memory((size_t)MANY * STEP, false);
+	struct buffers_stretches *stretches;
+	size_t before = mapped_bytes();
+
+	SKIP_IF(is_emulated(), "the emulator maps memory of its own");
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	for (uintptr_t at = start; at < start + MANY * STEP; at += STEP)
+		ck_assert_int_eq(buffers_stretches_add(stretches, span_from(at, STEP / 2)), 0);
+	ck_assert_uint_ge(mapped_bytes(), before + MANY * sizeof(struct buffers_item));
+	buffers_stretches_destroy(stretches);
+	ck_assert_uint_lt(mapped_bytes(), before + MANY * sizeof(struct buffers_item) / 2);
+}
+END_TEST
+#endif
+
 /* Not the lowest of those that are long enough for each alignment. */
 START_TEST(smallest_stretch_that_can_be_aligned_is_taken)
 {
@@ -716,6 +760,10 @@ int main(void)
 	tcase_add_test(all, depth_stays_logarithmic);
 	tcase_add_loop_test(all, old_stretch_is_found_behind_many_others, 0, 4);
 	tcase_add_test(all, merged_stretch_is_found_behind_many_others);
+	tcase_add_test(all, room_of_used_up_item_merges);
+#if CAN_FORK
+	tcase_add_test(all, memory_of_nodes_is_unmapped);
+#endif
 	tcase_add_test(all, smallest_stretch_that_can_be_aligned_is_taken);
 #if UINTPTR_MAX > UINT32_MAX
 	tcase_add_test(all, stretches_merge_up_to_the_largest_item);

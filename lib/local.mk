@@ -132,6 +132,10 @@ if HAVE_BIND_NOW
 # Lazy binding takes a third of the first call, and locks in signal handlers.
 libreloaded_buffers_la_LDFLAGS += -Wl,-z,now
 endif
+if HAVE_JOINED_SEGMENTS
+# Each segment of its own wastes half a page, and is one more mapping in every process.
+libreloaded_buffers_la_LDFLAGS += -Wl,-z,noseparate-code
+endif
 
 # Libtool does not quote the installation directory: a link without blanks leads to it.
 installed_la = "$(DESTDIR)$(libdir)"/libreloaded-buffers.la

@@ -409,6 +409,71 @@ START_TEST(walk_reports_the_room)
 }
 END_TEST
 
+/*
+ * A range that two buffers fill
+ */
+
+#define BUFFER (64 * KIB)
+
+/* Gives room back first: the library then has all pages for itself that it needs. */
+static struct buffers_request request_for_two_buffers(const struct kind *kind)
+{
+	struct place place = { .kind = kind };
+	struct buffers_request request = { .size = 2 * BUFFER, .alignment = BUFFER };
+	size_t allocated;
+	void *start;
+
+	give_back(take(&place, 1, 1), 1);
+	start = buffers_alloc(&request, &allocated);
+	ck_assert_ptr_nonnull(start);
+	ck_assert_int_eq(buffers_free(start, allocated), 0);
+	return (struct buffers_request){
+		.min_address = (uintptr_t)start, .max_address = (uintptr_t)start + 2 * BUFFER,
+		.target = start, .size = BUFFER, .flags = kind->flags,
+	};
+}
+
+struct sum {
+	const struct buffers_request *range;
+	struct buffers_info info;
+};
+
+static int add_buffer(const struct buffers_info *info, void *context)
+{
+	struct sum *sum = context;
+
+	if ((uintptr_t)info->base - sum->range->min_address < 2 * BUFFER) {
+		sum->info.size += info->size;
+		sum->info.used += info->used;
+		sum->info.given_back += info->given_back;
+	}
+	return 0;
+}
+
+START_TEST(new_buffer_joins_the_room_beside_it)
+{
+	struct buffers_request request = request_for_two_buffers(&kinds[_i]);
+	struct sum sum = { .range = &request };
+	struct buffers_item *item = buffers_get(&request);
+	char *piece;
+
+	ck_assert_ptr_nonnull(item);
+	piece = buffers_reserve(item, BUFFER, 1);
+	ck_assert_ptr_nonnull(piece);
+	buffers_release(item);
+	ck_assert_uint_eq((uintptr_t)piece, request.min_address);
+	give_back(piece + BUFFER - 100, 100);
+	request.size = BUFFER - 1000;
+	item = buffers_get(&request);
+	ck_assert_ptr_nonnull(item);
+	buffers_release(item);
+	ck_assert_int_eq(buffers_walk(add_buffer, &sum), 0);
+	ck_assert_uint_eq(sum.info.size, 2 * BUFFER);
+	ck_assert_uint_eq(sum.info.used, 2 * BUFFER);
+	ck_assert_uint_eq(sum.info.given_back, BUFFER + 100);
+}
+END_TEST
+
 START_TEST(kinds_stay_apart)
 {
 	struct place places[KINDS];
@@ -633,6 +698,7 @@ int main(void)
 	tcase_add_test(some, kinds_stay_apart);
 	tcase_add_loop_test(some, arenas_keep_their_room, 0, KINDS);
 	tcase_add_loop_test(some, full_arena_serves_given_room, 0, KINDS);
+	tcase_add_loop_test(some, new_buffer_joins_the_room_beside_it, 0, KINDS);
 	tcase_add_loop_test(some, reserved_memory_joins_no_room, 0, KINDS);
 	tcase_add_loop_test(some, shared_arena_is_enosys, 0, KINDS);
 #if CAN_FORK

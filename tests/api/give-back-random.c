@@ -31,7 +31,7 @@ enum { SLOWNESS = CAN_FORK ? 1 : 5 };
 
 static struct {
 	uintptr_t start;
-	unsigned char *used;	/* a bit for each byte */
+	uint32_t *used;		/* a bit for each byte */
 } ranges[RANGES];
 
 static const unsigned flags_of[KINDS] = { 0, BUFFERS_RW, BUFFERS_RX };
@@ -70,15 +70,15 @@ static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static bool mark_bits(const struct piece *piece, size_t offset, size_t size, bool is_used)
 {
 	uintptr_t first = (uintptr_t)piece->start + offset - ranges[piece->range].start;
-	unsigned char *bits = ranges[piece->range].used;
+	uint32_t *words = ranges[piece->range].used;
 
 	for (uintptr_t at = first; at < first + size;) {
-		unsigned count = 8 - at % 8 < first + size - at ? 8 - at % 8 :
+		unsigned count = 32 - at % 32 < first + size - at ? (unsigned)(32 - at % 32) :
 				 (unsigned)(first + size - at);
-		unsigned char mask = (unsigned char)(((1u << count) - 1) << at % 8);
-		unsigned char before = is_used ?
-			__atomic_fetch_or(&bits[at / 8], mask, __ATOMIC_RELAXED) :
-			__atomic_fetch_and(&bits[at / 8], (unsigned char)~mask, __ATOMIC_RELAXED);
+		uint32_t mask = UINT32_MAX >> (32 - count) << at % 32;
+		uint32_t before = is_used ?
+			__atomic_fetch_or(&words[at / 32], mask, __ATOMIC_RELAXED) :
+			__atomic_fetch_and(&words[at / 32], ~mask, __ATOMIC_RELAXED);
 
 		if ((before & mask) != (is_used ? 0 : mask))
 			return false;

@@ -149,6 +149,8 @@ tests_unit_contention_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_contention_LDADD = $(UNIT)
 tests_unit_gap_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_gap_LDADD = $(UNIT)
+tests_unit_index_SOURCES = tests/unit/index.c tests/support/few-mappings.c \
+	tests/support/few-mappings.h
 tests_unit_index_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_index_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere
 tests_unit_index_LDADD = $(UNIT)
@@ -156,6 +158,8 @@ tests_unit_locator_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_locator_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere \
 	-Wl,--wrap=buffers_platform_unmap
 tests_unit_locator_LDADD = $(UNIT)
+tests_unit_stretches_SOURCES = tests/unit/stretches.c tests/support/few-mappings.c \
+	tests/support/few-mappings.h
 tests_unit_stretches_CPPFLAGS = $(UNIT_CPPFLAGS)
 tests_unit_stretches_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=buffers_platform_map_anywhere \
 	-Wl,--wrap=buffers_platform_backoff

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "locator/index.h"
 #include "platform/platform.h"
+#include "support/few-mappings.h"
 #include "support/support.h"
 
 #include <errno.h>
@@ -21,22 +22,6 @@ static const struct buffers_item_filter any = {
 	.take = buffers_item_take, .is_free = buffers_item_is_free, .busy = &none_busy,
 	.new_size = (size_t)64 << 10,
 };
-
-/* How many more mappings succeed. */
-static unsigned mappings_left = UINT32_MAX;
-int __real_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
-					enum buffers_map_flags flags, uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
-					enum buffers_map_flags flags, uintptr_t *address);
-
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
-					enum buffers_map_flags flags, uintptr_t *address)
-{
-	if (__atomic_load_n(&mappings_left, __ATOMIC_RELAXED) == 0)
-		return ENOMEM;
-	__atomic_fetch_sub(&mappings_left, 1, __ATOMIC_RELAXED);
-	return __real_buffers_platform_map_anywhere(size, kind, flags, address);
-}
 
 /*
  * A chain of locators for a linear walk, and its index

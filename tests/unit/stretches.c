@@ -4,6 +4,7 @@
 #include "config.h"
 #include "locator/stretches.h"
 #include "platform/platform.h"
+#include "support/few-mappings.h"
 #include "support/support.h"
 
 #include <errno.h>
@@ -16,22 +17,6 @@ enum { LOOKED_AT = 16 };
 
 enum { MOST_BYTES = 6000, HELD = 8, OWNER = BUFFERS_TAKEN | BUFFERS_TAKEN_GIVEN };
 #define MOST ((size_t)64 << 10)
-
-/* How many more mappings succeed. */
-static unsigned mappings_left = UINT32_MAX;
-int __real_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
-					enum buffers_map_flags flags, uintptr_t *address);
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
-					enum buffers_map_flags flags, uintptr_t *address);
-
-int __wrap_buffers_platform_map_anywhere(size_t size, enum buffers_kind kind,
-					enum buffers_map_flags flags, uintptr_t *address)
-{
-	if (__atomic_load_n(&mappings_left, __ATOMIC_RELAXED) == 0)
-		return ENOMEM;
-	__atomic_fetch_sub(&mappings_left, 1, __ATOMIC_RELAXED);
-	return __real_buffers_platform_map_anywhere(size, kind, flags, address);
-}
 
 /* How often a thread waited. */
 static unsigned waits;
@@ -598,6 +583,15 @@ START_TEST(nodes_of_merged_stretches_are_used_again)
 }
 END_TEST
 
+static struct buffers_stretches *new_stretches(struct buffers_span room)
+{
+	struct buffers_stretches *stretches;
+
+	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
+	ck_assert_int_eq(buffers_stretches_add(stretches, room), 0);
+	return stretches;
+}
+
 /* A signal handler may have interrupted the holder of the lock, or it was held at fork. */
 START_TEST(release_takes_no_lock)
 {
@@ -605,11 +599,9 @@ START_TEST(release_takes_no_lock)
 	struct buffers_window window = {
 		.range = { start, start + 64 }, .size = 64, .alignment = 1,
 	};
-	struct buffers_stretches *stretches;
+	struct buffers_stretches *stretches = new_stretches(window.range);
 	struct buffers_item *item;
 
-	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
-	ck_assert_int_eq(buffers_stretches_add(stretches, window.range), 0);
 	item = buffers_stretches_take(stretches, &window, MOST, OWNER);
 	ck_assert_ptr_nonnull(item);
 	stretches->is_locked = 1;
@@ -632,12 +624,10 @@ START_TEST(holder_of_the_lock_may_be_suspended)
 	struct buffers_window window = {
 		.range = { start, start + 64 }, .size = 32, .alignment = 1,
 	};
-	struct buffers_stretches *stretches;
+	struct buffers_stretches *stretches = new_stretches(span_from(start, 32));
 	struct buffers_item *item;
 	unsigned before;
 
-	ck_assert_int_eq(buffers_stretches_create(&stretches), 0);
-	ck_assert_int_eq(buffers_stretches_add(stretches, span_from(start, 32)), 0);
 	stretches->is_locked = 1;
 	before = waits;
 	ck_assert_ptr_null(buffers_stretches_take(stretches, &window, MOST, OWNER));

@@ -14,7 +14,9 @@ dist_hookexample_DATA = \
 	examples/hook/hook-machine.h \
 	examples/hook/hook-preload.c \
 	examples/hook/hook-x86.c \
-	examples/hook/hook.c
+	examples/hook/hook.c \
+	examples/hook/segment.c \
+	examples/hook/segment.h
 
 # target.c includes the code for the processor.
 compiler = \
@@ -58,6 +60,8 @@ noinst_PROGRAMS += examples/patch-loop
 examples_patch_loop_SOURCES = \
 	examples/hook/hook-machine.c \
 	examples/hook/hook-machine.h \
+	examples/hook/segment.c \
+	examples/hook/segment.h \
 	examples/patch-loop.c
 # The flags give the program an object of its own, since the other one is libtool's.
 examples_patch_loop_CFLAGS = $(AM_CFLAGS)
@@ -66,7 +70,9 @@ noinst_LTLIBRARIES += examples/hook/hook-preload.la
 examples_hook_hook_preload_la_SOURCES = \
 	examples/hook/hook-machine.c \
 	examples/hook/hook-machine.h \
-	examples/hook/hook-preload.c
+	examples/hook/hook-preload.c \
+	examples/hook/segment.c \
+	examples/hook/segment.h
 examples_hook_hook_preload_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared $(RPATH)
 examples_hook_hook_preload_la_LIBADD = libreloaded-buffers.la $(ZYDIS_LIBS) -ldl
 endif

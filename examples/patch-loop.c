@@ -18,7 +18,6 @@
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
-#include <link.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +26,7 @@
 #include <unistd.h>
 #include <reloaded/buffers.h>
 #include "hook/hook-machine.h"
+#include "hook/segment.h"
 
 enum { ALIGNMENT = 16, MOST_JUMP = 32 };
 
@@ -52,30 +52,11 @@ bool refuse(const char *format, ...)
  * The function
  */
 
-static int find_segment(struct dl_phdr_info *info, size_t size, void *context)
-{
-	struct function *function = context;
-
-	(void)size;
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *header = &info->dlpi_phdr[i];
-		uintptr_t start = info->dlpi_addr + header->p_vaddr;
-
-		if (header->p_type != PT_LOAD || !(header->p_flags & PF_X) ||
-		    (uintptr_t)function->entry - start >= header->p_memsz)
-			continue;
-		function->start = (const uint8_t *)start;
-		function->end = function->start + header->p_memsz;
-		return 1;
-	}
-	return 0;
-}
-
 static struct function find_function(void)
 {
 	struct function function = { .entry = dlsym(RTLD_NEXT, "getppid") };
 
-	if (!function.entry || dl_iterate_phdr(find_segment, &function) == 0)
+	if (!function.entry || !find_segment(&function))
 		errx(1, "getppid() was not found");
 	if (!machine_examine(&function))
 		exit(1);

@@ -36,6 +36,7 @@
 #include <unistd.h>
 #include <reloaded/buffers.h>
 #include "hook-machine.h"
+#include "segment.h"
 
 enum {
 	PAGE = 4096,		/* the smallest page size */
@@ -241,25 +242,6 @@ static bool overwrite(const struct function *function, uintptr_t stub)
  * Finding the function
  */
 
-static int find_segment(struct dl_phdr_info *info, size_t size, void *context)
-{
-	struct function *function = context;
-
-	(void)size;
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *header = &info->dlpi_phdr[i];
-		uintptr_t start = info->dlpi_addr + header->p_vaddr;
-
-		if (header->p_type != PT_LOAD || !(header->p_flags & PF_X) ||
-		    (uintptr_t)function->entry - start >= header->p_memsz)
-			continue;
-		function->start = (const uint8_t *)start;
-		function->end = function->start + header->p_memsz;
-		return 1;
-	}
-	return 0;
-}
-
 /* Returns NULL for an entry that an IFUNC resolver chose: the symbol describes the resolver. */
 static const ElfW(Sym) *symbol_at(const void *address)
 {
@@ -285,7 +267,7 @@ static bool look_up(struct function *function)
 	}
 	if (!function->entry)
 		return refuse("neither the program nor a library of it has such a function");
-	if (dl_iterate_phdr(find_segment, function) == 0 ||
+	if (!find_segment(function) ||
 	    (symbol && ELF32_ST_TYPE(symbol->st_info) == STT_OBJECT))
 		return refuse("it is data, not a function");
 	if (symbol) {

@@ -1282,7 +1282,7 @@ test_standards() {
 	[ ! -e examples/jit/low2g ] || files="$files jit/low2g.c jit/prefork.c jit/turns.c
 		jit/compile.c jit/target.c"
 	[ -z "$hook" ] || files="$files hook/hook.c hook/hook-preload.c hook/hook-machine.c
-		patch-loop.c"
+		hook/segment.c patch-loop.c"
 	for standard in c99 c11; do
 		# shellcheck disable=SC2086
 		ok "the examples compile with -std=$standard" compiles "$standard" $files

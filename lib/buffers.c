@@ -16,6 +16,7 @@
 #include "platform/tls.h"
 #include "process/give-back.h"
 #include "process/state.h"
+#include "process/views.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 #define BUFFER_SIZE ((size_t)64 << 10)
 
 #define KIND_FLAGS (BUFFERS_RW | BUFFERS_RX)
-#define PUBLIC_FLAGS (KIND_FLAGS | BUFFERS_ARENA_FORK_SHARED)
+#define PUBLIC_FLAGS (KIND_FLAGS | BUFFERS_VIEW | BUFFERS_ARENA_FORK_SHARED)
 _Static_assert(BUFFERS_KIND_RWX == 0 && BUFFERS_KIND_RW == BUFFERS_RW &&
 	       BUFFERS_KIND_RX == BUFFERS_RX, "a kind is the value of its flag");
 _Static_assert((PUBLIC_FLAGS & BUFFERS_MAP_FLAGS) == 0,
@@ -89,6 +90,22 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 		.kind = request->flags & KIND_FLAGS,
 	};
 	return 0;
+}
+
+/* Memory with a view is shared by its two mappings. */
+static int window_with_view_from(const struct buffers_request *request,
+				 struct buffers_window *window)
+{
+	struct buffers_request plain;
+	int error;
+
+	if (!request || !(request->flags & BUFFERS_VIEW))
+		return window_from(request, window);
+	plain = *request;
+	plain.flags &= ~BUFFERS_VIEW;
+	error = plain.flags == BUFFERS_RX ? window_from(&plain, window) : EINVAL;
+	window->map_flags = BUFFERS_MAP_SHARED;
+	return error;
 }
 
 struct buffers_request buffers_request_near(const void *target, size_t reach, size_t size)
@@ -462,10 +479,27 @@ static void *fail_with(int error)
 	return NULL;
 }
 
+/* A child of a private arena's process cannot write it, and no temporary mapping must do so. */
+static int write_by_view(const struct buffers_item *item, uintptr_t address, const void *data,
+			 size_t size)
+{
+	uintptr_t written;
+	int error = buffers_arena_find_view(item, address, &written);
+
+	if (error == EBUSY)
+		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
+	if (error)
+		return EACCES;
+	buffers_copy_through_alias((char *)written, address, data, size);
+	return 0;
+}
+
 /* A write that fails may leave changed bytes.  They are free space, which no code uses. */
 static int write_rx(const struct buffers_item *item, uintptr_t address, const void *data,
 		    size_t size)
 {
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_VIEW)
+		return write_by_view(item, address, data, size);
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
 		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
 	return buffers_state_write(address, data, size, BUFFERS_WRITE_FREE_PRIVATE);
@@ -588,13 +622,24 @@ static bool is_writable(uintptr_t address, size_t size)
 	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
 }
 
+/* Where stores change these bytes; 0: nowhere that is known.  A view needs no system call. */
+static uintptr_t store_address(uintptr_t address, size_t size)
+{
+	uintptr_t written;
+
+	if (buffers_views_try_find(address, size, &written) == 0)
+		return written;
+	return is_writable(address, size) ? address : 0;
+}
+
 /* The memory may be another copy's, so its kind is unknown. */
 static int overwrite_bytes(void *dst, const void *src, size_t size)
 {
 	uintptr_t address = (uintptr_t)dst;
+	uintptr_t written = store_address(address, size);
 
-	if (is_writable(address, size)) {
-		buffers_atomic_store(dst, src, size);
+	if (written) {
+		buffers_copy_through_alias((char *)written, address, src, size);
 		return 0;
 	}
 	if (!buffers_platform_is_readable(address, size))
@@ -643,14 +688,14 @@ static int overwrite_by_large_copy(void *dst, size_t size, const struct patch *p
 
 static int edit_bytes(void *dst, size_t size, const struct patch *patch)
 {
-	bool is_direct = is_writable((uintptr_t)dst, size);
+	uintptr_t written = store_address((uintptr_t)dst, size);
 	char copy[256];
 
-	if (is_direct && !buffers_is_atomic_size((uintptr_t)dst, size)) {
-		patch->edit(dst, size, patch->context);
+	if (written && !buffers_is_atomic_size((uintptr_t)dst, size)) {
+		patch->edit((void *)written, size, patch->context);
 		return 0;
 	}
-	if (!is_direct && !buffers_platform_is_readable((uintptr_t)dst, size))
+	if (!written && !buffers_platform_is_readable((uintptr_t)dst, size))
 		return EINVAL;
 	if (size <= sizeof(copy))
 		return overwrite_by_copy(dst, size, copy, patch);
@@ -675,6 +720,30 @@ int buffers_overwrite_with(void *dst, size_t size,
 void buffers_flush_icache(void *start, size_t size)
 {
 	buffers_platform_flush_icache(start, size);
+}
+
+/*
+ * Views
+ */
+
+/* The list first: RX memory of this process needs no system call then. */
+static uintptr_t written_address(uintptr_t address)
+{
+	uintptr_t written = buffers_views_find(address, 1);
+
+	if (!written)
+		written = buffers_arena_view(address);
+	if (!written && is_writable(address, 1))
+		written = address;
+	return written;
+}
+
+void *buffers_view(const void *address)
+{
+	int saved = errno;
+	uintptr_t written = address ? written_address((uintptr_t)address) : 0;
+
+	return set_errno(written ? 0 : EINVAL, saved) == 0 ? (void *)written : NULL;
 }
 
 /*
@@ -757,11 +826,17 @@ int buffers_give_back(void *address, size_t size)
 static int map_private(const struct buffers_window *window, struct buffers_span *mapped)
 {
 	struct buffers_state *state;
+	uintptr_t view;
 	int error = buffers_state_get(window->kind, &state);
 
-	if (error)
+	if (!error)
+		error = buffers_allocator_map(window, 0, &state->search_cache, mapped);
+	if (error || !(window->map_flags & BUFFERS_MAP_SHARED))
 		return error;
-	return buffers_allocator_map(window, 0, &state->search_cache, mapped);
+	error = buffers_views_map(*mapped, false, &view);
+	if (error)
+		buffers_state_unmap(*mapped);
+	return error;
 }
 
 void *buffers_alloc(const struct buffers_request *request, size_t *allocated)
@@ -769,7 +844,7 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated)
 	struct buffers_window window;
 	struct buffers_span mapped;
 	int saved = errno;
-	int error = allocated ? window_from(request, &window) : EINVAL;
+	int error = allocated ? window_with_view_from(request, &window) : EINVAL;
 
 	if (!error)
 		error = map_private(&window, &mapped);
@@ -790,13 +865,14 @@ static bool span_from(void *address, size_t allocated, struct buffers_span *span
 	       allocated <= UINTPTR_MAX - start;
 }
 
+/* The view first: without the memory, its address could soon be other memory. */
 int buffers_free(void *address, size_t allocated)
 {
 	struct buffers_span span;
 	int saved = errno;
+	int error = span_from(address, allocated, &span) ? buffers_views_unmap(span, 0) : EINVAL;
 
-	return set_errno(span_from(address, allocated, &span) ?
-			 buffers_state_unmap(span) : EINVAL, saved);
+	return set_errno(error ? error : buffers_state_unmap(span), saved);
 }
 
 /*
@@ -833,17 +909,17 @@ int buffers_free_in(uint32_t pid, void *address, size_t allocated)
  * Arenas
  */
 
-/* The kind's flag may be in the request, in the flags of the call, or in both. */
+/* The flags of the memory may be in the request, in the flags of the call, or in both. */
 static int arena_window_from(const struct buffers_request *request, unsigned flags,
 			     struct buffers_window *window)
 {
 	struct buffers_request whole;
 
-	if (!request || (flags & ~(KIND_FLAGS | BUFFERS_ARENA_FORK_SHARED)))
+	if (!request || (flags & ~PUBLIC_FLAGS))
 		return EINVAL;
 	whole = *request;
-	whole.flags |= flags & KIND_FLAGS;
-	return window_from(&whole, window);
+	whole.flags |= flags & ~BUFFERS_ARENA_FORK_SHARED;
+	return window_with_view_from(&whole, window);
 }
 
 struct buffers_arena *buffers_arena_create(const struct buffers_request *request, unsigned flags)

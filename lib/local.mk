@@ -19,6 +19,8 @@ lib_libunits_la_SOURCES = \
 	lib/process/give-back.h \
 	lib/process/state.c \
 	lib/process/state.h \
+	lib/process/views.c \
+	lib/process/views.h \
 	lib/locator/contention.c \
 	lib/locator/contention.h \
 	lib/locator/examine.c \
@@ -73,6 +75,7 @@ linux = \
 	lib/platform/linux/reserve.c \
 	lib/platform/linux/robust-lock.c \
 	lib/platform/linux/sys.c \
+	lib/platform/linux/view.c \
 	lib/platform/linux/write.c \
 	lib/platform/posix/rendezvous-files.c \
 	lib/platform/posix/sys.h

@@ -190,6 +190,7 @@ test_programs += \
 	tests/api/random \
 	tests/api/reuse \
 	tests/api/threads \
+	tests/api/view \
 	tests/arena/arena
 slow_tests += \
 	tests/api/give-back \

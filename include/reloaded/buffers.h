@@ -147,6 +147,26 @@ extern "C" {
 #define BUFFERS_RX	(1u << 1)
 
 /*
+ * BUFFERS_VIEW: RX memory that its user writes often
+ *
+ * A flag beside BUFFERS_RX, for buffers_alloc() and buffers_arena_create().  The memory gets a
+ * view: a second mapping, at an address of the system's choice, which can be read and written,
+ * and never executed.  Functions of the library then write the memory as fast as memcpy(3),
+ * and buffers_view() says where the caller can write it.
+ *
+ * Security: with a view, a program error or an attacker that can write anywhere can change
+ * code, as with RWX memory, though only by finding the view.  buffers_view(3) says which programs
+ * should not use one.
+ *
+ * Children that fork(2) makes later share the memory.  They can execute it.  They have a view of
+ * the arenas with BUFFERS_ARENA_FORK_SHARED; without that flag they have none, and cannot append
+ * to it.
+ *
+ * With another kind, or in another call: EINVAL.  Since 0.1.
+ */
+#define BUFFERS_VIEW	(1u << 2)
+
+/*
  * struct buffers_item: a buffer that its holder has locked
  *
  * Opaque.  The library owns it.  The pointer stays valid until the process
@@ -307,8 +327,8 @@ int buffers_give_back(void *address, size_t size);
  *
  * EINVAL: item is NULL, or data is NULL and size is not 0.
  * ENOSPC: less than size bytes are free; nothing was written.
- * EACCES, ENOMEM: only for RX memory, as for buffers_overwrite().  The item is
- * unchanged, but bytes in its free space may have changed.
+ * EACCES, ENOMEM: only for RX memory, as for buffers_overwrite(); also EACCES if its view is in
+ * another process.  The item is unchanged, but bytes in its free space may have changed.
  *
  * Signal-safe if the handler's thread holds the item and the signal did not
  * interrupt a call with that item; for RX memory, as buffers_overwrite().
@@ -336,7 +356,7 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
  *
  * Returns the address of the space.  It belongs to the caller, also after
  * buffers_release(), and holds zeros until the caller writes it; RX memory
- * is written by buffers_overwrite().  Exception: bytes left by an append that
+ * is written by buffers_overwrite(), or in its view.  Exception: bytes left by an append that
  * failed or was killed.
  *
  * EINVAL: item is NULL, or alignment is not a power of two.
@@ -431,6 +451,33 @@ int buffers_overwrite_with(void *dst, size_t size,
 			   void *context);
 
 /*
+ * buffers_view(): find where memory is written
+ *
+ * address	in memory that a buffer, an arena or buffers_alloc() provided; not
+ *		dereferenced
+ *
+ * Returns the address in the view of memory with BUFFERS_VIEW, and the address itself of memory
+ * that can be written there.  The view has the same bytes in the same order: one call is enough
+ * for all memory of one buffers_alloc() or one arena.  It stays until buffers_free() or
+ * buffers_arena_destroy().
+ *
+ * To generate code in place, write it at the view of buffers_next(), reserve as many bytes as were
+ * written, and flush the bytes at their own address:
+ *
+ *	char *code = buffers_next(item);
+ *	size_t size = generate(buffers_view(code), buffers_remaining(item));
+ *	code = buffers_reserve(item, size, 1);
+ *	buffers_flush_icache(code, size);
+ *
+ * EINVAL: address is NULL; or the memory cannot be written at any address that this copy of the
+ * library knows: it is RX memory without a view, or its view is in another process.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1)
+void *buffers_view(const void *address);
+
+/*
  * buffers_flush_icache(): make written instructions visible to execution
  *
  * start, size	the bytes that the caller wrote
@@ -448,6 +495,7 @@ void buffers_flush_icache(void *start, size_t size);
  * request	as for buffers_get(), but alignment is that of the memory
  * allocated	set to the number of mapped bytes: size rounded up to whole pages
  *
+ * request->flags may also have BUFFERS_VIEW.
  * The memory is mapped in the free gap nearest to the target.  If target is NULL,
  * it is mapped at a random address of the range, or adjacent to earlier memory
  * that was mapped without a target.
@@ -457,6 +505,7 @@ void buffers_flush_icache(void *start, size_t size);
  *
  * EINVAL: as for buffers_get(), or allocated is NULL.
  * EADDRNOTAVAIL, ENOMEM, EACCES: as above.
+ * ENOSYS: flags has BUFFERS_VIEW, and the system has no second mappings.
  * *allocated is unchanged on failure.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
@@ -470,14 +519,15 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated);
  * address	as buffers_alloc() returned it
  * allocated	as buffers_alloc() set it: the memory is freed as a whole
  *
- * Any other memory is as wrong here as for munmap(2).
+ * Any other memory is as wrong here as for munmap(2).  Memory with a view must be freed by the
+ * copy of the library that mapped it, which unmaps the view, too.
  *
  * Returns 0.
  *
  * EINVAL: address is NULL or not a multiple of the page size, or allocated is 0 or
  * not a multiple of the page size; on Windows, also if the two do not describe
  * exactly one allocation.
- * ENOMEM: the kernel refuses to unmap.
+ * ENOMEM: the kernel refuses to unmap.  The memory is as it was, but may have lost its view.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
  */
@@ -549,8 +599,8 @@ struct buffers_arena;
  * window	range, target, size and kind of the window; size is rounded up to
  *		whole pages, and ranges from one page to many GiB; the window is mapped
  *		where buffers_alloc() would map it
- * flags	BUFFERS_ARENA_FORK_SHARED or 0, and a kind, BUFFERS_RW or BUFFERS_RX,
- *		which may be in window->flags instead
+ * flags	BUFFERS_ARENA_FORK_SHARED or 0, and a kind, BUFFERS_RW or BUFFERS_RX, the
+ *		latter also with BUFFERS_VIEW; these may be in window->flags instead
  *
  * The library gives memory of the window only to users of the arena.  The window
  * costs nothing until buffers_arena_get() hands out items: the rest counts towards
@@ -565,11 +615,13 @@ struct buffers_arena;
  *
  * Without it, a child gets a copy of the arena as it was at fork, and neither
  * process sees later changes of the other.  Items that other threads held at fork
- * stay held in the child.
+ * stay held in the child.  With BUFFERS_VIEW, the bytes remain the parent's: a child can read and
+ * execute them, but gets no items, appends nothing and gives nothing back (EACCES).
  *
  * Returns the arena, which the caller destroys or keeps.
  *
- * EINVAL: as for buffers_get(), or flags has unknown bits or both kinds.
+ * EINVAL: as for buffers_get(), or flags has unknown bits, both kinds, or BUFFERS_VIEW without
+ * BUFFERS_RX.
  * EADDRNOTAVAIL, ENOMEM, EACCES: as above.
  * ENOSYS: flags has BUFFERS_ARENA_FORK_SHARED, and the system has no robust mutexes
  * that processes can share, or no fork: always so on Windows, and under emulators
@@ -596,7 +648,8 @@ struct buffers_arena *buffers_arena_create(const struct buffers_request *window,
  * more than an item can have, however large the window is: 4 GiB less a page, and on
  * Windows 4 GiB less 64 KiB.
  * ENOMEM: the system refuses a lock, or the memory of a new item.
- * EACCES: policy forbids memory of this kind since the arena was made.
+ * EACCES: policy forbids memory of this kind since the arena was made; or the arena has a
+ * view that this process did not inherit.
  *
  * Thread-safe, not signal-safe.  Since 0.1.
  */

@@ -9,6 +9,7 @@
  *	state	knowledge of this process; empty in a forked child
  *	control	the list of items and their locks; shared if the window is
  *	window	the memory itself
+ *	view	if wanted: the window again, writable
  *
  * The window and the control are reserved.  Both are committed as they are used.
  *
@@ -73,6 +74,7 @@ struct state {
 	uint32_t is_locked;		/* the lock of a private arena */
 	uint32_t is_committing;		/* a lock within that one */
 	uint32_t is_entering;		/* the lock of enter_arena() */
+	uint32_t has_view;		/* this process made the arena, and its view */
 	struct buffers_stretches *stretches;	/* NULL: no room was given back */
 };
 #define MOST_PROCESSES	(UINT32_MAX / BUFFERS_TAKEN_BY)
@@ -82,6 +84,7 @@ struct buffers_arena {
 	struct buffers_span window;
 	enum buffers_kind kind;
 	bool is_shared;
+	uintptr_t view;			/* 0: none */
 	size_t chunk;
 	size_t unit;
 	uint32_t block_count;
@@ -143,10 +146,27 @@ static uint32_t own_number(const struct buffers_arena *arena)
 	return __atomic_load_n(&arena->state->number, __ATOMIC_ACQUIRE);
 }
 
+/* The view of the window, if this process has it: children inherit those of shared arenas. */
+static uintptr_t view_of(const struct buffers_arena *arena)
+{
+	return arena->is_shared || arena->state->has_view ? arena->view : 0;
+}
+
+/* A private window with a view is shared with children, which have no part in its list. */
+static bool is_another_process(const struct buffers_arena *arena)
+{
+	return arena->view && !view_of(arena);
+}
+
+static uint32_t kind_bits(const struct buffers_arena *arena)
+{
+	return (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
+	       (arena->view ? BUFFERS_TAKEN_VIEW : 0);
+}
+
 static void set_arena_owner(const struct buffers_arena *arena, struct buffers_item *item)
 {
-	buffers_item_set_owner(item, BUFFERS_TAKEN |
-			       (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
+	buffers_item_set_owner(item, BUFFERS_TAKEN | kind_bits(arena) |
 			       (arena->is_shared ? BUFFERS_TAKEN_SHARED : 0) |
 			       own_number(arena) * BUFFERS_TAKEN_BY);
 }
@@ -198,6 +218,19 @@ static bool is_free_shared(struct buffers_item *item)
 	return true;
 }
 
+int buffers_arena_find_view(const struct buffers_item *item, uintptr_t address, uintptr_t *written)
+{
+	const struct buffers_arena *arena;
+	uintptr_t view;
+
+	if (buffers_item_owner(item) & BUFFERS_TAKEN_GIVEN)
+		return buffers_views_try_find(address, 1, written);
+	arena = block_of(item)->arena;
+	view = view_of(arena);
+	*written = view + (address - arena->window.start);
+	return view ? 0 : ENOENT;
+}
+
 /* Neither a child that was forked meanwhile nor another thread is the holder. */
 void buffers_arena_release(struct buffers_item *item)
 {
@@ -229,9 +262,25 @@ static size_t next_unit(const struct buffers_arena *arena, size_t unit, size_t e
 	return unit;
 }
 
-static enum buffers_map_flags map_flags_of(const struct buffers_arena *arena)
+static enum buffers_map_flags control_flags(const struct buffers_arena *arena)
 {
 	return BUFFERS_MAP_RESERVED | (arena->is_shared ? BUFFERS_MAP_SHARED : 0);
+}
+
+static enum buffers_map_flags window_flags(const struct buffers_arena *arena)
+{
+	return control_flags(arena) | (arena->view ? BUFFERS_MAP_SHARED : 0);
+}
+
+/* All of it is committed in the window; then so is the view, wherever the process has one. */
+static int commit_window(const struct buffers_arena *arena, struct buffers_span span)
+{
+	size_t size = buffers_span_size(span);
+	int error = buffers_platform_commit(span.start, size, arena->kind, window_flags(arena));
+
+	if (error || !arena->view)
+		return error;
+	return buffers_platform_commit_view(arena->view + (span.start - arena->window.start), size);
 }
 
 static int commit_units(struct buffers_arena *arena, size_t first, size_t end)
@@ -241,8 +290,7 @@ static int commit_units(struct buffers_arena *arena, size_t first, size_t end)
 		arena->window.start + buffers_min(end * arena->unit,
 						  arena->window.end - arena->window.start),
 	};
-	int error = buffers_platform_commit(span.start, span.end - span.start, arena->kind,
-					    map_flags_of(arena));
+	int error = commit_window(arena, span);
 
 	for (size_t unit = first; unit < end && !error; unit++)
 		__atomic_fetch_or(&arena->committed[unit / 32], (uint32_t)1 << unit % 32,
@@ -290,7 +338,7 @@ static int commit_block(const struct buffers_arena *arena, const struct block *b
 	if (used >= end)
 		return 0;
 	return buffers_platform_commit(start + used, end - used, BUFFERS_KIND_RW,
-				       map_flags_of(arena));
+				       control_flags(arena));
 }
 
 /*
@@ -460,8 +508,7 @@ struct buffers_stretches *buffers_arena_stretches(const struct buffers_arena *ar
 
 static uint32_t owner_of_given(const struct buffers_arena *arena)
 {
-	return BUFFERS_TAKEN | BUFFERS_TAKEN_GIVEN |
-	       (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0);
+	return BUFFERS_TAKEN | BUFFERS_TAKEN_GIVEN | kind_bits(arena);
 }
 
 static void release_private(struct buffers_item *item)
@@ -510,6 +557,13 @@ static uint32_t draw_number(struct control *control)
 	return last < MOST_PROCESSES ? last + 1 : MOST_PROCESSES;
 }
 
+/* Lists the view that a child inherits.  Without a record, overwriting is only slower. */
+static void list_inherited_view(const struct buffers_arena *arena)
+{
+	if (arena->is_shared && arena->view && !buffers_views_find(arena->window.start, 1))
+		buffers_views_list(arena->window, arena->view);
+}
+
 /* A child continues with its parent's index: an arena may have millions of items. */
 static void enter_arena(struct buffers_arena *arena)
 {
@@ -520,6 +574,7 @@ static void enter_arena(struct buffers_arena *arena)
 	lock_private(&state->is_entering);
 	if (!own_number(arena)) {
 		buffers_index_inherit(&arena->index);
+		list_inherited_view(arena);
 		__atomic_store_n(&state->number, draw_number(arena->control), __ATOMIC_RELEASE);
 	}
 	buffers_lock_release(&state->is_entering);
@@ -584,6 +639,8 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
 
 	if (size > UINT32_MAX)
 		return ENOSPC;
+	if (is_another_process(arena))
+		return EACCES;
 	*item = take_given(arena, &wanted);
 	if (*item)
 		return 0;
@@ -619,6 +676,8 @@ static int give_back(struct buffers_arena *arena, struct buffers_span room)
 
 	if (arena->is_shared)
 		return ENOSYS;
+	if (is_another_process(arena))
+		return EACCES;
 	enter_arena(arena);
 	error = buffers_index_check_use(&arena->index, &arena->control->blocks[0].locator,
 					arena->kind, room, &last);
@@ -634,6 +693,15 @@ int buffers_arena_give_back(struct buffers_span room)
 	for (unsigned kind = 0; kind < BUFFERS_KINDS && !page; kind++)
 		page = buffers_state_find_page(kind, has_address, room.start);
 	return page ? give_back(arena_with(page), room) : ENOENT;
+}
+
+uintptr_t buffers_arena_view(uintptr_t address)
+{
+	struct buffers_state_page *page = buffers_state_find_page(BUFFERS_KIND_RX, has_address,
+								  address);
+	uintptr_t view = page ? view_of(arena_with(page)) : 0;
+
+	return view ? view + (address - arena_with(page)->window.start) : 0;
 }
 
 /*
@@ -654,6 +722,17 @@ static void measure(struct buffers_arena *arena)
 					      arena->block_count * sizeof(struct block));
 }
 
+/* Unmaps the view first: without the window, its address could soon be other memory. */
+static int unmap_window(struct buffers_arena *arena, uintptr_t view)
+{
+	int error = view ? buffers_views_unmap(arena->window, view) : 0;
+
+	if (error)
+		return error;
+	arena->view = 0;
+	return buffers_state_unmap(arena->window);
+}
+
 static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
 {
 	struct buffers_window wanted = *window;
@@ -661,11 +740,16 @@ static int map_window(struct buffers_arena *arena, const struct buffers_window *
 	struct buffers_span mapped;
 	int error = buffers_state_get(window->kind, &state);
 
-	wanted.map_flags = map_flags_of(arena);
+	wanted.map_flags |= control_flags(arena);
 	if (!error)
 		error = buffers_allocator_map(&wanted, 0, &state->search_cache, &mapped);
-	if (!error)
-		arena->window = mapped;
+	if (error)
+		return error;
+	arena->window = mapped;
+	if (window->map_flags & BUFFERS_MAP_SHARED)
+		error = buffers_views_map(mapped, arena->is_shared, &arena->view);
+	if (error)
+		buffers_state_unmap(mapped);
 	return error;
 }
 
@@ -676,7 +760,7 @@ static int map_control(struct buffers_arena *arena)
 
 	measure(arena);
 	error = buffers_platform_map_anywhere(arena->control_size, BUFFERS_KIND_RW,
-					      map_flags_of(arena), &address);
+					      control_flags(arena), &address);
 	if (error)
 		return error;
 	arena->control = (struct control *)address;
@@ -692,9 +776,11 @@ static int map_state(struct buffers_arena *arena)
 {
 	int error = buffers_state_map_page(arena->kind, &arena->state_page);
 
-	if (!error)
-		arena->state = (struct state *)arena->state_page.canary;
-	return error;
+	if (error)
+		return error;
+	arena->state = (struct state *)arena->state_page.canary;
+	arena->state->has_view = 1;
+	return 0;
 }
 
 /* Unmaps the parts that exist, but not the window. */
@@ -747,7 +833,7 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		return error;
 	error = map_parts(&plan, arena);
 	if (error)
-		buffers_state_unmap(plan.window);
+		unmap_window(&plan, plan.view);
 	return error;
 }
 
@@ -777,7 +863,7 @@ int buffers_arena_close(struct buffers_arena *arena)
 {
 	bool is_in_use = holds_any(arena) ||
 			 buffers_stretches_are_held(buffers_arena_stretches(arena));
-	int error = is_in_use ? EINVAL : buffers_state_unmap(arena->window);
+	int error = is_in_use ? EINVAL : unmap_window(arena, view_of(arena));
 
 	if (!error)
 		unmap_parts(arena);

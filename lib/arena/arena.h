@@ -17,13 +17,14 @@ struct buffers_arena;
 struct buffers_stretches;
 
 /*
- * Reserves the window, and the memory that lists its items.
+ * Reserves the window, with a view if its map_flags have BUFFERS_MAP_SHARED, and the memory that
+ * lists its items.
  * EADDRNOTAVAIL, ENOMEM, EACCES.  ENOSYS: there are no locks that processes can share.
  */
 int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		       struct buffers_arena **arena);
 
-/* Gets an item with so much free space, taken.  ENOSPC, ENOMEM. */
+/* Gets an item with so much free space, taken.  ENOSPC, ENOMEM, EACCES. */
 int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignment,
 		       struct buffers_item **item);
 
@@ -36,6 +37,17 @@ int buffers_arena_give_back(struct buffers_span room);
 
 /* The room that was given back to the arena; NULL: none, or the arena is shared. */
 struct buffers_stretches *buffers_arena_stretches(const struct buffers_arena *arena);
+
+/*
+ * Finds where a held item of an arena with a view is written.
+ * ENOENT: this process has no view.  EBUSY: a signal handler interrupted a thread that has the
+ * lock, or another thread has it.
+ */
+int buffers_arena_find_view(const struct buffers_item *item, uintptr_t address,
+			    uintptr_t *written);
+
+/* Where an address in an arena with a view is written; 0: there is none. */
+uintptr_t buffers_arena_view(uintptr_t address);
 
 /* Releases an item that is marked BUFFERS_TAKEN_SHARED. */
 void buffers_arena_release(struct buffers_item *item);

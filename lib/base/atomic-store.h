@@ -43,13 +43,9 @@ static inline bool buffers_must_copy_backward(uintptr_t address, const void *byt
 	return from < address && address - from < size;
 }
 
-/*
- * The same as buffers_atomic_store(), through `alias`, another mapping of the memory at
- * `address`.  The bytes may overlap the memory at `address`: memmove() compares addresses,
- * and would miss an overlap through the alias.
- */
-static inline void buffers_copy_through_alias(char *alias, uintptr_t address, const char *bytes,
-					      size_t size)
+/* Copies in pieces, each through memory of its own. */
+static inline void buffers_copy_overlapping(char *alias, uintptr_t address, const char *bytes,
+					    size_t size)
 {
 	bool is_backward = buffers_must_copy_backward(address, bytes, size);
 	char copy[4096];
@@ -65,6 +61,22 @@ static inline void buffers_copy_through_alias(char *alias, uintptr_t address, co
 		memcpy(copy, bytes + at, piece);
 		buffers_atomic_store(alias + at, copy, piece);
 	}
+}
+
+/*
+ * The same as buffers_atomic_store(), through `alias`, another mapping of the memory at
+ * `address`.  The bytes may overlap the memory at either address: memmove() compares addresses,
+ * and would miss an overlap through the alias.
+ */
+static inline void buffers_copy_through_alias(char *alias, uintptr_t address, const char *bytes,
+					      size_t size)
+{
+	uintptr_t from = (uintptr_t)bytes;
+
+	if (from - address >= size && address - from >= size)
+		buffers_atomic_store(alias, bytes, size);
+	else
+		buffers_copy_overlapping(alias, address, bytes, size);
 }
 
 #endif

@@ -95,7 +95,8 @@ enum {
 	BUFFERS_TAKEN_RX = 2,		/* the memory cannot be written by its address */
 	BUFFERS_TAKEN_SHARED = 4,	/* other processes use it: an item of an arena */
 	BUFFERS_TAKEN_GIVEN = 8,	/* its room was given back: stretches.h */
-	BUFFERS_TAKEN_BY = 16,		/* factor of the process's number, in arenas */
+	BUFFERS_TAKEN_VIEW = 16,	/* its arena has a view, which writes it */
+	BUFFERS_TAKEN_BY = 32,		/* factor of the process's number, in arenas */
 };
 
 /* Set by another thread of the copy: a search hid the item, and the holder shows it on release. */

@@ -108,9 +108,10 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 
 #if !BUFFERS_PORT_HAS_DISCARD
 
-int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind)
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind,
+			     enum buffers_map_flags flags)
 {
-	(void)address, (void)size, (void)kind;
+	(void)address, (void)size, (void)kind, (void)flags;
 	return ENOSYS;
 }
 
@@ -229,6 +230,28 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 {
 	(void)address, (void)bytes, (void)size, (void)mode;
 	return EACCES;
+}
+
+#endif
+
+#if !BUFFERS_PORT_HAS_VIEWS
+
+int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view)
+{
+	(void)address, (void)size, (void)is_inherited, (void)view;
+	return ENOSYS;
+}
+
+int buffers_platform_unmap_view(uintptr_t view, size_t size)
+{
+	(void)view, (void)size;
+	return ENOSYS;
+}
+
+int buffers_platform_commit_view(uintptr_t part, size_t size)
+{
+	(void)part, (void)size;
+	return ENOSYS;
 }
 
 #endif

@@ -278,10 +278,12 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 /*
  * Group BUFFERS_PORT_HAS_DISCARD: free memory that returns to the system
  *
- * Returns the memory of whole pages of private memory, which remain mapped and read as zeros.
+ * Returns the memory of whole pages, which remain mapped and read as zeros.  Memory that is
+ * mapped with BUFFERS_MAP_SHARED, or a view of it, must be writable.
  * ENOSYS: this group is missing.  EAGAIN: impossible; the memory holds any bytes.
  */
-int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind);
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind,
+			     enum buffers_map_flags flags);
 
 /*
  * Group BUFFERS_PORT_HAS_FORK: processes that fork
@@ -378,6 +380,19 @@ enum buffers_write_mode {
  */
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_write_mode mode);
+
+/*
+ * Group BUFFERS_PORT_HAS_VIEWS: second mappings of RX memory, which can be written
+ *
+ * Maps a view of RX memory that was mapped with BUFFERS_MAP_SHARED, whole, at an address of the
+ * system's choice.  The view is never executable.  A forked child has it if is_inherited.
+ * ENOSYS: this group is missing.  EACCES, ENOMEM.
+ */
+int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view);
+int buffers_platform_unmap_view(uintptr_t view, size_t size);
+
+/* Commits a part of a view, after the same part of the reserved memory.  ENOMEM. */
+int buffers_platform_commit_view(uintptr_t part, size_t size);
 
 #pragma GCC visibility pop
 

@@ -34,7 +34,7 @@ static struct buffers_span whole_pages(struct buffers_span room)
 
 /* Returns whole pages to the system, and clears the rest, which is more likely to fail. */
 __attribute__((cold))
-static int clean(struct buffers_span room, enum buffers_kind kind)
+static int clean(struct buffers_span room, enum buffers_kind kind, enum buffers_map_flags flags)
 {
 	struct buffers_span pages = whole_pages(room);
 	int error;
@@ -44,15 +44,27 @@ static int clean(struct buffers_span room, enum buffers_kind kind)
 	error = write_zeros((struct buffers_span){ room.start, pages.start }, kind);
 	if (!error)
 		error = write_zeros((struct buffers_span){ pages.end, room.end }, kind);
-	if (!error && buffers_platform_discard(pages.start, buffers_span_size(pages), kind) != 0)
+	if (!error && buffers_platform_discard(pages.start, buffers_span_size(pages), kind, flags))
 		error = write_zeros(pages, kind);
 	return error;
+}
+
+/* RX memory with a view is shared, and cleaned through the view. */
+static int clean_by_view(struct buffers_span room, enum buffers_kind kind)
+{
+	size_t size = buffers_span_size(room);
+	uintptr_t view = kind == BUFFERS_KIND_RX ? buffers_views_find(room.start, size) : 0;
+
+	if (!view)
+		return clean(room, kind, BUFFERS_MAP_PLAIN);
+	return clean((struct buffers_span){ view, view + size }, BUFFERS_KIND_RW,
+		     BUFFERS_MAP_SHARED);
 }
 
 __attribute__((cold))
 static int clean_item(struct buffers_item *item, struct buffers_span room, enum buffers_kind kind)
 {
-	int error = clean(room, kind);
+	int error = clean_by_view(room, kind);
 
 	if (error)
 		buffers_stretches_cancel(item);

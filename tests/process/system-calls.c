@@ -339,6 +339,50 @@ static int overwrite_in_buffer(void *context)
 	return 0;
 }
 
+static struct buffers_arena *arena_of(unsigned flags)
+{
+	return buffers_arena_create(&(struct buffers_request){ .size = MIB }, flags);
+}
+
+static struct buffers_item *get_viewed(void)
+{
+	return buffers_arena_get(arena_of(BUFFERS_RX | BUFFERS_VIEW), 400, 8);
+}
+
+static int append_to_viewed(void *context)
+{
+	struct buffers_item *item = get_viewed();
+
+	(void)context;
+	begin();
+	STEP(buffers_append(item, "first", 5));
+	STEP(buffers_append_code(item, "0123456789012345", 16));
+	end();
+	return 0;
+}
+
+static int overwrite_viewed(void *context)
+{
+	char *dst = buffers_reserve(get_viewed(), 400, 8);
+
+	(void)context;
+	begin();
+	STEP(overwrite(dst) == 0);
+	end();
+	return 0;
+}
+
+static int find_view(void *context)
+{
+	char *address = buffers_next(get_viewed());
+
+	(void)context;
+	begin();
+	STEP(buffers_view(address));
+	end();
+	return 0;
+}
+
 static int overwrite_private(void *context)
 {
 	size_t allocated;
@@ -393,6 +437,19 @@ static int alloc(void *context)
 	return 0;
 }
 
+static int alloc_viewed(void *context)
+{
+	struct buffers_request request = { .size = 64, .flags = BUFFERS_RX | BUFFERS_VIEW };
+	size_t allocated;
+
+	(void)context;
+	STEP(buffers_alloc(&request, &allocated));
+	begin();
+	STEP(buffers_alloc(&request, &allocated));
+	end();
+	return 0;
+}
+
 static int free_it(void *context)
 {
 	struct buffers_request request = { .size = 64 };
@@ -404,11 +461,6 @@ static int free_it(void *context)
 	STEP(buffers_free(memory, allocated) == 0);
 	end();
 	return 0;
-}
-
-static struct buffers_arena *arena_of(unsigned flags)
-{
-	return buffers_arena_create(&(struct buffers_request){ .size = MIB }, flags);
 }
 
 static int create_arenas(void *context)
@@ -575,11 +627,15 @@ static const struct {
 	{ "buffers_give_back, RX memory", give_back_rx },
 	{ "buffers_append and buffers_append_code, RX memory", use_rx },
 	{ "buffers_append and buffers_append_code, RX memory of a shared arena", append_to_shared_rx },
+	{ "buffers_append and buffers_append_code, memory with a view", append_to_viewed },
+	{ "buffers_overwrite and buffers_overwrite_with, memory with a view", overwrite_viewed },
+	{ "buffers_view, memory with a view", find_view },
 	{ "buffers_overwrite and buffers_overwrite_with, known RWX or RW buffer", overwrite_in_buffer },
 	{ "buffers_overwrite and buffers_overwrite_with, other RWX or RW memory", overwrite_private },
 	{ "buffers_overwrite and buffers_overwrite_with, RX memory", overwrite_rx },
 	{ "buffers_flush_icache", flush },
 	{ "buffers_alloc", alloc },
+	{ "buffers_alloc, memory with a view", alloc_viewed },
 	{ "buffers_free", free_it },
 	{ "buffers_arena_create", create_arenas },
 	{ "buffers_arena_get", get_from_arenas },
@@ -607,10 +663,12 @@ START_TEST(system_calls_are_those_of_the_manual)
 	bool is_shared = cases[_i].body == append_to_shared_rx ||
 			 cases[_i].body == destroy_arenas || cases[_i].body == create_arenas ||
 			 cases[_i].body == get_from_arenas;
+	bool is_viewed = strstr(cases[_i].title, "a view");
 
 	SKIP_IF(!has_manual(), NO_MANUAL);
 	SKIP_IF(!can_supervise(), NO_LISTENER);
 	SKIP_IF(is_shared && !has_robust_locks(), NO_ROBUST_LOCKS);
+	SKIP_IF(is_viewed && !can_map_twice(), "memory cannot be mapped twice here");
 	SKIP_IF(!sandbox_tmp(NULL), "the kernel gives this user no private /tmp");
 	SKIP_IF(is_coverage() && cases[_i].body == exit_normally, "gcov writes its counts at exit");
 	supervision = (struct supervision){ .judge = record_call, .context = record };

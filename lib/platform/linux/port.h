@@ -15,5 +15,6 @@
 #define BUFFERS_PORT_HAS_ROBUST_LOCKS		1	/* robust-lock.c */
 #define BUFFERS_PORT_HAS_OTHER_PROCESSES	0
 #define BUFFERS_PORT_HAS_RX_WRITE		1	/* write.c */
+#define BUFFERS_PORT_HAS_VIEWS			1	/* view.c */
 
 #endif

@@ -180,13 +180,15 @@ static bool is_zero(uintptr_t address, size_t size)
  * Emulators may accept the advice and ignore it, which a byte in writable memory shows.  RX
  * memory that was written by a file shows the file's bytes again.
  */
-int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind)
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind,
+			     enum buffers_map_flags flags)
 {
 	volatile char *witness = (volatile char *)address;
+	int advice = flags & BUFFERS_MAP_SHARED ? MADV_REMOVE : MADV_DONTNEED;
 
 	if (kind != BUFFERS_KIND_RX)
 		*witness = 1;
-	if (madvise((void *)address, size, MADV_DONTNEED) != 0)	/* EINVAL: locked, mlock(2) */
+	if (madvise((void *)address, size, advice) != 0)	/* EINVAL: locked, mlock(2) */
 		return EAGAIN;
 	return kind == BUFFERS_KIND_RX ? (is_zero(address, size) ? 0 : EAGAIN) :
 					 (*witness ? EAGAIN : 0);

@@ -48,20 +48,6 @@ struct destination {
 	size_t length;
 };
 
-/* ENOMEM if the system lacks something, EACCES if it refuses. */
-static int classify_write_failure(void)
-{
-	switch (errno) {
-	case ENOMEM:
-	case EAGAIN:
-	case EMFILE:
-	case ENFILE:
-		return ENOMEM;
-	default:
-		return EACCES;
-	}
-}
-
 static int unmap_after(int error, void *memory, size_t length)
 {
 	buffers_sys_unmap(memory, length);
@@ -154,7 +140,7 @@ static int replace_pages(void *copy, const struct destination *destination)
 		    MREMAP_MAYMOVE | MREMAP_FIXED, destination->start) ==
 	    (long)destination->start)
 		return 0;
-	return unmap_after(classify_write_failure(), copy, destination->length);
+	return unmap_after(buffers_linux_classify_failure(), copy, destination->length);
 }
 
 static int write_to_copy(int file, const struct destination *destination)
@@ -172,7 +158,7 @@ static int write_to_copy(int file, const struct destination *destination)
 			       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0),
 			       MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (copy == MAP_FAILED)
-		return classify_write_failure();
+		return buffers_linux_classify_failure();
 	if (!write_all(file, (uintptr_t)copy, (const char *)destination->start,
 		       destination->length) ||
 	    !write_all(file, (uintptr_t)copy + offset, destination->bytes, destination->size))
@@ -293,7 +279,7 @@ static int write_through_file(const char *name, const struct destination *destin
 	int error = EACCES;
 
 	if (file < 0)
-		return classify_write_failure();
+		return buffers_linux_classify_failure();
 	if (is_of_proc(file) && has_own_addresses(file))
 		error = write_by(file, destination);
 	buffers_sys_close(file);
@@ -325,18 +311,13 @@ static bool has_arrived(const struct destination *destination, const char *writt
 /* EINVAL: the memory is private. */
 static int write_by_view(const struct destination *destination)
 {
-	/* An old size of 0 makes a second mapping, and leaves the first. */
-	char *view = (char *)syscall(SYS_mremap, destination->start, 0L, destination->length,
-				     MREMAP_MAYMOVE, 0L);
+	void *view;
 	char *alias;
+	int error = buffers_linux_map_twice(destination->start, destination->length, false, &view);
 
-	if (view == MAP_FAILED)
-		return errno == EINVAL ? EINVAL : classify_write_failure();
-	/* Another thread may fork meanwhile. */
-	syscall(SYS_madvise, view, destination->length, MADV_DONTFORK);
-	if (!buffers_sys_protect(view, destination->length, PROT_READ | PROT_WRITE))
-		return unmap_after(classify_write_failure(), view, destination->length);
-	alias = view + (destination->address - destination->start);
+	if (error)
+		return error;
+	alias = (char *)view + (destination->address - destination->start);
 	buffers_copy_through_alias(alias, destination->address, destination->bytes,
 				   destination->size);
 	return unmap_after(has_arrived(destination, alias) ? 0 : EACCES, view,
@@ -377,10 +358,10 @@ static int map_file(int file, const struct destination *destination)
 	    !write_all(file, destination->address - destination->start, destination->bytes,
 		       destination->size) ||
 	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
-		return classify_write_failure();
+		return buffers_linux_classify_failure();
 	copy = buffers_sys_map(destination->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
 	if (copy == MAP_FAILED)
-		return classify_write_failure();
+		return buffers_linux_classify_failure();
 	return is_as_written(copy, destination) ?
 	       replace_pages(copy, destination) :
 	       unmap_after(EACCES, copy, destination->length);
@@ -394,7 +375,7 @@ static int write_by_file(const struct destination *destination)
 		return EACCES;
 	file = make_file();
 	if (file < 0)
-		return classify_write_failure();
+		return buffers_linux_classify_failure();
 	error = map_file(file, destination);
 	buffers_sys_close(file);
 	return error;
@@ -409,10 +390,10 @@ static int try_view(void)
 	long view;
 
 	if (memory == MAP_FAILED)
-		return classify_write_failure();
+		return buffers_linux_classify_failure();
 	view = syscall(SYS_mremap, memory, 0L, page, MREMAP_MAYMOVE, 0L);
 	if (view == -1)
-		error = classify_write_failure();
+		error = buffers_linux_classify_failure();
 	else
 		buffers_sys_unmap((void *)view, page);
 	return unmap_after(error, memory, page);

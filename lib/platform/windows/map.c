@@ -174,9 +174,10 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
  * before, the zeros are there in both cases.  An unlock of pages that are not locked removes them
  * from the working set.  Sections cannot be reset.
  */
-int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind)
+int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind kind,
+			     enum buffers_map_flags flags)
 {
-	if (kind == BUFFERS_KIND_RX)
+	if (kind == BUFFERS_KIND_RX || (flags & BUFFERS_MAP_SHARED))
 		return EAGAIN;
 	memset((void *)address, 0, size);
 	VirtualAlloc((void *)address, size, MEM_RESET, PAGE_NOACCESS);

@@ -15,5 +15,6 @@
 #define BUFFERS_PORT_HAS_ROBUST_LOCKS		0
 #define BUFFERS_PORT_HAS_OTHER_PROCESSES	1	/* other-process.c */
 #define BUFFERS_PORT_HAS_RX_WRITE		1	/* rx-sections.c */
+#define BUFFERS_PORT_HAS_VIEWS			1	/* rx-sections.c */
 
 #endif

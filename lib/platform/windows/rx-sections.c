@@ -187,3 +187,32 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 		error = write_part(&left, address, bytes, is_backward);
 	return error;
 }
+
+/*
+ * Views
+ */
+
+int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view)
+{
+	HANDLE section = open_rx_section(address);
+	void *got;
+
+	(void)is_inherited;	/* there is no fork */
+	if (!section)
+		return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
+	got = buffers_windows_map_section(section, FILE_MAP_WRITE, 0, size);
+	*view = (uintptr_t)got;
+	return buffers_windows_close_after(got ? 0 : ENOMEM, section);
+}
+
+int buffers_platform_unmap_view(uintptr_t view, size_t size)
+{
+	(void)size;
+	return UnmapViewOfFile((void *)view) ? 0 : ENOMEM;
+}
+
+/* The section has the memory already; Wine wants a commit in each mapping. */
+int buffers_platform_commit_view(uintptr_t part, size_t size)
+{
+	return VirtualAlloc((void *)part, size, MEM_COMMIT, PAGE_READWRITE) ? 0 : ENOMEM;
+}

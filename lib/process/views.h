@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * views.h: which RX memory of this process has a view, and where
+ *
+ * A view is a second mapping of RX memory, which can be written.  The list is part of the state
+ * of RX memory, and empty in a forked child: it has no views but those of shared arenas.
+ */
+#ifndef BUFFERS_VIEWS_H
+#define BUFFERS_VIEWS_H
+
+#include "locator/stretch-tree.h"
+
+#pragma GCC visibility push(hidden)
+
+/* All zero at first. */
+struct buffers_views {
+	uint32_t is_locked;
+	struct buffers_stretch *tree;
+	struct buffers_stretch *spare;	/* records that are not in use */
+};
+
+/* Maps a view of this memory, and lists it.  ENOSYS, EACCES, ENOMEM. */
+int buffers_views_map(struct buffers_span memory, bool is_inherited, uintptr_t *view);
+
+/* Lists a view that this process has inherited.  ENOMEM. */
+int buffers_views_list(struct buffers_span memory, uintptr_t view);
+
+/*
+ * Unmaps the view of exactly this memory, if it has one, and removes it from the list.
+ * `inherited`: the view if the list may lack it, or 0.  ENOMEM: the system refuses.
+ */
+int buffers_views_unmap(struct buffers_span memory, uintptr_t inherited);
+
+/*
+ * Finds where these bytes are written.
+ * ENOENT: they are not in memory with a view.  EBUSY: another thread has the lock, or this one,
+ * if a signal handler asks.
+ */
+int buffers_views_try_find(uintptr_t address, size_t size, uintptr_t *written);
+
+/* The same, but waits.  0: they are not in memory with a view. */
+uintptr_t buffers_views_find(uintptr_t address, size_t size);
+
+#pragma GCC visibility pop
+
+#endif

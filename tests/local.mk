@@ -299,6 +299,7 @@ slow_tests += tests/interop/foreign-threads
 test_programs += \
 	tests/rx/live-patching \
 	tests/rx/rx \
+	tests/rx/views \
 	tests/rx/vanished-writer
 
 # arena/ -------------------------------------------------------------------------------

@@ -103,6 +103,11 @@ static bool lack_memfd(void)
 	return refuse_call(SYS_memfd_create, ENOSYS);
 }
 
+static bool lack_executable_memfd(void)
+{
+	return refuse_call(SYS_memfd_create, EACCES);
+}
+
 static bool lack_proc_and_memfd(void)
 {
 	return hide_proc() && lack_memfd();
@@ -198,6 +203,7 @@ static const struct lack {
 	{ "pwrite()", lack_writing, MAY_FAIL, false },
 	{ "a genuine /proc", have_fake_files, MAY_FAIL, true },
 	{ "a genuine /proc/self/mem", have_links_to_nothing, MAY_FAIL, true },
+	{ "executable files (vm.memfd_noexec)", lack_executable_memfd, WORKS, false },
 };
 enum { LACKS = sizeof(lacks) / sizeof(lacks[0]), SCENES = POLICIES * LACKS };
 
@@ -234,12 +240,15 @@ struct destination {
 	unsigned char *start;
 	size_t size;
 	const char *permissions;
+	const void *view;		/* NULL: none */
 	unsigned char expected[32 << 10];
 };
 
 /* Checks bytes and permissions, and that no mapping is writable and executable. */
 static int check_memory(const struct scene *scene, const struct destination *destination)
 {
+	STEP(!destination->view || watch_is_mapped_as(&scene->watch, destination->view,
+						      destination->size, "rw-s"));
 	STEP(watch_is_mapped_without_rwx(&scene->watch, destination->start, destination->size,
 					 destination->permissions));
 	STEP(memcmp(destination->start, destination->expected, destination->size) == 0);
@@ -375,6 +384,7 @@ static void set_destination(struct destination *destination, unsigned char *star
 	destination->start = start;
 	destination->size = 16 * KIB;
 	destination->permissions = permissions;
+	destination->view = NULL;
 	memset(destination->expected, 0, sizeof(destination->expected));
 }
 
@@ -428,6 +438,45 @@ static int use_allocated(const struct scene *scene, unsigned flags, const char *
 	return 0;
 }
 
+/* A lack does not affect memory that is writable, at its own address or in a view. */
+static struct scene without_lack(const struct scene *scene)
+{
+	struct scene other = *scene;
+
+	other.outcome = WORKS;
+	return other;
+}
+
+/* Only a second mapping may be denied; it never fails to be written. */
+static bool is_view_denied(const struct scene *scene, const void *memory)
+{
+	return !memory && errno == EACCES && scene->outcome == MAY_FAIL;
+}
+
+static int use_viewed(const struct scene *scene)
+{
+	struct buffers_request request = { .size = 16 * KIB, .flags = BUFFERS_RX | BUFFERS_VIEW };
+	struct scene plain = without_lack(scene);
+	struct destination destination;
+	unsigned char *memory;
+	size_t allocated;
+
+	if (!can_map_twice())
+		return 0;
+	errno = 1234;
+	memory = buffers_alloc(&request, &allocated);
+	if (is_view_denied(scene, memory))
+		return 0;
+	STEP(memory && errno == 1234);
+	set_destination(&destination, memory, "r-xs");
+	destination.view = buffers_view(memory);
+	STEP(destination.view && errno == 1234);
+	STEP(check_memory(&plain, &destination) == 0);
+	STEP(change_everywhere(&plain, &destination) == 0);
+	STEP(buffers_free(memory, allocated) == 0);
+	return 0;
+}
+
 /*
  * Arenas
  */
@@ -436,6 +485,7 @@ struct relay {
 	struct buffers_arena *arena;
 	unsigned char *from_parent;	/* memory that the parent wrote */
 	bool is_shared;
+	bool is_viewed;
 	unsigned char *copy;		/* from the child's append, NULL if it failed */
 };
 
@@ -445,6 +495,10 @@ static int use_arena_as_child(const struct scene *scene, struct relay *relay)
 	struct buffers_item *item = buffers_arena_get(relay->arena, 64, 8);
 	bool is_done;
 
+	if (relay->is_viewed && !relay->is_shared) {
+		STEP(!item && errno == EACCES);
+		return 0;
+	}
 	STEP(item);
 	errno = 1234;
 	relay->copy = buffers_append_code(item, code.bytes, CODE_SIZE);
@@ -477,13 +531,15 @@ static int fork_and_wait(const struct scene *scene, struct relay *relay)
  * private one, the memory of the parent does not change.
  */
 static int use_arena_in_child(const struct scene *scene, struct buffers_arena *arena,
-			      const struct destination *destination, bool is_shared)
+			      const struct destination *destination, unsigned flags)
 {
+	bool is_shared = flags & BUFFERS_ARENA_FORK_SHARED;
+
 	struct relay *relay = mmap(NULL, sizeof(*relay), PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	STEP(relay != MAP_FAILED);
-	*relay = (struct relay){ arena, destination->start, is_shared, NULL };
+	*relay = (struct relay){ arena, destination->start, is_shared, flags & BUFFERS_VIEW, NULL };
 	STEP(fork_and_wait(scene, relay) == 0);
 	STEP(check_memory(scene, destination) == 0);
 	if (relay->copy && is_shared) {
@@ -494,7 +550,7 @@ static int use_arena_in_child(const struct scene *scene, struct buffers_arena *a
 }
 
 static int use_made_arena(const struct scene *scene, struct buffers_arena *arena,
-			  const char *permissions)
+			  unsigned flags, const char *permissions)
 {
 	struct buffers_item *item = buffers_arena_get(arena, 80 * KIB, 4096);
 	struct destination destination;
@@ -509,7 +565,7 @@ static int use_made_arena(const struct scene *scene, struct buffers_arena *arena
 	set_destination(&destination, room, permissions);
 	STEP(call_at(scene, &destination, 0, 11) == 0);
 	buffers_release(item);
-	STEP(use_arena_in_child(scene, arena, &destination, permissions[3] == 's') == 0);
+	STEP(use_arena_in_child(scene, arena, &destination, flags) == 0);
 	return buffers_arena_destroy(arena);
 }
 
@@ -519,13 +575,19 @@ static int use_arena(const struct scene *scene, unsigned flags, const char *perm
 {
 	struct buffers_request window = { .size = 512 * KIB };
 	struct buffers_arena *arena;
+	struct scene plain;
 
 	if ((flags & BUFFERS_ARENA_FORK_SHARED) && (!can_share || !can_map_twice()))
 		return 0;	/* the arena cannot be created, or not written to */
+	if ((flags & BUFFERS_VIEW) && !can_map_twice())
+		return 0;
 	errno = 1234;
 	arena = buffers_arena_create(&window, flags);
+	if ((flags & BUFFERS_VIEW) && is_view_denied(scene, arena))
+		return 0;
 	STEP(arena && errno == 1234);
-	return use_made_arena(scene, arena, permissions);
+	plain = without_lack(scene);
+	return use_made_arena(flags & BUFFERS_VIEW ? &plain : scene, arena, flags, permissions);
 }
 
 /*
@@ -551,15 +613,6 @@ static bool set_scene(struct scene *scene, int number)
 	return impose(number);
 }
 
-/* A lack does not affect memory that is writable at its own address. */
-static struct scene without_lack(const struct scene *scene)
-{
-	struct scene other = *scene;
-
-	other.outcome = WORKS;
-	return other;
-}
-
 static int use_memory(const struct scene *scene)
 {
 	struct scene plain = without_lack(scene);
@@ -568,7 +621,7 @@ static int use_memory(const struct scene *scene)
 	STEP(use_allocated(scene, BUFFERS_RX, "r-xp") == 0);
 	STEP(use_buffers(&plain, BUFFERS_RW, "rw-p") == 0);
 	STEP(use_allocated(&plain, BUFFERS_RW, "rw-p") == 0);
-	return 0;
+	return use_viewed(scene);
 }
 
 static int use_arenas(const struct scene *scene)
@@ -582,6 +635,8 @@ static int use_arenas(const struct scene *scene)
 	STEP(use_arena(&shared, BUFFERS_RX | BUFFERS_ARENA_FORK_SHARED, "r-xs") == 0);
 	STEP(use_arena(&plain, BUFFERS_RW, "rw-p") == 0);
 	STEP(use_arena(&plain, BUFFERS_RW | BUFFERS_ARENA_FORK_SHARED, "rw-s") == 0);
+	STEP(use_arena(scene, BUFFERS_RX | BUFFERS_VIEW, "r-xs") == 0);
+	STEP(use_arena(scene, BUFFERS_RX | BUFFERS_VIEW | BUFFERS_ARENA_FORK_SHARED, "r-xs") == 0);
 	return 0;
 }
 

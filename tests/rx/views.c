@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT */
+/* rx/views.c: memory with a view after fork(2), in signal handlers, and where a call fails */
+
+#include "config.h"
+#include "reloaded/buffers.h"
+#include "support/code.h"
+#include "support/maps-watch.h"
+#include "support/restrict.h"
+#include "support/support.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define RX_VIEW (BUFFERS_RX | BUFFERS_VIEW)
+
+static struct {
+	struct buffers_arena *arena;
+	struct buffers_item *item;
+	unsigned char *memory, *view;
+	size_t size;
+	int line;
+	unsigned char *from_child;	/* code that a child appended, in shared memory */
+} *test;
+
+static int alloc_viewed(void)
+{
+	struct buffers_request request = { .size = 16 * KIB, .flags = RX_VIEW };
+
+	test->memory = buffers_alloc(&request, &test->size);
+	STEP(test->memory);
+	test->view = buffers_view(test->memory);
+	STEP(test->view);
+	return 0;
+}
+
+static int make_arena(unsigned flags)
+{
+	struct buffers_request window = { .size = 256 * KIB, .flags = RX_VIEW };
+	struct code code = code_of(11);
+
+	test->size = 256 * KIB;
+	test->arena = buffers_arena_create(&window, flags);
+	STEP(test->arena);
+	test->item = buffers_arena_get(test->arena, 1000, 8);
+	STEP(test->item);
+	test->memory = buffers_append_code(test->item, code.bytes, CODE_SIZE);
+	test->view = buffers_view(test->memory);
+	STEP(test->memory && test->view);
+	return 0;
+}
+
+/* Runs the body in a child, and returns the line of a step that failed. */
+static int in_child(int (*body)(void))
+{
+	int status;
+	pid_t child = fork();
+
+	STEP(child >= 0);
+	if (child == 0) {
+		test->line = body();
+		_exit(0);
+	}
+	STEP(waitpid(child, &status, 0) == child);
+	STEP(WIFEXITED(status));
+	return test->line;
+}
+
+static int start_test(void *body_)
+{
+	int (**body)(void) = body_;
+
+	test = map_memory(sizeof(*test), true);
+	STEP(test);
+	return (*body)();
+}
+
+static void run_body(int (*body)(void))
+{
+	run_child(start_test, &body);
+}
+
+/* Whether memory here has no view: neither a mapping at its address nor an entry of the list. */
+static int find_no_view(void)
+{
+	struct watch watch;
+
+	STEP(watch_open(&watch));
+	STEP(!watch_is_mapped_as(&watch, test->view, 1, "rw-s"));
+	errno = 0;
+	STEP(!buffers_view(test->memory) && errno == EINVAL);
+	return 0;
+}
+
+/*
+ * Memory of buffers_alloc()
+ */
+
+static int read_and_free(void)
+{
+	STEP(find_no_view() == 0);
+	STEP(memcmp(test->memory, "parent", 6) == 0);
+	STEP(buffers_overwrite(test->memory + 100, "child", 5) == 0);	/* without a view, too */
+	STEP(memcmp(test->memory + 100, "child", 5) == 0);
+	STEP(buffers_free(test->memory, test->size) == 0);
+	return 0;
+}
+
+static int share_with_child(void)
+{
+	STEP(alloc_viewed() == 0);
+	memcpy(test->view, "parent", 6);
+	STEP(in_child(read_and_free) == 0);
+	STEP(memcmp(test->memory, "parent", 6) == 0);
+	STEP(memcmp(test->memory + 100, "child", 5) == 0);
+	STEP(buffers_view(test->memory) == test->view);
+	STEP(buffers_free(test->memory, test->size) == 0);
+	return 0;
+}
+
+START_TEST(children_share_the_memory_but_have_no_view)
+{
+	run_body(share_with_child);
+}
+END_TEST
+
+/* The list of the child is its own. */
+static int map_own_views(void)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		struct buffers_request request = { .size = 1, .flags = RX_VIEW };
+		size_t size;
+		unsigned char *memory = buffers_alloc(&request, &size);
+		unsigned char *view = buffers_view(memory);
+
+		STEP(memory && view && view != memory);
+		*view = 7;
+		STEP(*memory == 7);
+		STEP(i % 2 || buffers_free(memory, size) == 0);
+	}
+	errno = 0;
+	STEP(!buffers_view(test->memory) && errno == EINVAL);
+	return 0;
+}
+
+static int map_in_child(void)
+{
+	STEP(alloc_viewed() == 0);
+	STEP(in_child(map_own_views) == 0);
+	return buffers_view(test->memory) == test->view ? 0 : __LINE__;
+}
+
+START_TEST(children_map_views_of_their_own)
+{
+	run_body(map_in_child);
+}
+END_TEST
+
+/*
+ * Arenas
+ */
+
+static int find_arena_closed(void)
+{
+	struct buffers_item *item;
+
+	STEP(find_no_view() == 0);
+	STEP(call_code(test->memory) == 11);
+	errno = 0;
+	item = buffers_arena_get(test->arena, 1, 1);
+	STEP(!item && errno == EACCES);
+	errno = 0;
+	STEP(!buffers_append(test->item, "held by the thread that forked", 30) && errno == EACCES);
+	errno = 0;
+	STEP(!buffers_append(test->item, "!", 1) && errno == EACCES);
+	errno = 0;
+	STEP(buffers_give_back(test->memory, CODE_SIZE) == -1 && errno == EACCES);
+	STEP(buffers_arena_destroy(test->arena) == 0);
+	return 0;
+}
+
+static int close_private_arena(void)
+{
+	struct code code = code_of(12);
+	unsigned char *copy;
+
+	STEP(make_arena(0) == 0);
+	STEP(in_child(find_arena_closed) == 0);
+	copy = buffers_append_code(test->item, code.bytes, CODE_SIZE);
+	STEP(copy == test->memory + CODE_SIZE && call_code(copy) == 12);
+	STEP(call_code(test->memory) == 11);
+	buffers_release(test->item);
+	STEP(buffers_give_back(test->memory, CODE_SIZE) == 0);
+	return buffers_arena_destroy(test->arena);
+}
+
+START_TEST(a_private_arena_stays_with_its_process)
+{
+	run_body(close_private_arena);
+}
+END_TEST
+
+/* The child knows the view before it gets an item, and writes through it afterwards. */
+static int append_in_child(void)
+{
+	struct code code = code_of(13);
+	struct buffers_item *item;
+
+	STEP(buffers_view(test->memory) == test->view);
+	test->view[200] = 1;
+	STEP(test->memory[200] == 1);
+	item = buffers_arena_get(test->arena, 64, 8);
+	STEP(item && item != test->item);
+	test->from_child = buffers_append_code(item, code.bytes, CODE_SIZE);
+	STEP(test->from_child);
+	STEP(buffers_overwrite(test->memory + 300, "child", 5) == 0);
+	STEP(memcmp(test->view + 300, "child", 5) == 0);
+	return 0;	/* ends with the item held */
+}
+
+static int append_and_destroy_in_child(void)
+{
+	STEP(in_child(append_in_child) == 0);	/* a grandchild */
+	STEP(buffers_arena_destroy(test->arena) == 0);
+	return find_no_view();
+}
+
+static int share_arena(void)
+{
+	STEP(make_arena(BUFFERS_ARENA_FORK_SHARED) == 0);
+	STEP(in_child(append_in_child) == 0);
+	STEP(call_code(test->from_child) == 13);
+	STEP(test->memory[200] == 1 && memcmp(test->memory + 300, "child", 5) == 0);
+	test->from_child = NULL;
+	STEP(in_child(append_and_destroy_in_child) == 0);
+	STEP(test->from_child && call_code(test->from_child) == 13);
+	STEP(buffers_view(test->memory) == test->view);
+	buffers_release(test->item);
+	return buffers_arena_destroy(test->arena);
+}
+
+START_TEST(descendants_write_a_shared_arena_through_its_view)
+{
+	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
+	run_body(share_arena);
+}
+END_TEST
+
+/* Without memory for its list, a child finds the view by the arena. */
+static int view_without_list(void)
+{
+	struct buffers_item *item;
+
+	STEP(refuse_memory(ENOMEM));
+	item = buffers_arena_get(test->arena, 1, 1);
+	STEP(item && buffers_append(item, "x", 1));
+	STEP(buffers_view(test->memory) == test->view);
+	errno = 0;
+	STEP(buffers_overwrite(test->memory, "y", 1) == -1 && errno == ENOMEM);
+	buffers_release(item);
+	STEP(buffers_arena_destroy(test->arena) == 0);
+	return find_no_view();
+}
+
+static int lack_list(void)
+{
+	STEP(make_arena(BUFFERS_ARENA_FORK_SHARED) == 0);
+	return in_child(view_without_list);
+}
+
+START_TEST(a_child_needs_no_memory_to_use_an_inherited_view)
+{
+	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_body(lack_list);
+}
+END_TEST
+
+/*
+ * Signal handlers, which may interrupt a thread that has the lock of the list
+ */
+
+static struct {
+	pthread_t victim;
+	unsigned handled;
+	bool is_failed;
+} handler;
+
+static void overwrite_in_handler(int number)
+{
+	unsigned value = __atomic_load_n(&handler.handled, __ATOMIC_RELAXED) + 1;
+	int saved = errno;
+
+	(void)number;
+	errno = 0;
+	if (buffers_overwrite(test->memory, &value, sizeof(value)) != 0 ||
+	    memcmp(test->memory, &value, sizeof(value)) != 0 ||
+	    !buffers_append(test->item, "!", 1) || errno != 0)
+		handler.is_failed = true;
+	errno = saved;
+	__atomic_store_n(&handler.handled, value, __ATOMIC_RELEASE);
+}
+
+static void *send_signals(void *count)
+{
+	for (unsigned i = 0; i < *(unsigned *)count; i++) {
+		pthread_kill(handler.victim, SIGUSR1);
+		while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) == i)
+			yield_cpu();
+	}
+	return NULL;
+}
+
+static int write_in_handlers(void)
+{
+	struct sigaction action = { .sa_handler = overwrite_in_handler };
+	unsigned count = how_many(2000, 20000);
+	pthread_t sender;
+
+	STEP(make_arena(0) == 0);
+	handler.victim = pthread_self();
+	STEP(sigaction(SIGUSR1, &action, NULL) == 0);
+	STEP(pthread_create(&sender, NULL, send_signals, &count) == 0);
+	while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) < count)
+		for (unsigned i = 0; i < 1000; i++)
+			STEP(buffers_view(test->memory + 8) == test->view + 8);
+	STEP(pthread_join(sender, NULL) == 0);
+	STEP(!handler.is_failed && memcmp(test->memory, &count, sizeof(count)) == 0);
+	return 0;
+}
+
+START_TEST(signal_handlers_write_memory_with_a_view)
+{
+	SKIP_IF(is_emulated(), "the emulator delivers signals late");
+	run_body(write_in_handlers);
+}
+END_TEST
+
+/*
+ * Calls that fail
+ */
+
+static size_t count_mappings_now(void)
+{
+	struct watch watch;
+	size_t count;
+
+	if (!watch_open(&watch))
+		return 0;
+	count = watch_count(&watch);
+	watch_close(&watch);
+	return count;
+}
+
+static int lose_second_mapping(void)
+{
+	struct buffers_request request = { .size = 16 * KIB, .flags = RX_VIEW };
+	size_t size = 77, before;
+
+	STEP(alloc_viewed() == 0);
+	before = count_mappings_now();
+	STEP(refuse_views(EPERM));
+	errno = 0;
+	STEP(!buffers_alloc(&request, &size) && errno == EACCES && size == 77);
+	errno = 0;
+	STEP(!buffers_arena_create(&request, 0) && errno == EACCES);
+	STEP(count_mappings_now() == before);
+	STEP(buffers_overwrite(test->memory, "view", 4) == 0);
+	STEP(buffers_view(test->memory) == test->view);
+	STEP(buffers_free(test->memory, test->size) == 0);
+	return 0;
+}
+
+START_TEST(without_second_mappings_nothing_is_mapped)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_body(lose_second_mapping);
+}
+END_TEST
+
+static int refuse_unmapping(void)
+{
+	STEP(alloc_viewed() == 0);
+	STEP(refuse_call(SYS_munmap, ENOMEM));
+	errno = 0;
+	STEP(buffers_free(test->memory, test->size) == -1 && errno == ENOMEM);
+	STEP(buffers_view(test->memory) == test->view);
+	STEP(buffers_overwrite(test->memory, "still", 5) == 0);
+	STEP(memcmp(test->view, "still", 5) == 0);
+	return 0;
+}
+
+START_TEST(memory_that_cannot_be_freed_keeps_its_view)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_body(refuse_unmapping);
+}
+END_TEST
+
+/* Other code unmaps the memory; new memory at the address has its own view, or none. */
+static int replace_memory(void)
+{
+	struct buffers_request request = { .size = 1, .flags = RX_VIEW };
+	unsigned char *view;
+	size_t size;
+
+	STEP(alloc_viewed() == 0);
+	STEP(munmap(test->memory, test->size) == 0);
+	request.min_address = (uintptr_t)test->memory;
+	request.max_address = (uintptr_t)test->memory + test->size;
+	test->memory = buffers_alloc(&request, &size);
+	STEP(test->memory);
+	view = buffers_view(test->memory);
+	STEP(view && view != test->view);
+	STEP(buffers_overwrite(test->memory, "new", 3) == 0);
+	STEP(memcmp(test->memory, "new", 3) == 0 && test->view[0] == 0);
+	STEP(buffers_free(test->memory, size) == 0);
+	errno = 0;
+	STEP(!buffers_view(test->memory) && errno == EINVAL);
+	return 0;
+}
+
+START_TEST(a_new_view_replaces_one_of_memory_that_is_gone)
+{
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
+	run_body(replace_memory);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("rx/views");
+	TCase *all = tcase_create("all");
+
+	if (!can_map_twice())
+		skip_all("memory cannot be mapped twice here");
+	tcase_set_tags(all, "fork");
+	tcase_add_test(all, children_share_the_memory_but_have_no_view);
+	tcase_add_test(all, children_map_views_of_their_own);
+	tcase_add_test(all, a_private_arena_stays_with_its_process);
+	tcase_add_test(all, descendants_write_a_shared_arena_through_its_view);
+	tcase_add_test(all, a_child_needs_no_memory_to_use_an_inherited_view);
+	tcase_add_test(all, signal_handlers_write_memory_with_a_view);
+	tcase_add_test(all, without_second_mappings_nothing_is_mapped);
+	tcase_add_test(all, memory_that_cannot_be_freed_keeps_its_view);
+	tcase_add_test(all, a_new_view_replaces_one_of_memory_that_is_gone);
+	suite_add_tcase(suite, all);
+	return run_suite(suite);
+}

@@ -389,6 +389,33 @@ static struct sample measure_rx_append16(const struct row *row)
  * Arenas
  */
 
+/* The limit is a copy to ordinary memory. */
+static struct sample measure_rx_append16_view(const struct row *row)
+{
+	enum { COUNT = BUFFER / 16, SIZE = BUFFER };
+	static char *memory;
+	struct buffers_request window = near_target(2 * SIZE);
+	struct buffers_arena *arena;
+	struct buffers_item *item;
+	struct sample sample;
+
+	(void)row;
+	if (!memory)
+		memory = populated(SIZE);
+	arena = buffers_arena_create(&window, BUFFERS_RX | BUFFERS_VIEW);
+	if (!arena)
+		err(1, "buffers_arena_create");
+	item = buffers_arena_get(arena, SIZE, 16);
+	if (!item)
+		err(1, "buffers_arena_get");
+	memset(buffers_view(buffers_next(item)), 1, SIZE);
+	sample.value = TIME(COUNT, append16(item));
+	sample.limit = TIME(COUNT, copy16(memory + i_ * 16));
+	buffers_release(item);
+	buffers_arena_destroy(arena);
+	return sample;
+}
+
 static struct buffers_arena *shared_arena(size_t size)
 {
 	struct buffers_request window = near_target(size);
@@ -1053,6 +1080,7 @@ const struct row rows[] = {
 	  .per_process = 1, .most = 1.25 },
 	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
 	{ "rx_append16", "us", NULL, measure_rx_append16, .per_process = 31 },
+	{ "rx_append16_view", "ns", NULL, measure_rx_append16_view, .per_process = 31, .most = 5 },
 	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },
 	{ "arena_fork8_throughput", "M/s", NULL, measure_arena_fork8, .per_process = 31 },
 	PAGE_NEAR(50),

@@ -479,19 +479,18 @@ static void *fail_with(int error)
 	return NULL;
 }
 
-/* A child of a private arena's process cannot write it, and no temporary mapping must do so. */
-static int write_by_view(const struct buffers_item *item, uintptr_t address, const void *data,
-			 size_t size)
+/*
+ * Memory with a view that this thread cannot have at once.  A child of a private arena's process
+ * has none, and must not write that memory in another way.
+ */
+static int write_without_view(const struct buffers_item *item, uintptr_t address,
+			      const void *data, size_t size)
 {
 	uintptr_t written;
-	int error = buffers_arena_find_view(item, address, &written);
 
-	if (error == EBUSY)
-		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
-	if (error)
+	if (buffers_arena_find_view(item, address, &written) == ENOENT)
 		return EACCES;
-	buffers_copy_through_alias((char *)written, address, data, size);
-	return 0;
+	return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
 }
 
 /* A write that fails may leave changed bytes.  They are free space, which no code uses. */
@@ -499,7 +498,7 @@ static int write_rx(const struct buffers_item *item, uintptr_t address, const vo
 		    size_t size)
 {
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_VIEW)
-		return write_by_view(item, address, data, size);
+		return write_without_view(item, address, data, size);
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
 		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
 	return buffers_state_write(address, data, size, BUFFERS_WRITE_FREE_PRIVATE);
@@ -519,8 +518,25 @@ static int append_rx(struct buffers_item *item, const void *data, size_t size,
 	return error;
 }
 
+/* NULL: the item has no view, less room, or a view that is not found at once. */
+static void *append_by_view(struct buffers_item *item, const void *data, size_t size)
+{
+	uintptr_t address = buffers_item_next(item);
+	uintptr_t written;
+
+	if (!(buffers_item_owner(item) & BUFFERS_TAKEN_VIEW) || size > buffers_item_room(item) ||
+	    buffers_arena_find_view(item, address, &written) != 0)
+		return NULL;
+	if (buffers_is_short(size))
+		buffers_copy_short((void *)written, data, size);
+	else
+		buffers_copy_through_alias((char *)written, address, data, size);
+	buffers_item_set_position(item, buffers_item_position(item) + size);
+	return (void *)address;
+}
+
 __attribute__((noinline))
-static void *append_slowly(struct buffers_item *item, const void *data, size_t size)
+static void *append_and_set_errno(struct buffers_item *item, const void *data, size_t size)
 {
 	int saved = errno;
 	uintptr_t address = 0;
@@ -533,6 +549,14 @@ static void *append_slowly(struct buffers_item *item, const void *data, size_t s
 	else
 		error = append_rx(item, data, size, &address);
 	return set_errno(error, saved) == 0 ? (void *)address : NULL;
+}
+
+__attribute__((noinline))
+static void *append_slowly(struct buffers_item *item, const void *data, size_t size)
+{
+	void *copy = item && data ? append_by_view(item, data, size) : NULL;
+
+	return copy ? copy : append_and_set_errno(item, data, size);
 }
 
 void *buffers_append(struct buffers_item *item, const void *data, size_t size)

@@ -230,6 +230,19 @@ static inline int buffers_item_append(struct buffers_item *item, const void *dat
 		memcpy((char *)(to) + (size) - (half), &tail_, half);			\
 	} while (0)
 
+static inline bool buffers_is_short(size_t size)
+{
+	return size >= BUFFERS_SHORT_LEAST && size <= BUFFERS_SHORT_MOST;
+}
+
+static inline void buffers_copy_short(void *to, const void *data, size_t size)
+{
+	if (size <= 16)
+		BUFFERS_COPY_ENDS(to, data, size, 8);
+	else
+		BUFFERS_COPY_ENDS(to, data, size, 16);
+}
+
 /* The fast path of an append.  NULL: the data is not short, or there is less room. */
 static inline void *buffers_item_append_short(struct buffers_item *item, const void *data,
 					      size_t size)
@@ -237,13 +250,10 @@ static inline void *buffers_item_append_short(struct buffers_item *item, const v
 	uint32_t position = buffers_item_position(item);
 	void *to = (void *)(item->base_address + position);
 
-	if (size < BUFFERS_SHORT_LEAST || size > BUFFERS_SHORT_MOST ||
-	    size > item->size - position || !buffers_item_is_directly_writable(item))
+	if (!buffers_is_short(size) || size > item->size - position ||
+	    !buffers_item_is_directly_writable(item))
 		return NULL;
-	if (size <= 16)
-		BUFFERS_COPY_ENDS(to, data, size, 8);
-	else
-		BUFFERS_COPY_ENDS(to, data, size, 16);
+	buffers_copy_short(to, data, size);
 	buffers_item_set_position(item, position + size);
 	return to;
 }

@@ -288,14 +288,24 @@ static int prepare_pages(struct use *use)
 	return use->memory ? 0 : take_piece(use);
 }
 
-static int prepare_piece_of_arena(struct use *use)
+static int take_piece_of_arena(struct use *use, size_t size)
 {
-	use->allocated = SIZE;
+	use->allocated = size;
 	if (!use->arena)
 		use->arena = buffers_arena_create(&(struct buffers_request){ .size = MIB },
 						  use->flags);
 	STEP(use->arena);
 	return use->memory ? 0 : take_piece(use);
+}
+
+static int prepare_piece_of_arena(struct use *use)
+{
+	return take_piece_of_arena(use, SIZE);
+}
+
+static int prepare_pages_of_arena(struct use *use)
+{
+	return take_piece_of_arena(use, 40 * KIB);
 }
 
 static bool give_back(struct use *use)
@@ -342,7 +352,7 @@ static int check_got(struct use *use, bool is_done)
 	return take_piece(use);
 }
 
-enum { SHARED = BUFFERS_ARENA_FORK_SHARED };
+enum { SHARED = BUFFERS_ARENA_FORK_SHARED, VIEWED = BUFFERS_RX | BUFFERS_VIEW };
 
 static const struct scene {
 	const char *name;
@@ -382,6 +392,15 @@ static const struct scene {
 	{ "give_back, RX", prepare_piece, give_back, check_given, BUFFERS_RX, false },
 	{ "give_back, whole pages, RX", prepare_pages, give_back, check_given, BUFFERS_RX, false },
 	{ "give_back, arena", prepare_piece_of_arena, give_back, check_given, 0, false },
+	{ "alloc with a view", NULL, alloc, free_memory, VIEWED, false },
+	{ "free with a view", alloc_before, free_it, free_again, VIEWED, false },
+	{ "overwrite with a view", prepare_memory, overwrite_some, check_overwrite, VIEWED, false },
+	{ "arena_create with a view", NULL, create_arena, destroy_after, VIEWED, false },
+	{ "arena_create with a view, shared", NULL, create_arena, destroy_after, SHARED | VIEWED,
+	  false },
+	{ "arena_destroy with a view", create_before, destroy_arena, NULL, VIEWED, true },
+	{ "give_back, pages with a view", prepare_pages_of_arena, give_back, check_given, VIEWED,
+	  false },
 	{ "get room that was given back", give_back_before, get_given, check_got, 0, false },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };

@@ -2,7 +2,7 @@
 /*
  * prefork: worker processes that share compiled code
  *
- *	prefork [-w] [-n WORKERS]
+ *	prefork [-v | -w] [-n WORKERS]
  *
  * Reads lines EXPRESSION [NAME=NUMBER ...] from standard input.  The first word
  * with a = in it begins the variables; compile.h describes the expressions.  For
@@ -15,7 +15,8 @@
  * arena is near the program, so that the code can branch to functions of the
  * program.  The code takes its numbers from an argument, so lines that differ only
  * in the values of their variables share code, also at the same time.  With -w the
- * arena is never writable and executable at once.
+ * arena is never writable and executable at once.  With -v it is not either, and all
+ * processes write it through a view, which is faster.
  *
  * At most 1000 expressions are kept, including those with errors, and at most
  * 64 MiB of code, or less if branches do not reach that far.  A line that exceeds a
@@ -96,6 +97,8 @@ static void make_arena(unsigned kind)
 	arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED | kind);
 	if (!arena)
 		turns_fail("memory to share near the program");
+	if (kind & BUFFERS_VIEW)
+		fputs("prefork: code is written in a view that is never executable\n", stderr);
 }
 
 static ptrdiff_t distance(const void *from, struct outcome (*to)(void))
@@ -257,7 +260,7 @@ static void make_table(void)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: prefork [-w] [-n WORKERS], 1 to %d\n", TURNS_MOST_WORKERS);
+	fprintf(stderr, "usage: prefork [-v | -w] [-n WORKERS], 1 to %d\n", TURNS_MOST_WORKERS);
 	return 2;
 }
 
@@ -276,8 +279,10 @@ int main(int argc, char **argv)
 	unsigned kind = 0;
 	int option;
 
-	while ((option = getopt(argc, argv, "wn:")) != -1) {
-		if (option == 'w')
+	while ((option = getopt(argc, argv, "vwn:")) != -1) {
+		if (option == 'v')
+			kind = BUFFERS_RX | BUFFERS_VIEW;
+		else if (option == 'w')
 			kind = BUFFERS_RX;
 		else if (option == 'n')
 			num_workers = number_of(optarg);

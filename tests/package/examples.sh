@@ -275,10 +275,10 @@ low2g_output() {
 	run $low2g
 	ok "low2g: without arguments the exit status is 2" is "$status" 2
 	ok "low2g: without arguments it prints its usage" \
-		is "$(cat "$scratch/err")" 'usage: low2g EXPRESSION [NAME=NUMBER ...]'
+		is "$(cat "$scratch/err")" 'usage: low2g [-v] EXPRESSION [NAME=NUMBER ...]'
 	run $low2g --help
 	ok "low2g --help: it prints its usage" is "$status:$(cat "$scratch/out")" \
-		'0:usage: low2g EXPRESSION [NAME=NUMBER ...]'
+		'0:usage: low2g [-v] EXPRESSION [NAME=NUMBER ...]'
 	run sh -c "$low2g 1 >/dev/full"
 	ok "low2g: output that cannot be written is an error" \
 		fails_with 'standard output: No space left on device'
@@ -347,6 +347,20 @@ while ($count > 0) {
 END
 }
 
+# The same code and value as without -v; the last line has the address in the view.
+low2g_view() {
+	run $low2g -v '(x+3) * y' x=5 y=7
+	written=$(sed -n 's/^written at \(0x[0-9a-f]*\), in a view that is never executable$/\1/p' \
+		"$scratch/out")
+	sed -i '$d' "$scratch/out"
+	ok "low2g -v: it computes" is "$(sed -n 2p "$scratch/out")" '= 56'
+	ok "low2g -v: the code is in the first 2 GiB" prints_address
+	ok "low2g -v: it prints all bytes" prints_bytes
+	ok "low2g -v: it is written elsewhere" [ $((written)) -gt 0 -a $((written)) != $((address)) ]
+	run $low2g -v
+	ok "low2g -v: without an expression the exit status is 2" is "$status" 2
+}
+
 low2g_random() {
 	if ! command -v perl >/dev/null; then
 		skip "low2g: random expressions need perl"
@@ -375,6 +389,7 @@ test_low2g() {
 	low2g_errors
 	low2g_limits
 	low2g_output
+	low2g_view
 	low2g_random
 }
 
@@ -406,14 +421,21 @@ answers() {
 		plain_answers | diff "$1" -
 }
 
+method='prefork: code is written in a view that is never executable'
+
+# The messages, without that of the method
+messages() {
+	grep -vxF "$method" "$scratch/err"
+}
+
 is_quiet() {
-	is "$(cat "$scratch/err")" ''
+	is "$(messages)" ''
 }
 
 # has_killed TIMES
 has_killed() {
 	is "$(grep -c '^prefork: [0-9]* was killed, [0-9]* goes on$' "$scratch/err")" "$1" &&
-		is "$(wc -l <"$scratch/err")" "$1"
+		is "$(messages | wc -l)" "$1"
 }
 
 # One worker compiled each expression; all other lines with it reused the code.  Expressions have
@@ -459,7 +481,7 @@ prefork_table() {
 		print line
 		print line ": " $1 >>answers
 	}' >>"$scratch/lines"
-	for arguments in '' -w '-n 1' '-n 2' '-n 13' $most_workers "-w $most_workers"; do
+	for arguments in '' -w -v '-n 1' '-n 2' '-n 13' $most_workers "-w $most_workers"; do
 		# shellcheck disable=SC2086
 		serve "$scratch/lines" $arguments
 		ok "prefork $arguments: it answers as low2g does" answers "$scratch/answers"
@@ -469,7 +491,7 @@ prefork_table() {
 
 prefork_reuse() {
 	write_lines 30 20
-	for arguments in '-n 1' '-n 5' $most_workers '-w -n 5'; do
+	for arguments in '-n 1' '-n 5' $most_workers '-w -n 5' '-v -n 5'; do
 		# shellcheck disable=SC2086
 		serve "$scratch/lines" $arguments
 		ok "prefork $arguments: 600 lines are answered" answers "$scratch/answers"
@@ -517,7 +539,7 @@ prefork_errors() {
 		serve /dev/null $arguments
 		ok "prefork $arguments: the exit status is 2" is "$status" 2
 		ok "prefork $arguments: it prints its usage" \
-			grep -qx 'usage: prefork \[-w\] \[-n WORKERS\], 1 to 64' "$scratch/err"
+			grep -qx 'usage: prefork \[-v | -w\] \[-n WORKERS\], 1 to 64' "$scratch/err"
 	done
 	echo 1 >"$scratch/lines"
 	run sh -c "$prefork <'$scratch/lines' >/dev/full"
@@ -567,10 +589,14 @@ prefork_policy() {
 	serve "$scratch/lines"
 	ok "prefork: it fails if policy denies writable code" is "$status:$(cat "$scratch/err")" \
 		'1:prefork: memory to share near the program: Permission denied'
-	serve "$scratch/lines" -w
-	ok "prefork -w: it computes if policy denies writable code" answers "$scratch/answers"
-	ok "prefork -w: it writes no message" is_quiet
-	ok "prefork -w: each expression is compiled once" is_compiled_once
+	for option in -w -v; do
+		serve "$scratch/lines" $option
+		ok "prefork $option: it computes if policy denies writable code" \
+			answers "$scratch/answers"
+		ok "prefork $option: it writes no message" is_quiet
+		ok "prefork $option: each expression is compiled once" is_compiled_once
+	done
+	ok "prefork -v: it prints the method" grep -qxF "$method" "$scratch/err"
 	with=
 }
 
@@ -748,7 +774,7 @@ prefork_steps() {
 		printf '\0\0\0\0' >"$scratch/steps"
 		with="env LD_PRELOAD=$scratch/killer.so KILL_STEPS=$scratch/steps KILL_AT=$steps"
 		serve "$scratch/lines" -n 2 "$@"
-		[ -s "$scratch/err" ]
+		[ -n "$(messages)" ]
 	do
 		answers "$scratch/answers" >"$scratch/why" && has_killed 1 >>"$scratch/why" &&
 			is_compiled_once >>"$scratch/why" && continue
@@ -803,6 +829,7 @@ test_prefork() {
 	if [ "$status" = 0 ]; then
 		prefork_steps
 		prefork_steps -w
+		prefork_steps -v
 	else
 		skip "prefork: killing at every step needs a C compiler"
 	fi

@@ -26,6 +26,7 @@
 #include "platform/tls.h"
 #include "process/give-back.h"
 #include "process/state.h"
+#include "process/views.h"
 
 #define CHUNK_MOST	((size_t)64 << 10)	/* largest default size of a new item */
 #define CHUNKS		64			/* number of items in a small window */

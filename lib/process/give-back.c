@@ -4,6 +4,7 @@
 #include "config.h"
 #include "process/give-back.h"
 #include "process/state.h"
+#include "process/views.h"
 
 /* Writes zeros.  Bytes that no thread uses need no flush of instructions. */
 static int write_zeros(struct buffers_span span, enum buffers_kind kind)

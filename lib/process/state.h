@@ -13,9 +13,15 @@
 #include "locator/rendezvous.h"
 #include "locator/stretches.h"
 #include "platform/platform.h"
-#include "process/views.h"
 
 #pragma GCC visibility push(hidden)
+
+/* The list of views, in views.c. */
+struct buffers_views {
+	uint32_t is_locked;
+	struct buffers_stretch *tree;
+	struct buffers_stretch *spare;	/* records that are not in use */
+};
 
 /*
  * All zero at the start of the process, but for the canary.  `canary` is 1 until the kernel

@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "process/views.h"
+#include "locator/stretch-tree.h"
 #include "process/state.h"
 
 #include <limits.h>

@@ -8,16 +8,9 @@
 #ifndef BUFFERS_VIEWS_H
 #define BUFFERS_VIEWS_H
 
-#include "locator/stretch-tree.h"
+#include "base/span.h"
 
 #pragma GCC visibility push(hidden)
-
-/* All zero at first. */
-struct buffers_views {
-	uint32_t is_locked;
-	struct buffers_stretch *tree;
-	struct buffers_stretch *spare;	/* records that are not in use */
-};
 
 /* Maps a view of this memory, and lists it.  ENOSYS, EACCES, ENOMEM. */
 int buffers_views_map(struct buffers_span memory, bool is_inherited, uintptr_t *view);

@@ -85,7 +85,7 @@ START_TEST(contradictory_request_is_einval)
 		{ .size = 1, .alignment = SIZE_MAX },
 		{ .size = 1, .alignment = 0x30000 },
 		{ .size = 1, .flags = BUFFERS_RW | BUFFERS_RX },
-		{ .size = 1, .flags = 1u << 2 },
+		{ .size = 1, .flags = 1u << 3 },
 		{ .size = 1, .flags = BUFFERS_RX | 1u << 8 },
 		{ .size = 1, .flags = 1u << 31 },
 		{ .size = 1, .reserved = { 1, 0 } },

@@ -641,7 +641,7 @@ END_TEST
  */
 
 enum source { FROM_ARENA, FROM_GET, FROM_ALLOC, SOURCES };
-enum { PRIVATE_KINDS = 3 };
+enum { PRIVATE_KINDS = 3 };	/* those that a child has a copy of: no view */
 
 struct privacy {
 	enum source source;
@@ -1078,9 +1078,9 @@ int main(void)
 			    parent_and_child_never_see_each_others_private_writes, 0,
 			    2 * SOURCES * PRIVATE_KINDS);
 	tcase_add_loop_test(private, space_used_up_in_the_copy_of_a_child_stays_free_in_the_parent,
-			    0, ARENA_SHARED);
+			    0, PRIVATE_KINDS);
 	tcase_add_loop_test(private, child_forked_amid_busy_threads_can_use_its_copy, 0,
 			    2 * PRIVATE_KINDS);
-	tcase_add_loop_test(private, child_continues_with_the_index_of_its_parent, 0, ARENA_SHARED);
+	tcase_add_loop_test(private, child_continues_with_the_index_of_its_parent, 0, PRIVATE_KINDS);
 	return run_suite(suite);
 }

@@ -344,14 +344,14 @@ static const struct {
 	{ { .size = 1, .alignment = SIZE_MAX }, 0, EINVAL },
 	{ { .size = 1, .reserved = { 1, 0 } }, 0, EINVAL },
 	{ { .size = 1, .reserved = { 0, 1 } }, 0, EINVAL },
-	{ { .size = 1, .flags = 1u << 2 }, 0, EINVAL },
+	{ { .size = 1, .flags = 1u << 3 }, 0, EINVAL },
 	{ { .size = 1, .flags = 1u << 31 }, 0, EINVAL },
 	{ { .size = 1, .flags = BUFFERS_ARENA_FORK_SHARED }, 0, EINVAL },
 	{ { .size = 1, .flags = BUFFERS_RW | BUFFERS_RX }, 0, EINVAL },
 	{ { .size = 1 }, BUFFERS_RW | BUFFERS_RX, EINVAL },
 	{ { .size = 1, .flags = BUFFERS_RW }, BUFFERS_RX, EINVAL },
 	{ { .size = 1, .flags = BUFFERS_RX }, BUFFERS_RW, EINVAL },
-	{ { .size = 1 }, 1u << 2, EINVAL },
+	{ { .size = 1 }, 1u << 3, EINVAL },
 	{ { .size = 1 }, 1u << 7, EINVAL },
 	{ { .size = 1 }, 1u << 9, EINVAL },
 	{ { .size = 1 }, 1u << 31, EINVAL },
@@ -495,7 +495,7 @@ END_TEST
 /* The permissions that /proc/self/maps must list. */
 static const char *permissions_of(unsigned flags)
 {
-	bool is_shared = flags & BUFFERS_ARENA_FORK_SHARED;
+	bool is_shared = flags & (BUFFERS_ARENA_FORK_SHARED | BUFFERS_VIEW);
 
 	if (flags & BUFFERS_RW)
 		return is_shared ? "rw-s" : "rw-p";
@@ -890,7 +890,7 @@ START_TEST(arena_is_separate_from_the_buffers_of_the_process)
 	ck_assert_int_eq(buffers_walk(find_in, &window), 0);
 	request.size = 1;
 	for (unsigned kind = 0; kind < ARENA_SHARED; kind++) {
-		request.flags = arena_flags((int)kind);
+		request.flags = arena_flags((int)kind) & ~BUFFERS_VIEW;
 		errno = 0;
 		ck_assert_ptr_null(buffers_get(&request));
 		ck_assert_int_eq(errno, EADDRNOTAVAIL);

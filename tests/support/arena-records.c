@@ -415,9 +415,13 @@ int arena_kinds(void)
 
 unsigned arena_flags(int number)
 {
-	static const unsigned kinds[ARENA_SHARED] = { 0, BUFFERS_RX, BUFFERS_RW };
+	static const unsigned kinds[ARENA_SHARED] = {
+		0, BUFFERS_RX, BUFFERS_RW, BUFFERS_RX | BUFFERS_VIEW,
+	};
 	unsigned flags = kinds[number % ARENA_SHARED];
 
+	if ((flags & BUFFERS_VIEW) && !can_map_twice())
+		flags = BUFFERS_RX;
 	if (number >= ARENA_SHARED && !can_share_arenas())
 		return flags;
 	if (number >= ARENA_SHARED)

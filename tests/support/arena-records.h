@@ -79,7 +79,7 @@ const char *record_check_all(const struct record_log *log, const struct buffers_
  * have FORK_SHARED.  arena_kinds() is the end of the usable numbers: ARENA_SHARED where the system
  * cannot share arenas, else ARENA_KINDS.
  */
-enum { ARENA_KINDS = 6, ARENA_SHARED = 3 };
+enum { ARENA_KINDS = 8, ARENA_SHARED = 4 };
 unsigned arena_flags(int number);
 int arena_kinds(void);
 bool can_share_arenas(void);

@@ -15,7 +15,6 @@ AM_TESTS_ENVIRONMENT = \
 	OBJDUMP='$(OBJDUMP)'; \
 	HEADER='$(HEADER)'; LIBRARY_DIR='$(LIBRARY_DIR)'; LOG_COMPILER='$(LOG_COMPILER)'; \
 	export top_srcdir CC MANDOC NM OBJDUMP HEADER LIBRARY_DIR LOG_COMPILER; \
-	: $${CK_DEFAULT_TIMEOUT=300}; export CK_DEFAULT_TIMEOUT; \
 	: $${ASAN_OPTIONS=detect_leaks=0}; export ASAN_OPTIONS; # buffers are never freed
 # The scripts take longest, so they start first.
 # LOG_COMPILER may be an emulator; scripts are not run by it, but know it.

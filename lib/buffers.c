@@ -68,6 +68,11 @@ static bool is_kind(unsigned flags)
 	return !(flags & ~KIND_FLAGS) && flags != KIND_FLAGS;
 }
 
+static bool has_range(const struct buffers_request *request)
+{
+	return !request->max_address || request->min_address < request->max_address;
+}
+
 static int window_from(const struct buffers_request *request, struct buffers_window *window)
 {
 	size_t alignment;
@@ -76,8 +81,7 @@ static int window_from(const struct buffers_request *request, struct buffers_win
 		return EINVAL;
 	alignment = request->alignment ? request->alignment : 1;
 	if (request->size == 0 || !is_alignment(alignment) || !is_kind(request->flags) ||
-	    request->reserved[0] || request->reserved[1] ||
-	    (request->max_address && request->min_address >= request->max_address))
+	    request->reserved[0] || request->reserved[1] || !has_range(request))
 		return EINVAL;
 	*window = (struct buffers_window){
 		.range = {
@@ -123,6 +127,28 @@ struct buffers_request buffers_request_near(const void *target, size_t reach, si
 		.target = target,
 		.size = size,
 	};
+}
+
+/* An end of 0 wraps to the highest address, and back. */
+static int narrow(struct buffers_request *request, const struct buffers_request *other)
+{
+	uintptr_t first = buffers_max(request->min_address, other->min_address);
+	uintptr_t last = buffers_min(request->max_address - 1, other->max_address - 1);
+
+	if (first > last)
+		return EADDRNOTAVAIL;
+	request->min_address = first;
+	request->max_address = last + 1;
+	return 0;
+}
+
+int buffers_request_narrow(struct buffers_request *request, const void *target, size_t reach)
+{
+	struct buffers_request other = buffers_request_near(target, reach, 1);
+	int saved = errno;
+
+	return set_errno(request && has_range(request) && has_range(&other) ?
+			 narrow(request, &other) : EINVAL, saved);
 }
 
 /* New buffers have at least this size.  They are smaller where a gap or a range is. */

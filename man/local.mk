@@ -25,6 +25,7 @@ dist_man_MANS += \
 	man/buffers_overwrite_with.3 \
 	man/buffers_release.3 \
 	man/buffers_remaining.3 \
+	man/buffers_request_narrow.3 \
 	man/buffers_request_near.3 \
 	man/buffers_reserve.3 \
 	man/buffers_size.3

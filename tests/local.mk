@@ -185,6 +185,7 @@ test_programs += \
 	tests/api/give-back-random \
 	tests/api/item \
 	tests/api/kinds \
+	tests/api/narrow \
 	tests/api/overwrite \
 	tests/api/random \
 	tests/api/reuse \
@@ -194,7 +195,8 @@ test_programs += \
 slow_tests += \
 	tests/api/give-back \
 	tests/api/give-back-random \
-	tests/api/item
+	tests/api/item \
+	tests/api/narrow
 
 # windows/ ---------------------------------------------------------------------------
 

@@ -222,6 +222,27 @@ BUFFERS_CHECK_RESULT
 struct buffers_request buffers_request_near(const void *target, size_t reach, size_t size);
 
 /*
+ * buffers_request_narrow(): restrict a request to the reach of another target as well
+ *
+ * request	its range becomes the part that is in [target - reach, target + reach), too;
+ *		its own target and all other members stay
+ * target	another address that the memory must be near, not NULL; not dereferenced
+ * reach	as for buffers_request_near()
+ *
+ * For memory that several functions must reach, call it once for each of them.
+ *
+ * Returns 0.
+ *
+ * EINVAL: request or target is NULL; reach is 0; max_address of the request is neither 0 nor
+ * above min_address.
+ * EADDRNOTAVAIL: the range has no address within reach of the target.
+ *
+ * Thread-safe if no other thread uses the request; signal-safe.  Since 0.1.
+ */
+BUFFERS_CHECK_RESULT BUFFERS_NONNULL(1, 2)
+int buffers_request_narrow(struct buffers_request *request, const void *target, size_t reach);
+
+/*
  * buffers_get(): find a suitable buffer, or map one, and lock it
  *
  * request	the wanted memory; read during the call only

@@ -267,13 +267,15 @@ static int get_new(void *context)
 
 static int use_item(struct buffers_item *item)
 {
+	struct buffers_request request = buffers_request_near(item, 2, 1);
+
 	STEP(buffers_append(item, "0123456789", 10));
 	STEP(buffers_append_code(item, "x", 1));
 	STEP(buffers_append(item, "", 0));
 	STEP(buffers_reserve(item, 8, 8));
 	STEP(buffers_next(item) && buffers_remaining(item));
 	STEP(buffers_base(item) && buffers_size(item));
-	STEP(buffers_request_near(item, 1, 1).size == 1);
+	STEP(buffers_request_narrow(&request, item, 1) == 0);
 	return 0;
 }
 

@@ -236,38 +236,50 @@ static bool lock_writers(struct buffers_locator *first)
 	return true;
 }
 
-static int write_locked(struct buffers_locator *first, uintptr_t address, const void *bytes,
-			size_t size, enum buffers_write_mode mode)
-{
-	int error;
-
-	if (!lock_writers(first))
-		return EACCES;
-	error = buffers_platform_write(address, bytes, size, mode);
-	buffers_locator_unlock(first);
-	return error;
-}
+/* A thread that writes, and holds the lock of all writers. */
+struct writer {
+	struct buffers_locator *first;
+	struct buffers_signals signals;
+};
 
 /*
  * Takes the lock of the first RX locator.  All copies of the library share that locator, and
  * a forked child has another: no thread of the parent can leave it locked for the child.  A
  * signal handler may call this, so no handler runs in a thread that holds the lock.
  */
-int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
-			enum buffers_write_mode mode)
+static int begin_writing(struct writer *writer)
 {
-	struct buffers_signals signals;
 	struct buffers_state *state;
-	struct buffers_locator *first;
 	int error = buffers_state_get(BUFFERS_KIND_RX, &state);
 
 	if (!error)
-		error = buffers_rendezvous_first(&state->root, BUFFERS_KIND_RX, &first);
+		error = buffers_rendezvous_first(&state->root, BUFFERS_KIND_RX, &writer->first);
 	if (error)
 		return error;
-	first = buffers_state_shared_first(state);	/* also after this copy left its chain */
-	buffers_platform_block_signals(&signals);
-	error = write_locked(first, address, bytes, size, mode);
-	buffers_platform_restore_signals(&signals);
+	/* The same also after this copy left its chain. */
+	writer->first = buffers_state_shared_first(state);
+	buffers_platform_block_signals(&writer->signals);
+	if (lock_writers(writer->first))
+		return 0;
+	buffers_platform_restore_signals(&writer->signals);
+	return EACCES;
+}
+
+static void end_writing(const struct writer *writer)
+{
+	buffers_locator_unlock(writer->first);
+	buffers_platform_restore_signals(&writer->signals);
+}
+
+int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
+			enum buffers_write_mode mode)
+{
+	struct writer writer;
+	int error = begin_writing(&writer);
+
+	if (error)
+		return error;
+	error = buffers_platform_write(address, bytes, size, mode);
+	end_writing(&writer);
 	return error;
 }

@@ -82,6 +82,8 @@ tests_support_libsupport_la_SOURCES += \
 	tests/support/restrict.h \
 	tests/support/sandbox.c \
 	tests/support/sandbox.h \
+	tests/support/scenes.c \
+	tests/support/scenes.h \
 	tests/support/supervise.c \
 	tests/support/supervise.h \
 	tests/support/support-linux.c \

@@ -2,8 +2,9 @@
 /*
  * rx-sections.c: RX memory, as a named section that a second view writes
  *
- * The memory is a view of the section without write permission.  A writable view exists only
- * during a write.  Every copy of the library finds the section by a name that contains the
+ * The memory is a view of the section whose pages have no write permission.  A writable view
+ * exists only during a write.  A write window is open while the pages have write permission instead
+ * of execute permission; the view itself has both, since its pages can have no others.  Every copy of the library finds the section by a name that contains the
  * address.  Behind the memory, the section has a page that neither view maps; it holds the
  * handle that keeps the name alive until the memory is unmapped.
  */
@@ -41,11 +42,10 @@ static struct section_tail *map_tail(HANDLE section, size_t size)
 	return buffers_windows_map_section(section, FILE_MAP_WRITE, size, TAIL_SIZE);
 }
 
-static int write_tail(HANDLE section, size_t size, bool is_reserved)
+static int write_tail(HANDLE section, size_t size)
 {
 	struct section_tail *tail = map_tail(section, size);
-	bool is_committed = tail && (!is_reserved ||
-				     VirtualAlloc(tail, TAIL_SIZE, MEM_COMMIT, PAGE_READWRITE));
+	bool is_committed = tail && VirtualAlloc(tail, TAIL_SIZE, MEM_COMMIT, PAGE_READWRITE);
 
 	if (is_committed)
 		tail->handle = (uintptr_t)section;
@@ -54,10 +54,9 @@ static int write_tail(HANDLE section, size_t size, bool is_reserved)
 	return is_committed ? 0 : ENOMEM;
 }
 
-static int map_view_at(HANDLE section, uintptr_t address, size_t size)
+static int map_view_at(HANDLE section, DWORD access, uintptr_t address, size_t size)
 {
-	void *view = MapViewOfFileEx(section, FILE_MAP_READ | FILE_MAP_EXECUTE, 0, 0, size,
-				     (void *)address);
+	void *view = MapViewOfFileEx(section, access, 0, 0, size, (void *)address);
 
 	if (!view)
 		return buffers_windows_classify_failure();
@@ -67,23 +66,40 @@ static int map_view_at(HANDLE section, uintptr_t address, size_t size)
 	return EEXIST;
 }
 
+/*
+ * No page is committed before the commit gives it its permissions, so none is writable and
+ * executable at any time.  Reserved memory is an arena's, which has no write windows.
+ */
+static int map_memory(HANDLE section, uintptr_t address, size_t size,
+		      enum buffers_map_flags flags)
+{
+	int error;
+
+	if (flags & BUFFERS_MAP_RESERVED)
+		return map_view_at(section, FILE_MAP_READ | FILE_MAP_EXECUTE, address, size);
+	error = map_view_at(section, FILE_MAP_WRITE | FILE_MAP_EXECUTE, address, size);
+	if (error)
+		return error;
+	error = buffers_platform_commit(address, size, BUFFERS_KIND_RX, flags);
+	if (error)
+		UnmapViewOfFile((void *)address);
+	return error;
+}
+
 int buffers_windows_map_rx(uintptr_t address, size_t size, enum buffers_map_flags flags)
 {
-	bool is_reserved = flags & BUFFERS_MAP_RESERVED;
 	char name[BUFFERS_SECTION_NAME_SIZE];
 	HANDLE section;
 	int error;
 
 	format_rx_name(name, address);
 	error = buffers_windows_create_section(name, (uint64_t)size + TAIL_SIZE,
-					       PAGE_EXECUTE_READWRITE |
-					       (is_reserved ? SEC_RESERVE : SEC_COMMIT),
-					       &section);
+					       PAGE_EXECUTE_READWRITE | SEC_RESERVE, &section);
 	if (error)
 		return error == EAGAIN ? EEXIST : error;
-	error = write_tail(section, size, is_reserved);
+	error = write_tail(section, size);
 	if (!error)
-		error = map_view_at(section, address, size);
+		error = map_memory(section, address, size, flags);
 	return error ? buffers_windows_close_after(error, section) : 0;
 }
 

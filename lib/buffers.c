@@ -926,6 +926,23 @@ int buffers_free(void *address, size_t allocated)
 }
 
 /*
+ * Write windows
+ */
+
+int buffers_protect(void *address, size_t allocated, unsigned flags)
+{
+	struct buffers_span span;
+	int saved = errno;
+	int error = EINVAL;
+
+	if (span_from(address, allocated, &span) && flags && is_kind(flags))
+		error = buffers_state_protect(span, flags);
+	if (!error && flags == BUFFERS_RX)
+		buffers_platform_flush_icache(address, allocated);
+	return set_errno(error, saved);
+}
+
+/*
  * Private memory of other processes
  */
 

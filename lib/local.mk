@@ -72,6 +72,7 @@ linux = \
 	lib/platform/linux/memory.c \
 	lib/platform/linux/port.h \
 	lib/platform/linux/process.c \
+	lib/platform/linux/protect.c \
 	lib/platform/linux/reserve.c \
 	lib/platform/linux/robust-lock.c \
 	lib/platform/linux/sys.c \

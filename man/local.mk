@@ -9,6 +9,7 @@ dist_man_MANS = \
 	man/buffers_get.3 \
 	man/buffers_give_back.3 \
 	man/buffers_overwrite.3 \
+	man/buffers_protect.3 \
 	man/buffers_view.3 \
 	man/buffers_walk.3
 # Each of these contains one line, which includes the page of its family.

@@ -189,6 +189,7 @@ test_programs += \
 	tests/api/kinds \
 	tests/api/narrow \
 	tests/api/overwrite \
+	tests/api/protect \
 	tests/api/random \
 	tests/api/reuse \
 	tests/api/threads \
@@ -301,6 +302,7 @@ slow_tests += tests/interop/foreign-threads
 
 test_programs += \
 	tests/rx/live-patching \
+	tests/rx/protect \
 	tests/rx/rx \
 	tests/rx/views \
 	tests/rx/vanished-writer

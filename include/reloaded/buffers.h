@@ -555,6 +555,36 @@ void *buffers_alloc(const struct buffers_request *request, size_t *allocated);
 int buffers_free(void *address, size_t allocated);
 
 /*
+ * buffers_protect(): open or close a write window of memory that buffers_alloc() mapped
+ *
+ * address	as buffers_alloc() returned it
+ * allocated	as buffers_alloc() set it: the memory changes as a whole
+ * flags	BUFFERS_RW: the memory becomes readable and writable, and cannot be executed;
+ *		BUFFERS_RX: it becomes readable and executable, and cannot be written
+ *
+ * A compiler at run time opens a window, stores code, and closes the window, again and
+ * again, at the same address.  That works for memory of each kind, and under policy that
+ * forbids memory which is both writable and executable.  If such policy refuses to make the
+ * memory executable, RX pages that hold the same bytes take its place: the caller must use
+ * this function and not mprotect(2).  In a window buffers_overwrite() stores directly.
+ * The memory stays private in forked children.  After BUFFERS_RX the caller can execute it.
+ *
+ * No other thread may use the memory during the call, or execute it while a window is open.
+ *
+ * Returns 0.
+ *
+ * EINVAL: address or allocated is invalid as for buffers_free(), or flags is not one of the
+ * two.
+ * EACCES: policy forbids it, and no way to replace the memory is available; or the memory is
+ * sealed, mseal(2).
+ * ENOMEM: the kernel refuses the memory, mapping or descriptor that the call needs.
+ * On failure the memory is as it was; buffers_protect(3) lists the rare exceptions.
+ *
+ * Thread-safe, not signal-safe.  Since 0.1.
+ */
+int buffers_protect(void *address, size_t allocated, unsigned flags);
+
+/*
  * buffers_alloc_in(): map memory in a range of another process; Windows only
  *
  * pid		ID of the process, as its GetCurrentProcessId() returns it

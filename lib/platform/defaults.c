@@ -232,6 +232,20 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	return EACCES;
 }
 
+int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind kind,
+			     bool *needs_copy)
+{
+	(void)address, (void)size, (void)kind;
+	*needs_copy = false;
+	return EACCES;
+}
+
+int buffers_platform_replace(uintptr_t address, size_t size)
+{
+	(void)address, (void)size;
+	return EACCES;
+}
+
 #endif
 
 #if !BUFFERS_PORT_HAS_VIEWS

@@ -382,6 +382,23 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_write_mode mode);
 
 /*
+ * Gives one whole mapping of private memory the protection of RW or RX memory.  The bytes stay.
+ * *needs_copy: policy keeps it from being RX, which it is to become, or was before the call failed;
+ * buffers_platform_replace() can make it so.
+ * EINVAL: there is no such mapping.  EACCES: policy forbids it.  ENOMEM.  On failure the memory is
+ * as it was, where the system permits that.
+ */
+int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind kind,
+			     bool *needs_copy);
+
+/*
+ * Puts an RX copy in the place of readable private memory.  The caller makes sure that no other
+ * thread writes that memory, or is in buffers_platform_write() or this function.
+ * EACCES: impossible.  ENOMEM: no memory, mapping or descriptor for it.
+ */
+int buffers_platform_replace(uintptr_t address, size_t size);
+
+/*
  * Group BUFFERS_PORT_HAS_VIEWS: second mappings of RX memory, which can be written
  *
  * Maps a view of RX memory that was mapped with BUFFERS_MAP_SHARED, whole, at an address of the

@@ -283,3 +283,25 @@ int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 	end_writing(&writer);
 	return error;
 }
+
+static int replace_by_rx(struct buffers_span span)
+{
+	struct writer writer;
+	int error = begin_writing(&writer);
+
+	if (error)
+		return error;
+	error = buffers_platform_replace(span.start, buffers_span_size(span));
+	end_writing(&writer);
+	return error;
+}
+
+int buffers_state_protect(struct buffers_span span, enum buffers_kind kind)
+{
+	bool needs_copy;
+	int error = buffers_platform_protect(span.start, buffers_span_size(span), kind,
+					     &needs_copy);
+	int copy_error = needs_copy ? replace_by_rx(span) : error;
+
+	return kind == BUFFERS_KIND_RX ? copy_error : error;
+}

@@ -91,6 +91,9 @@ int buffers_state_unmap(struct buffers_span mapped);
 int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 			enum buffers_write_mode mode);
 
+/* Makes private memory RW or RX, by a copy where policy requires that.  EINVAL, EACCES, ENOMEM. */
+int buffers_state_protect(struct buffers_span span, enum buffers_kind kind);
+
 #pragma GCC visibility pop
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/restrict.h"
 #include "support/sandbox.h"
 #include "support/supervise.h"
 #include "support/support.h"
@@ -313,6 +314,83 @@ static bool give_back(struct use *use)
 	return buffers_give_back(use->memory, use->allocated) == 0;
 }
 
+/*
+ * Write windows: the memory is open or closed, as the result says, and holds its bytes
+ */
+
+static bool is_open(const struct use *use, bool is_writable)
+{
+	const char *permissions = is_writable ? "rw-p" : "r-xp";
+
+	return is_mapped_as((uintptr_t)use->memory, (uintptr_t)use->memory + use->allocated,
+			    permissions) &&
+	       strcmp(use->memory, "start") == 0 &&
+	       strcmp(use->memory + use->allocated - 8, "end") == 0;
+}
+
+static int prepare_window(struct use *use)
+{
+	struct buffers_request request = { .size = 3 * granularity(), .flags = use->flags };
+
+	if (!use->memory)
+		use->memory = buffers_alloc(&request, &use->allocated);
+	STEP(use->memory);
+	STEP(buffers_protect(use->memory, use->allocated, BUFFERS_RW) == 0);
+	strcpy(use->memory, "start");
+	strcpy(use->memory + use->allocated - 8, "end");
+	return 0;
+}
+
+static int prepare_closed(struct use *use)
+{
+	STEP(prepare_window(use) == 0);
+	STEP(buffers_protect(use->memory, use->allocated, BUFFERS_RX) == 0);
+	return 0;
+}
+
+/* A close that needs a copy of the memory. */
+static int prepare_window_under_mdwe(struct use *use)
+{
+	if (!use->memory)
+		refuse_exec_gain();
+	return prepare_window(use);
+}
+
+static int prepare_closed_under_mdwe(struct use *use)
+{
+	STEP(prepare_window_under_mdwe(use) == 0);
+	return prepare_closed(use);
+}
+
+static int prepare_window_without_proc(struct use *use)
+{
+	if (!use->memory)
+		STEP(refuse_call_where(SYS_openat, 2, O_RDWR, ENOENT));
+	return prepare_window_under_mdwe(use);
+}
+
+static bool open_window(struct use *use)
+{
+	return buffers_protect(use->memory, use->allocated, BUFFERS_RW) == 0;
+}
+
+static bool close_window(struct use *use)
+{
+	return buffers_protect(use->memory, use->allocated, BUFFERS_RX) == 0;
+}
+
+static int check_open(struct use *use, bool is_done)
+{
+	STEP(is_open(use, is_done));
+	return 0;
+}
+
+static int check_closed(struct use *use, bool is_done)
+{
+	STEP(is_open(use, !is_done));
+	return 0;
+}
+
 /* The next request of this size gets the room, cleared. */
 static int check_given(struct use *use, bool is_done)
 {
@@ -401,6 +479,14 @@ static const struct scene {
 	{ "arena_destroy with a view", create_before, destroy_arena, NULL, VIEWED, true },
 	{ "give_back, pages with a view", prepare_pages_of_arena, give_back, check_given, VIEWED,
 	  false },
+	{ "protect, to RW", prepare_closed, open_window, check_open, BUFFERS_RX, false },
+	{ "protect, to RX", prepare_window, close_window, check_closed, BUFFERS_RX, false },
+	{ "protect, to RW under a policy", prepare_closed_under_mdwe, open_window, check_open,
+	  BUFFERS_RX, false },
+	{ "protect, to RX by a copy", prepare_window_under_mdwe, close_window, check_closed,
+	  BUFFERS_RX, false },
+	{ "protect, to RX by a file", prepare_window_without_proc, close_window, check_closed,
+	  BUFFERS_RX, false },
 	{ "get room that was given back", give_back_before, get_given, check_got, 0, false },
 };
 enum { SCENES = sizeof(scenes) / sizeof(scenes[0]) };

@@ -155,6 +155,18 @@ static bool can_imply_exec(void)
 	return imply_exec() && personality((unsigned long)former) != -1;
 }
 
+/* RX memory that becomes RW counts as well. */
+static int open_window(void)
+{
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
+	size_t allocated;
+	char *memory = buffers_alloc(&request, &allocated);
+
+	STEP(memory && buffers_protect(memory, allocated, BUFFERS_RW) == 0);
+	memory[0] = 1;
+	return 0;
+}
+
 static int use_rw_memory(unsigned shared)
 {
 	struct buffers_request request = { .size = 64 * KIB, .flags = BUFFERS_RW };
@@ -162,6 +174,7 @@ static int use_rw_memory(unsigned shared)
 	struct buffers_item *item;
 	size_t allocated;
 
+	STEP(open_window() == 0);
 	item = buffers_get(&request);
 	STEP(item && buffers_append(item, "data", 4));
 	STEP(buffers_alloc(&request, &allocated));
@@ -232,6 +245,24 @@ static int imply_exec_after_creation(void *context)
 	return 0;
 }
 
+/* mprotect(2) makes the memory RWX, since nothing tells before: it must be RX again. */
+static int imply_exec_in_window(void *context)
+{
+	struct buffers_request request = { .size = 3 * 4096, .flags = BUFFERS_RX };
+	size_t allocated;
+	char *memory = buffers_alloc(&request, &allocated);
+
+	(void)context;
+	STEP(memory && buffers_overwrite(memory, "text", 5) == 0);
+	STEP(imply_exec());
+	STEP(refuse_call(SYS_personality, EPERM));
+	errno = 0;
+	STEP(buffers_protect(memory, allocated, BUFFERS_RW) == -1 && errno == EACCES);
+	STEP(is_mapped_as((uintptr_t)memory, (uintptr_t)memory + allocated, "r-xp"));
+	STEP(strcmp(memory, "text") == 0);
+	return 0;
+}
+
 static int forbid_questions(void *context)
 {
 	STEP(refuse_call(SYS_personality, EPERM));
@@ -244,6 +275,7 @@ START_TEST(rw_memory_is_eacces_where_it_would_be_executable)
 	SKIP_IF(!can_imply_exec(), NO_PERSONALITY);
 	run_child(imply_exec_without_way_back, NULL);
 	run_child(imply_exec_after_creation, NULL);
+	run_child(imply_exec_in_window, NULL);
 	run_child(forbid_questions, &(unsigned){ arena_flags() });
 }
 END_TEST

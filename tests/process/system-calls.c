@@ -9,11 +9,13 @@
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/restrict.h"
 #include "support/sandbox.h"
 #include "support/supervise.h"
 #include "support/support.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -465,6 +467,39 @@ static int free_it(void *context)
 	return 0;
 }
 
+static int open_and_close(unsigned kind)
+{
+	struct buffers_request request = { .size = 64, .flags = kind };
+	size_t allocated;
+	char *memory = buffers_alloc(&request, &allocated);
+
+	for (int i = 0; i < 2; i++) {
+		if (i == 1)
+			begin();
+		STEP(buffers_protect(memory, allocated, BUFFERS_RW) == 0);
+		memory[0] = 1;
+		STEP(buffers_protect(memory, allocated, BUFFERS_RX) == 0);
+	}
+	end();
+	return 0;
+}
+
+static int protect_windows(void *context)
+{
+	(void)context;
+	for (int i = 0; i < 3; i++)
+		STEP(open_and_close(kinds[i]) == 0);
+	return 0;
+}
+
+static int protect_under_policy(void *context)
+{
+	(void)context;
+	STEP(refuse_exec_gain() || refuse_new_exec(EPERM));
+	STEP(open_and_close(BUFFERS_RW) == 0);
+	return open_and_close(BUFFERS_RX);
+}
+
 static int create_arenas(void *context)
 {
 	(void)context;
@@ -639,6 +674,8 @@ static const struct {
 	{ "buffers_alloc", alloc },
 	{ "buffers_alloc, memory with a view", alloc_viewed },
 	{ "buffers_free", free_it },
+	{ "buffers_protect", protect_windows },
+	{ "buffers_protect, where policy refuses mprotect", protect_under_policy },
 	{ "buffers_arena_create", create_arenas },
 	{ "buffers_arena_get", get_from_arenas },
 	{ "buffers_arena_destroy", destroy_arenas },

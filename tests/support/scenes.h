@@ -3,8 +3,8 @@
  * scenes.h: policies and missing features, each alone and combined
  *
  * A policy forbids memory that is writable and executable.  A lack is a feature that the system
- * does not have, for which RX memory needs another way.  A scene combines one of each: its number is
- * that of the lack times POLICIES, plus that of the policy.
+ * does not have, for which RX memory needs another way.  A scene combines one of each: its number
+ * is that of the lack times POLICIES, plus that of the policy.
  */
 #ifndef TESTS_SCENES_H
 #define TESTS_SCENES_H

@@ -31,8 +31,8 @@ void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
  */
 int buffers_linux_map_twice(uintptr_t address, size_t size, bool is_inherited, void **view);
 
-/* After a failed system call: ENOMEM if the system lacks something, EACCES if it refuses. */
-int buffers_linux_classify_failure(void);
+/* The meaning of errno: ENOMEM if the system lacks something, EACCES if it refuses. */
+int buffers_linux_classify_write_failure(void);
 
 /* In a forked child: closes the descriptors that its parent was writing RX memory with. */
 void buffers_linux_write_after_fork(void);

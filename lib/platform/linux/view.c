@@ -13,19 +13,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-int buffers_linux_classify_failure(void)
-{
-	switch (errno) {
-	case ENOMEM:
-	case EAGAIN:
-	case EMFILE:
-	case ENFILE:
-		return ENOMEM;
-	default:
-		return EACCES;
-	}
-}
-
 int buffers_linux_map_twice(uintptr_t address, size_t size, bool is_inherited, void **view)
 {
 	/* An old size of 0 makes a second mapping, and leaves the first. */
@@ -33,14 +20,14 @@ int buffers_linux_map_twice(uintptr_t address, size_t size, bool is_inherited, v
 	int error;
 
 	if (got == -1)
-		return errno == EINVAL ? EINVAL : buffers_linux_classify_failure();
+		return errno == EINVAL ? EINVAL : buffers_linux_classify_write_failure();
 	*view = (void *)got;
 	/* Before the view is writable: another thread may fork meanwhile. */
 	if (!is_inherited)
 		syscall(SYS_madvise, got, size, MADV_DONTFORK);
 	if (buffers_sys_protect(*view, size, PROT_READ | PROT_WRITE))
 		return 0;
-	error = buffers_linux_classify_failure();
+	error = buffers_linux_classify_write_failure();
 	buffers_sys_unmap(*view, size);
 	return error;
 }

@@ -44,9 +44,23 @@ struct destination {
 	const char *bytes;
 	size_t size;
 	bool is_atomic;		/* must change at once */
+	bool becomes_rx;	/* all of its pages, which are writable */
 	uintptr_t start;
 	size_t length;
 };
+
+int buffers_linux_classify_write_failure(void)
+{
+	switch (errno) {
+	case ENOMEM:
+	case EAGAIN:
+	case EMFILE:
+	case ENFILE:
+		return ENOMEM;
+	default:
+		return EACCES;
+	}
+}
 
 static int unmap_after(int error, void *memory, size_t length)
 {
@@ -140,30 +154,56 @@ static int replace_pages(void *copy, const struct destination *destination)
 		    MREMAP_MAYMOVE | MREMAP_FIXED, destination->start) ==
 	    (long)destination->start)
 		return 0;
-	return unmap_after(buffers_linux_classify_failure(), copy, destination->length);
+	return unmap_after(buffers_linux_classify_write_failure(), copy, destination->length);
+}
+
+static bool is_zero(const char *bytes, size_t size)
+{
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* New pages are zero, and take no memory as long as they are not written. */
+static bool write_used_pages(int file, uintptr_t to, const struct destination *destination)
+{
+	const char *from = (const char *)destination->start;
+	size_t page = buffers_platform_granularity();
+	size_t used = 0;
+
+	for (size_t at = 0; at <= destination->length; at += page) {
+		if (at < destination->length && !is_zero(from + at, page))
+			continue;
+		if (!write_all(file, to + used, from + used, at - used))
+			return false;
+		used = at + page;
+	}
+	return true;
+}
+
+static int replace_by_copy(int file, const struct destination *destination, int protection)
+{
+	size_t offset = destination->address - destination->start;
+	void *copy = buffers_sys_map(destination->length, protection,
+				     MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	if (copy == MAP_FAILED)
+		return buffers_linux_classify_write_failure();
+	if (!write_used_pages(file, (uintptr_t)copy, destination) ||
+	    !write_all(file, (uintptr_t)copy + offset, destination->bytes, destination->size))
+		return unmap_after(EACCES, copy, destination->length);
+	return replace_pages(copy, destination);
 }
 
 static int write_to_copy(int file, const struct destination *destination)
 {
-	size_t offset = destination->address - destination->start;
 	unsigned permissions;
-	void *copy;
 
 	if (!buffers_linux_permissions(destination->address, &permissions) ||
 	    (permissions & PERM_SHARED))
 		return EACCES;
 	if (permissions & PERM_WRITE)	/* a protection key forbids it: pkeys(7) */
 		return write_in_place(file, destination) ? 0 : EACCES;
-	copy = buffers_sys_map(destination->length,
-			       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0),
-			       MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	if (copy == MAP_FAILED)
-		return buffers_linux_classify_failure();
-	if (!write_all(file, (uintptr_t)copy, (const char *)destination->start,
-		       destination->length) ||
-	    !write_all(file, (uintptr_t)copy + offset, destination->bytes, destination->size))
-		return unmap_after(EACCES, copy, destination->length);
-	return replace_pages(copy, destination);
+	return replace_by_copy(file, destination,
+			       PROT_READ | (permissions & PERM_EXECUTE ? PROT_EXEC : 0));
 }
 
 /* Sandboxes may have put another file in the place of /proc/self/mem. */
@@ -265,8 +305,12 @@ void buffers_linux_write_after_fork(void)
 /* One byte changes in place only if nothing may replace the page. */
 static int write_by(int file, const struct destination *destination)
 {
-	int error = destination->is_atomic ? write_to_copy(file, destination) : EACCES;
+	int error = EACCES;
 
+	if (destination->becomes_rx)
+		return replace_by_copy(file, destination, PROT_READ | PROT_EXEC);
+	if (destination->is_atomic)
+		error = write_to_copy(file, destination);
 	if (error == EACCES && (!destination->is_atomic || changes_one_byte(destination)) &&
 	    write_in_place(file, destination))
 		error = 0;
@@ -279,7 +323,7 @@ static int write_through_file(const char *name, const struct destination *destin
 	int error = EACCES;
 
 	if (file < 0)
-		return buffers_linux_classify_failure();
+		return buffers_linux_classify_write_failure();
 	if (is_of_proc(file) && has_own_addresses(file))
 		error = write_by(file, destination);
 	buffers_sys_close(file);
@@ -358,10 +402,10 @@ static int map_file(int file, const struct destination *destination)
 	    !write_all(file, destination->address - destination->start, destination->bytes,
 		       destination->size) ||
 	    syscall(SYS_fcntl, file, F_ADD_SEALS, ALL_SEALS) != 0)
-		return buffers_linux_classify_failure();
+		return buffers_linux_classify_write_failure();
 	copy = buffers_sys_map(destination->length, PROT_READ | PROT_EXEC, MAP_PRIVATE, file);
 	if (copy == MAP_FAILED)
-		return buffers_linux_classify_failure();
+		return buffers_linux_classify_write_failure();
 	return is_as_written(copy, destination) ?
 	       replace_pages(copy, destination) :
 	       unmap_after(EACCES, copy, destination->length);
@@ -375,7 +419,7 @@ static int write_by_file(const struct destination *destination)
 		return EACCES;
 	file = make_file();
 	if (file < 0)
-		return buffers_linux_classify_failure();
+		return buffers_linux_classify_write_failure();
 	error = map_file(file, destination);
 	buffers_sys_close(file);
 	return error;
@@ -390,10 +434,10 @@ static int try_view(void)
 	long view;
 
 	if (memory == MAP_FAILED)
-		return buffers_linux_classify_failure();
+		return buffers_linux_classify_write_failure();
 	view = syscall(SYS_mremap, memory, 0L, page, MREMAP_MAYMOVE, 0L);
 	if (view == -1)
-		error = buffers_linux_classify_failure();
+		error = buffers_linux_classify_write_failure();
 	else
 		buffers_sys_unmap((void *)view, page);
 	return unmap_after(error, memory, page);
@@ -449,4 +493,19 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	error = mode == BUFFERS_WRITE_FREE_PRIVATE ? write_by_file(&destination) :
 						     write_by_view_or_file(&destination, mode);
 	return error == EACCES && lacking ? lacking : error;
+}
+
+/* The copies are executable, and writable at no time. */
+int buffers_platform_replace(uintptr_t address, size_t size)
+{
+	struct destination destination = {
+		.address = address, .bytes = (const char *)address, .size = 0, .becomes_rx = true,
+		.start = address, .length = size,
+	};
+	int error = write_by_proc(&destination);
+	int lacking = error;
+
+	if (error)
+		error = write_by_file(&destination);
+	return error == EACCES ? lacking : error;
 }

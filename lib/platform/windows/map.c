@@ -169,6 +169,28 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 	return buffers_windows_classify_failure() == EACCES ? EACCES : ENOMEM;
 }
 
+/* The system changes all pages or none. */
+int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind kind,
+			     bool *needs_copy)
+{
+	struct buffers_allocation allocation;
+	DWORD former;
+
+	*needs_copy = false;
+	if (!buffers_windows_is_allocation(GetCurrentProcess(), address, size, &allocation) ||
+	    allocation.type == MEM_IMAGE)
+		return EINVAL;
+	if (VirtualProtect((void *)address, size, protection_of(kind), &former))
+		return 0;
+	return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
+}
+
+int buffers_platform_replace(uintptr_t address, size_t size)
+{
+	(void)address, (void)size;
+	return EACCES;
+}
+
 /*
  * The system may keep the contents of pages that are reset, or replace them by zeros: written
  * before, the zeros are there in both cases.  An unlock of pages that are not locked removes them

@@ -16,10 +16,16 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef PR_SET_MDWE
+# define PR_SET_MDWE		65
+# define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
 
 #define KIB ((size_t)1 << 10)
 #define GIB ((size_t)1 << 30)
@@ -382,6 +388,89 @@ static struct sample measure_rx_append16(const struct row *row)
 	}) / 1000;
 	buffers_release(item);
 	close(memory);
+	return sample;
+}
+
+/*
+ * Write windows
+ */
+
+enum { WINDOW = 64 << 10 };
+
+/* Every page has been written, so no page fault is measured. */
+static void *closed_memory(void)
+{
+	struct buffers_request request = { .size = WINDOW, .flags = BUFFERS_RX };
+	static void *memory;
+	size_t allocated;
+
+	if (memory)
+		return memory;
+	memory = buffers_alloc(&request, &allocated);
+	if (!memory || buffers_protect(memory, WINDOW, BUFFERS_RW) != 0)
+		err(1, "buffers_protect");
+	memset(memory, 0x90, WINDOW);
+	if (buffers_protect(memory, WINDOW, BUFFERS_RX) != 0)
+		err(1, "buffers_protect");
+	return memory;
+}
+
+static void open_and_close(void *memory)
+{
+	if (buffers_protect(memory, WINDOW, BUFFERS_RW) != 0 ||
+	    buffers_protect(memory, WINDOW, BUFFERS_RX) != 0)
+		err(1, "buffers_protect");
+}
+
+static struct sample measure_protect(const struct row *row)
+{
+	enum { COUNT = 100 };
+	void *memory = closed_memory();
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(COUNT, open_and_close(memory)) / 1000;
+	sample.limit = TIME(COUNT, {
+		if (mprotect(memory, WINDOW, PROT_READ | PROT_WRITE) != 0 ||
+		    mprotect(memory, WINDOW, PROT_READ | PROT_EXEC) != 0)
+			err(1, "mprotect");
+	}) / 1000;
+	return sample;
+}
+
+static void *map_copy(const void *bytes)
+{
+	void *copy = mmap(NULL, WINDOW, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			  0);
+
+	if (copy == MAP_FAILED)
+		err(1, "mmap");
+	return memcpy(copy, bytes, WINDOW);
+}
+
+static void forbid_mprotect(const struct row *row)
+{
+	(void)row;
+	if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) != 0)
+		err(1, "PR_SET_MDWE (Linux 6.3)");
+}
+
+/* Only this process is under the policy.  The limit: two mappings, filled. */
+static struct sample measure_protect_mdwe(const struct row *row)
+{
+	enum { COUNT = 20 };
+	void *memory = closed_memory();
+	void *copies[2 * COUNT];
+	struct sample sample;
+
+	(void)row;
+	sample.value = TIME(COUNT, open_and_close(memory)) / 1000;
+	sample.limit = TIME(COUNT, {
+		copies[2 * i_] = map_copy(memory);
+		copies[2 * i_ + 1] = map_copy(memory);
+	}) / 1000;
+	for (unsigned i = 0; i < 2 * COUNT; i++)
+		munmap(copies[i], WINDOW);
 	return sample;
 }
 
@@ -1081,6 +1170,9 @@ const struct row rows[] = {
 	{ "append16", "ns", NULL, measure_append16, .per_process = 31, .most = 2.5 },
 	{ "rx_append16", "us", NULL, measure_rx_append16, .per_process = 31 },
 	{ "rx_append16_view", "ns", NULL, measure_rx_append16_view, .per_process = 31, .most = 5 },
+	{ "protect_cycle", "us", NULL, measure_protect, .per_process = 31, .ratio = 1.3 },
+	{ "protect_cycle_mdwe", "us", forbid_mprotect, measure_protect_mdwe,
+	  .per_process = 31, .ratio = 2 },
 	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },
 	{ "arena_fork8_throughput", "M/s", NULL, measure_arena_fork8, .per_process = 31 },
 	PAGE_NEAR(50),

@@ -129,6 +129,8 @@ static bool call_everything(void)
 		size_t allocated;
 		void *memory = buffers_alloc(&request, &allocated);
 
+		good &= memory && buffers_protect(memory, allocated, BUFFERS_RW) == 0;
+		good &= memory && buffers_protect(memory, allocated, BUFFERS_RX) == 0;
 		good &= memory && buffers_free(memory, allocated) == 0;
 	}
 	buffers_release(buffers_get_near((const void *)(uintptr_t)getenv, 100));

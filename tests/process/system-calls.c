@@ -37,9 +37,10 @@ static const struct { const char *name; int number; } names[] = {
 	CALL(getresgid), CALL(getresuid), CALL(gettid), CALL(ioctl), CALL(kill), CALL(linkat),
 	CALL(lseek), CALL(madvise), CALL(memfd_create), CALL(mkdirat), CALL(mprotect),
 	CALL(mremap), CALL(msync), CALL(munmap), CALL(openat), CALL(prctl), CALL(preadv),
-	CALL(prlimit64), CALL(process_vm_readv), CALL(pwritev), CALL(read), CALL(renameat2),
+	CALL(prlimit64), CALL(process_vm_readv), CALL(read), CALL(renameat2),
 	CALL(personality), CALL(rt_sigprocmask), CALL(ftruncate),
 	CALL(clock_nanosleep), CALL(sched_yield), CALL(statx), CALL(unlinkat), CALL(write),
+	{ "pwrite64", SYS_WRITE_MEMORY },
 #ifdef SYS_riscv_flush_icache
 	CALL(riscv_flush_icache),
 #endif

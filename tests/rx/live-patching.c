@@ -80,18 +80,39 @@ static void check_between_halves(void)
 		torn_change->torn = value;
 }
 
-static long write_halves(long (*real)(long, ...), long number, const long arguments[6])
-{
-	const struct iovec *whole = (const struct iovec *)arguments[1];
-	struct iovec half = { whole->iov_base, whole->iov_len / 2 };
-	long written = real(number, arguments[0], &half, 1L, arguments[3], arguments[4]);
+/* A call that writes through /proc/self/mem, with its arguments in the order of this kernel. */
+struct write {
+	long file;
+	struct iovec bytes;
+	long offset;
+};
 
-	if (written != (long)half.iov_len)
+static struct write write_of(const long a[6])
+{
+#if UINTPTR_MAX > UINT32_MAX
+	return (struct write){ a[0], { (void *)a[1], (size_t)a[2] }, a[3] };
+#else
+	return (struct write){ a[0], *(const struct iovec *)a[1], a[3] };
+#endif
+}
+
+static long write_part(long (*real)(long, ...), const struct write *write, size_t start,
+		       size_t size)
+{
+	struct iovec part = { (char *)write->bytes.iov_base + start, size };
+
+	return real(SYS_pwritev, write->file, &part, 1L, write->offset + (long)start, 0L);
+}
+
+static long write_halves(long (*real)(long, ...), struct write write)
+{
+	size_t half = write.bytes.iov_len / 2;
+	long written = write_part(real, &write, 0, half);
+
+	if (written != (long)half)
 		return written;
 	check_between_halves();
-	half.iov_base = (char *)half.iov_base + half.iov_len;
-	return written + real(number, arguments[0], &half, 1L,
-			      arguments[3] + (long)half.iov_len, arguments[4]);
+	return written + write_part(real, &write, half, half);
 }
 
 /* The library calls this, too.  It reads six arguments, even if the caller passes fewer. */
@@ -108,9 +129,9 @@ long syscall(long number, ...)
 	for (unsigned i = 0; i < 6; i++)
 		a[i] = va_arg(list, long);
 	va_end(list);
-	if (torn_change && number == SYS_pwritev && a[2] == 1 &&
-	    ((const struct iovec *)a[1])->iov_len == torn_change->size)
-		return write_halves(real, number, a);
+	if (torn_change && number == SYS_WRITE_MEMORY &&
+	    write_of(a).bytes.iov_len == torn_change->size)
+		return write_halves(real, write_of(a));
 	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 

@@ -74,7 +74,7 @@ static int write_and_vanish(void *unused)
 	struct sigaction action = { .sa_handler = vanish };
 
 	(void)unused;
-	if (sigaction(SIGSYS, &action, NULL) == 0 && trap_call(SYS_pwritev))
+	if (sigaction(SIGSYS, &action, NULL) == 0 && trap_call(SYS_WRITE_MEMORY))
 		buffers_overwrite(memory + 8, "vanished", 8);
 	_exit(1);
 }
@@ -274,7 +274,7 @@ static int interrupt_write(void *unused)
 	if (child == 0) {
 		if (prepare() != 0 || sigaction(SIGSYS, &action, NULL) != 0)
 			_exit(2);
-		trap_call(SYS_pwritev);
+		trap_call(SYS_WRITE_MEMORY);
 		buffers_overwrite(memory, "again.", 6);
 		_exit(3);
 	}

@@ -4,6 +4,7 @@
 #define TESTS_RESTRICT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define NO_FILTER "filters of system calls are not supported here"
 
@@ -14,6 +15,16 @@
  */
 bool refuse_call(int number, int error);
 bool refuse_call_where(int number, unsigned argument, unsigned bits, int error);
+
+/*
+ * The call by which the library writes through /proc/self/mem: pwrite64(file, bytes, size, offset)
+ * or, on 32-bit processors, pwritev(file, parts, count, low offset, high offset)
+ */
+#if UINTPTR_MAX > UINT32_MAX
+# define SYS_WRITE_MEMORY SYS_pwrite64
+#else
+# define SYS_WRITE_MEMORY SYS_pwritev
+#endif
 
 /* From now on the system call raises SIGSYS in this task.  False: as above. */
 bool trap_call(int number);

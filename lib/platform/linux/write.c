@@ -84,13 +84,24 @@ static int move_above_streams(int file)
 	return copy;
 }
 
+/* Each 32-bit processor passes the offset of pwrite(2) in its own way. */
+static ssize_t write_once(int file, uintptr_t at, const void *bytes, size_t size)
+{
+#if UINTPTR_MAX > UINT32_MAX
+	return syscall(SYS_pwrite64, file, bytes, size, at);
+#else
+	struct iovec part = { (void *)(uintptr_t)bytes, size };
+
+	return syscall(SYS_pwritev, file, &part, 1L, at, 0L);
+#endif
+}
+
 static ssize_t write_at(int file, uintptr_t at, const void *bytes, size_t size)
 {
-	struct iovec part = { (void *)(uintptr_t)bytes, size };
 	ssize_t written;
 
-	do	/* each 32-bit processor passes the offset of pwrite(2) in its own way */
-		written = syscall(SYS_pwritev, file, &part, 1L, at, 0L);
+	do
+		written = write_once(file, at, bytes, size);
 	while (written < 0 && errno == EINTR);
 	return written;
 }

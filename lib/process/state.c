@@ -284,6 +284,7 @@ int buffers_state_write(uintptr_t address, const void *bytes, size_t size,
 	return error;
 }
 
+__attribute__((cold))
 static int replace_by_rx(struct buffers_span span)
 {
 	struct writer writer;

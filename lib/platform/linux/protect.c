@@ -45,6 +45,7 @@ static enum buffers_kind former_kind(uintptr_t last_page, enum buffers_kind refu
 }
 
 /* Returns whether it takes a copy to make the memory RX again. */
+__attribute__((cold))
 static bool restore(uintptr_t address, size_t size, enum buffers_kind refused)
 {
 	uintptr_t last_page = address + size - buffers_platform_granularity();

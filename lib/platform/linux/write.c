@@ -190,6 +190,8 @@ static bool write_used_pages(int file, uintptr_t to, const struct destination *d
 	return true;
 }
 
+/* The system calls take all of the time: the code may as well be small. */
+__attribute__((cold))
 static int replace_by_copy(int file, const struct destination *destination, int protection)
 {
 	size_t offset = destination->address - destination->start;
@@ -422,6 +424,7 @@ static int map_file(int file, const struct destination *destination)
 	       unmap_after(EACCES, copy, destination->length);
 }
 
+__attribute__((cold))
 static int write_by_file(const struct destination *destination)
 {
 	int file, error;
@@ -458,6 +461,7 @@ static int try_view(void)
  * 0: memory of which a view failed is private.  Without the list of mappings, EINVAL says so,
  * unless a filter or an emulator returns it for every view.
  */
+__attribute__((cold))
 static int confirm_private(uintptr_t address, int view_error)
 {
 	unsigned permissions;

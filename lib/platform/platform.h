@@ -392,9 +392,9 @@ int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind k
 			     bool *needs_copy);
 
 /*
- * Puts an RX copy in the place of readable private memory.  The caller makes sure that no other
+ * Puts an RX copy in the place of private memory.  The caller makes sure that no other
  * thread writes that memory, or is in buffers_platform_write() or this function.
- * EACCES: impossible.  ENOMEM: no memory, mapping or descriptor for it.
+ * EACCES: impossible, or a part cannot be read.  ENOMEM: no memory, mapping or descriptor for it.
  */
 int buffers_platform_replace(uintptr_t address, size_t size);
 

@@ -263,6 +263,22 @@ static int imply_exec_in_window(void *context)
 	return 0;
 }
 
+/* Then it cannot become RX again either: at least it is not left executable. */
+static int imply_exec_in_last_window(void *context)
+{
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
+	size_t allocated;
+	char *memory = buffers_alloc(&request, &allocated);
+
+	(void)context;
+	STEP(memory && imply_exec() && refuse_call(SYS_personality, EPERM));
+	STEP(refuse_call_where(SYS_mprotect, 2, PROT_EXEC, EPERM));
+	errno = 0;
+	STEP(buffers_protect(memory, allocated, BUFFERS_RW) == -1 && errno == EACCES);
+	STEP(is_mapped_as((uintptr_t)memory, (uintptr_t)memory + allocated, "---p"));
+	return 0;
+}
+
 static int forbid_questions(void *context)
 {
 	STEP(refuse_call(SYS_personality, EPERM));
@@ -276,6 +292,7 @@ START_TEST(rw_memory_is_eacces_where_it_would_be_executable)
 	run_child(imply_exec_without_way_back, NULL);
 	run_child(imply_exec_after_creation, NULL);
 	run_child(imply_exec_in_window, NULL);
+	run_child(imply_exec_in_last_window, NULL);
 	run_child(forbid_questions, &(unsigned){ arena_flags() });
 }
 END_TEST

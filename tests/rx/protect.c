@@ -386,6 +386,30 @@ START_TEST(window_that_cannot_be_closed_stays_open)
 }
 END_TEST
 
+/* An error of the caller, and a fault if the library read the memory unasked. */
+static int lack_a_page(void *policy)
+{
+	struct memory memory;
+
+	STEP(map(&memory, 3 * granularity(), BUFFERS_RX));
+	STEP(protect_as(&memory, BUFFERS_RW) == 0);
+	fill(&memory, 6);
+	STEP(munmap(memory.start + granularity(), granularity()) == 0);
+	if (!policies[*(int *)policy].impose())
+		return 0;
+	errno = 0;
+	STEP(protect_as(&memory, BUFFERS_RX) == -1 && (errno == ENOMEM || errno == EACCES));
+	memory.start[0] = memory.start[memory.size - 1] = 1;
+	return 0;
+}
+
+START_TEST(memory_with_a_hole_does_not_change)
+{
+	SKIP_IF(is_emulated(), "the emulator does not pass all calls to the kernel");
+	run_child(lack_a_page, &_i);
+}
+END_TEST
+
 /* Seals all of the memory, or its last page. */
 static int seal_memory(void *is_whole)
 {
@@ -623,6 +647,7 @@ int main(void)
 	tcase_set_tags(failures, "fork");
 	tcase_add_loop_test(failures, window_that_opens_only_in_part_is_closed_again, 0, POLICIES);
 	tcase_add_test(failures, window_that_cannot_be_closed_stays_open);
+	tcase_add_loop_test(failures, memory_with_a_hole_does_not_change, 0, POLICIES);
 	tcase_add_loop_test(failures, sealed_memory_is_eacces, 0, 2);
 	suite_add_tcase(suite, failures);
 

@@ -510,16 +510,21 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	return error == EACCES && lacking ? lacking : error;
 }
 
-/* The copies are executable, and writable at no time. */
+/*
+ * The copies are executable, and writable at no time.  Memory that the caller has unmapped in part
+ * would fault where it is compared, while this thread holds a lock.
+ */
 int buffers_platform_replace(uintptr_t address, size_t size)
 {
 	struct destination destination = {
 		.address = address, .bytes = (const char *)address, .size = 0, .becomes_rx = true,
 		.start = address, .length = size,
 	};
-	int error = write_by_proc(&destination);
-	int lacking = error;
+	int error, lacking;
 
+	if (!buffers_platform_is_readable(address, size))
+		return EACCES;
+	lacking = error = write_by_proc(&destination);
 	if (error)
 		error = write_by_file(&destination);
 	return error == EACCES ? lacking : error;

@@ -130,7 +130,8 @@ extern "C" {
  * BUFFERS_RW		RW: readable and writable, never executable; in a 32-bit process on
  *			Windows this requires data execution prevention
  * BUFFERS_RX		RX: readable and executable, never writable; only functions of the
- *			library write it, without a store to its address
+ *			library write it, without a store to its address; exception:
+ *			buffers_protect() makes memory of buffers_alloc() RW for a time
  *
  * Policy that forbids memory which is both writable and executable (PR_SET_MDWE,
  * MemoryDenyWriteExecute=) allows RX memory.  Policy that forbids all executable

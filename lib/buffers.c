@@ -929,13 +929,15 @@ int buffers_free(void *address, size_t allocated)
  * Write windows
  */
 
+/* Memory with a view is shared, and written there. */
 int buffers_protect(void *address, size_t allocated, unsigned flags)
 {
 	struct buffers_span span;
 	int saved = errno;
 	int error = EINVAL;
 
-	if (span_from(address, allocated, &span) && flags && is_kind(flags))
+	if (span_from(address, allocated, &span) && flags && is_kind(flags) &&
+	    !buffers_views_find(span.start, 1))
 		error = buffers_state_protect(span, flags);
 	if (!error && flags == BUFFERS_RX)
 		buffers_platform_flush_icache(address, allocated);

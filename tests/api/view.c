@@ -295,6 +295,22 @@ START_TEST(only_rx_memory_has_a_view)
 }
 END_TEST
 
+START_TEST(memory_with_a_view_has_no_write_windows)
+{
+	size_t allocated;
+	unsigned char *memory = alloc_viewed(5000, &allocated);
+
+	errno = 0;
+	ck_assert_int_eq(buffers_protect(memory, allocated, BUFFERS_RW), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	errno = 0;
+	ck_assert_int_eq(buffers_protect(memory, allocated, BUFFERS_RX), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	check_permissions(memory, allocated);
+	ck_assert_int_eq(buffers_free(memory, allocated), 0);
+}
+END_TEST
+
 /*
  * Arenas
  */
@@ -604,6 +620,7 @@ int main(void)
 	tcase_add_loop_test(other, memory_that_can_be_written_is_its_own_view, 0, KINDS);
 	tcase_add_test(other, no_view_is_einval);
 	tcase_add_test(other, only_rx_memory_has_a_view);
+	tcase_add_test(other, memory_with_a_view_has_no_write_windows);
 	suite_add_tcase(suite, other);
 
 	tcase_add_loop_test(arena, items_are_written_through_the_view, 0, 2);

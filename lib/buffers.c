@@ -948,6 +948,7 @@ int buffers_protect(void *address, size_t allocated, unsigned flags)
  * Private memory of other processes
  */
 
+__attribute__((cold))
 void *buffers_alloc_in(uint32_t pid, const struct buffers_request *request,
 		       size_t *allocated)
 {
@@ -965,6 +966,7 @@ void *buffers_alloc_in(uint32_t pid, const struct buffers_request *request,
 	return (void *)mapped.start;
 }
 
+__attribute__((cold))
 int buffers_free_in(uint32_t pid, void *address, size_t allocated)
 {
 	struct buffers_span span;
@@ -991,6 +993,7 @@ static int arena_window_from(const struct buffers_request *request, unsigned fla
 	return window_with_view_from(&whole, window);
 }
 
+__attribute__((cold))
 struct buffers_arena *buffers_arena_create(const struct buffers_request *request, unsigned flags)
 {
 	struct buffers_arena *arena = NULL;
@@ -1021,6 +1024,7 @@ struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size,
 	return keep_skipped(buffers_arena_stretches(arena), item, former);
 }
 
+__attribute__((cold))
 int buffers_arena_destroy(struct buffers_arena *arena)
 {
 	int saved = errno;

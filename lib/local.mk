@@ -45,6 +45,7 @@ lib_libunits_la_SOURCES = \
 	lib/platform/platform.h \
 	lib/platform/tls.h \
 	lib/platform/wait.h \
+	lib/base/atomic-store.c \
 	lib/base/atomic-store.h \
 	lib/base/format.h \
 	lib/base/kind.h \

@@ -21,6 +21,7 @@ struct buffers_stretches;
  * lists its items.
  * EADDRNOTAVAIL, ENOMEM, EACCES.  ENOSYS: there are no locks that processes can share.
  */
+__attribute__((cold))
 int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		       struct buffers_arena **arena);
 
@@ -33,6 +34,7 @@ int buffers_arena_take(struct buffers_arena *arena, size_t size, size_t alignmen
  * ENOENT: the room is in no arena.  EINVAL: it is not in use.  ENOSYS: the arena is shared.
  * ENOMEM, EACCES.
  */
+__attribute__((cold))
 int buffers_arena_give_back(struct buffers_span room);
 
 /* The room that was given back to the arena; NULL: none, or the arena is shared. */
@@ -47,12 +49,14 @@ int buffers_arena_find_view(const struct buffers_item *item, uintptr_t address,
 			    uintptr_t *written);
 
 /* Where an address in an arena with a view is written; 0: there is none. */
+__attribute__((cold))
 uintptr_t buffers_arena_view(uintptr_t address);
 
 /* Releases an item that is marked BUFFERS_TAKEN_SHARED. */
 void buffers_arena_release(struct buffers_item *item);
 
 /* Unmaps everything.  EINVAL: this process holds an item.  ENOMEM. */
+__attribute__((cold))
 int buffers_arena_close(struct buffers_arena *arena);
 
 #pragma GCC visibility pop

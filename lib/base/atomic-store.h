@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#pragma GCC visibility push(hidden)
+
 /* Whether a write of this size at this address must be one store. */
 static inline bool buffers_is_atomic_size(uintptr_t address, size_t size)
 {
@@ -44,24 +46,8 @@ static inline bool buffers_must_copy_backward(uintptr_t address, const void *byt
 }
 
 /* Copies in pieces, each through memory of its own. */
-static inline void buffers_copy_overlapping(char *alias, uintptr_t address, const char *bytes,
-					    size_t size)
-{
-	bool is_backward = buffers_must_copy_backward(address, bytes, size);
-	char copy[4096];
-	size_t piece;
-
-	for (size_t done = 0; done < size; done += piece) {
-		size_t left = size - done;
-		size_t at = done;
-
-		piece = left < sizeof(copy) ? left : sizeof(copy);
-		if (is_backward)
-			at = left - piece;
-		memcpy(copy, bytes + at, piece);
-		buffers_atomic_store(alias + at, copy, piece);
-	}
-}
+__attribute__((cold))
+void buffers_copy_overlapping(char *alias, uintptr_t address, const char *bytes, size_t size);
 
 /*
  * The same as buffers_atomic_store(), through `alias`, another mapping of the memory at
@@ -78,5 +64,7 @@ static inline void buffers_copy_through_alias(char *alias, uintptr_t address, co
 	else
 		buffers_copy_overlapping(alias, address, bytes, size);
 }
+
+#pragma GCC visibility pop
 
 #endif

@@ -36,12 +36,14 @@ struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 						 enum buffers_kind kind);
 
 /* Makes another locator the first one of this copy. */
+__attribute__((cold))
 void buffers_rendezvous_replace_first(struct buffers_root *root, struct buffers_locator *first);
 
 /*
  * Withdraws the rendezvous file at the end of the process, if it leads to this locator.  The
  * locator may be NULL.
  */
+__attribute__((cold))
 void buffers_rendezvous_withdraw(const struct buffers_locator *published,
 				 enum buffers_kind kind);
 
@@ -49,7 +51,9 @@ void buffers_rendezvous_withdraw(const struct buffers_locator *published,
  * Called before a fork in the parent, and after it in the child.  A child that has its parent's
  * number finds its parent's files under its own name.
  */
+__attribute__((cold))
 void buffers_rendezvous_note_fork(void);
+__attribute__((cold))
 void buffers_rendezvous_forget_parent(void);
 
 #pragma GCC visibility pop

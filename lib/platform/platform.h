@@ -171,6 +171,7 @@ struct buffers_rendezvous_id {
 	uint64_t pid_namespace;	/* that the file names; set by the caller after reading, or 0 */
 };
 
+__attribute__((cold))
 void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *dirs);
 void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs);
 
@@ -179,6 +180,7 @@ void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs);
  * *is_fresh: the file changed within the last second.
  * ENOENT: there is no file.  EACCES: the directory is unusable, or the file not trusted.
  */
+__attribute__((cold))
 int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
 				     const char *name, void *bytes, size_t size,
 				     struct buffers_rendezvous_id *id, bool *is_fresh);
@@ -221,9 +223,11 @@ void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *
  * Numbers of two processes can be compared only if they stem from the same namespace.
  * 0: unknown.
  */
+__attribute__((cold))
 uint64_t buffers_platform_pid_namespace(void);
 
 /* Whether this copy of the library stays loaded until the process ends. */
+__attribute__((cold))
 bool buffers_platform_is_nodelete(void);
 
 /*
@@ -242,6 +246,7 @@ int buffers_platform_rendezvous_map(const struct buffers_rendezvous_dirs *dirs, 
  *
  * Calls `visit` with every mapping, lowest first.  EIO: the list cannot be read.
  */
+__attribute__((cold))
 int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void (*visit)(struct buffers_span mapping, void *context),
 			       void *context);
@@ -405,7 +410,9 @@ int buffers_platform_replace(uintptr_t address, size_t size);
  * system's choice.  The view is never executable.  A forked child has it if is_inherited.
  * ENOSYS: this group is missing.  EACCES, ENOMEM.
  */
+__attribute__((cold))
 int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view);
+__attribute__((cold))
 int buffers_platform_unmap_view(uintptr_t view, size_t size);
 
 /* Commits a part of a view, after the same part of the reserved memory.  ENOMEM. */

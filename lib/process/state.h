@@ -62,7 +62,9 @@ struct buffers_state_page {
 };
 
 /* Maps and unmaps such a page; the kind's own page exists already.  ENOMEM. */
+__attribute__((cold))
 int buffers_state_map_page(enum buffers_kind kind, struct buffers_state_page *page);
+__attribute__((cold))
 void buffers_state_unmap_page(enum buffers_kind kind, struct buffers_state_page *page);
 
 /* The first of these pages that `matches` accepts, or NULL.  The list is locked meanwhile. */
@@ -76,6 +78,7 @@ struct buffers_state_page *buffers_state_find_page(enum buffers_kind kind,
  * leaves a chain once at most; from then on the function does nothing, since only threads of
  * this copy use the chain, and each holds its locks for a moment.  ENOMEM.
  */
+__attribute__((cold))
 int buffers_state_leave_chain(struct buffers_state *state, enum buffers_kind kind);
 
 /* The first locator that the process published or followed, or NULL. */

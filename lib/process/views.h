@@ -13,15 +13,18 @@
 #pragma GCC visibility push(hidden)
 
 /* Maps a view of this memory, and lists it.  ENOSYS, EACCES, ENOMEM. */
+__attribute__((cold))
 int buffers_views_map(struct buffers_span memory, bool is_inherited, uintptr_t *view);
 
 /* Lists a view that this process has inherited.  ENOMEM. */
+__attribute__((cold))
 int buffers_views_list(struct buffers_span memory, uintptr_t view);
 
 /*
  * Unmaps the view of exactly this memory, if it has one, and removes it from the list.
  * `inherited`: the view if the list may lack it, or 0.  ENOMEM: the system refuses.
  */
+__attribute__((cold))
 int buffers_views_unmap(struct buffers_span memory, uintptr_t inherited);
 
 /*

@@ -514,7 +514,8 @@ static int write_without_view(const struct buffers_item *item, uintptr_t address
 {
 	uintptr_t written;
 
-	if (buffers_arena_find_view(item, address, &written) == ENOENT)
+	if (!(buffers_item_owner(item) & BUFFERS_TAKEN_GIVEN) ||
+	    buffers_views_try_find(address, 1, &written) == ENOENT)
 		return EACCES;
 	return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
 }
@@ -544,20 +545,48 @@ static int append_rx(struct buffers_item *item, const void *data, size_t size,
 	return error;
 }
 
-/* NULL: the item has no view, less room, or a view that is not found at once. */
+/* The address in the view of the item; 0: it has no view, or none that is found at once. */
+static inline uintptr_t view_of(const struct buffers_item *item, uintptr_t address)
+{
+	uint32_t owner = buffers_item_owner(item);
+	uintptr_t written;
+
+	if (!(owner & BUFFERS_TAKEN_VIEW))
+		return 0;
+	if (!(owner & BUFFERS_TAKEN_GIVEN))
+		return buffers_arena_written(item, address);
+	return buffers_views_try_find(address, 1, &written) == 0 ? written : 0;
+}
+
+/* NULL: the item has no view, or less room. */
 static void *append_by_view(struct buffers_item *item, const void *data, size_t size)
 {
 	uintptr_t address = buffers_item_next(item);
+	uintptr_t written = view_of(item, address);
+
+	if (!written || size > buffers_item_room(item))
+		return NULL;
+	buffers_copy_through_alias((char *)written, address, data, size);
+	buffers_item_set_position(item, buffers_item_position(item) + size);
+	return (void *)address;
+}
+
+/* The same for short data in an item that was not given back, without a call. */
+static inline void *append_short_by_view(struct buffers_item *item, const void *data, size_t size)
+{
+	uint32_t position = buffers_item_position(item);
+	uintptr_t address = item->base_address + position;
 	uintptr_t written;
 
-	if (!(buffers_item_owner(item) & BUFFERS_TAKEN_VIEW) || size > buffers_item_room(item) ||
-	    buffers_arena_find_view(item, address, &written) != 0)
+	if (!buffers_is_short(size) || size > item->size - position ||
+	    (buffers_item_owner(item) & (BUFFERS_TAKEN_VIEW | BUFFERS_TAKEN_GIVEN)) !=
+	    BUFFERS_TAKEN_VIEW)
 		return NULL;
-	if (buffers_is_short(size))
-		buffers_copy_short((void *)written, data, size);
-	else
-		buffers_copy_through_alias((char *)written, address, data, size);
-	buffers_item_set_position(item, buffers_item_position(item) + size);
+	written = buffers_arena_written(item, address);
+	if (!written)
+		return NULL;
+	buffers_copy_short((void *)written, data, size);
+	buffers_item_set_position(item, position + size);
 	return (void *)address;
 }
 
@@ -578,11 +607,20 @@ static void *append_and_set_errno(struct buffers_item *item, const void *data, s
 }
 
 __attribute__((noinline))
-static void *append_slowly(struct buffers_item *item, const void *data, size_t size)
+static void *append_any(struct buffers_item *item, const void *data, size_t size)
 {
 	void *copy = item && data ? append_by_view(item, data, size) : NULL;
 
 	return copy ? copy : append_and_set_errno(item, data, size);
+}
+
+/* Its only call is its last step, so that the compiler saves no register for it. */
+__attribute__((noinline))
+static void *append_slowly(struct buffers_item *item, const void *data, size_t size)
+{
+	void *copy = item && data ? append_short_by_view(item, data, size) : NULL;
+
+	return copy ? copy : append_any(item, data, size);
 }
 
 void *buffers_append(struct buffers_item *item, const void *data, size_t size)
@@ -672,7 +710,7 @@ static bool is_writable(uintptr_t address, size_t size)
 	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
 }
 
-/* Where stores change these bytes; 0: nowhere that is known.  A view needs no system call. */
+/* The address at which stores change these bytes; 0: none is known.  A view needs no system call. */
 static uintptr_t store_address(uintptr_t address, size_t size)
 {
 	uintptr_t written;

@@ -50,7 +50,7 @@ struct lock {
 
 struct block {
 	struct buffers_locator locator;	/* first: an item's address leads to its block */
-	struct buffers_arena *arena;
+	struct buffers_arena *arena;	/* struct buffers_arena_block */
 	struct lock locks[SLOTS];	/* one for each slot */
 } __attribute__((aligned(BUFFERS_LOCATOR_SIZE)));
 
@@ -81,11 +81,11 @@ struct state {
 #define MOST_PROCESSES	(UINT32_MAX / BUFFERS_TAKEN_BY)
 
 struct buffers_arena {
+	struct buffers_arena_view view;
 	uint64_t serial;		/* random: other copies of the library have arenas, too */
 	struct buffers_span window;
 	enum buffers_kind kind;
 	bool is_shared;
-	uintptr_t view;			/* 0: none */
 	size_t chunk;
 	size_t unit;
 	uint32_t block_count;
@@ -98,6 +98,11 @@ struct buffers_arena {
 	struct buffers_index index __attribute__((aligned(BUFFERS_CACHE_LINE)));
 };
 _Static_assert(sizeof(struct buffers_arena) <= 1024, "most of the page is left for nodes");
+_Static_assert(offsetof(struct buffers_arena, view) == 0 && offsetof(struct block, arena) ==
+	       offsetof(struct buffers_arena_block, arena), "buffers_arena_written()");
+
+/* Children inherit the view of a shared arena. */
+static const uint32_t always = 1;
 
 /*
  * Locks
@@ -147,22 +152,21 @@ static uint32_t own_number(const struct buffers_arena *arena)
 	return __atomic_load_n(&arena->state->number, __ATOMIC_ACQUIRE);
 }
 
-/* The view of the window, if this process has it: children inherit those of shared arenas. */
-static uintptr_t view_of(const struct buffers_arena *arena)
+static bool has_view(const struct buffers_arena_view *view)
 {
-	return arena->is_shared || arena->state->has_view ? arena->view : 0;
+	return view->has_view && *view->has_view;
 }
 
 /* A private window with a view is shared with children, which have no part in its list. */
 static bool is_another_process(const struct buffers_arena *arena)
 {
-	return arena->view && !view_of(arena);
+	return arena->view.has_view && !has_view(&arena->view);
 }
 
 static uint32_t kind_bits(const struct buffers_arena *arena)
 {
 	return (arena->kind == BUFFERS_KIND_RX ? BUFFERS_TAKEN_RX : 0) |
-	       (arena->view ? BUFFERS_TAKEN_VIEW : 0);
+	       (arena->view.has_view ? BUFFERS_TAKEN_VIEW : 0);
 }
 
 static void set_arena_owner(const struct buffers_arena *arena, struct buffers_item *item)
@@ -219,19 +223,6 @@ static bool is_free_shared(struct buffers_item *item)
 	return true;
 }
 
-int buffers_arena_find_view(const struct buffers_item *item, uintptr_t address, uintptr_t *written)
-{
-	const struct buffers_arena *arena;
-	uintptr_t view;
-
-	if (buffers_item_owner(item) & BUFFERS_TAKEN_GIVEN)
-		return buffers_views_try_find(address, 1, written);
-	arena = block_of(item)->arena;
-	view = view_of(arena);
-	*written = view + (address - arena->window.start);
-	return view ? 0 : ENOENT;
-}
-
 /* Neither a child that was forked meanwhile nor another thread is the holder. */
 void buffers_arena_release(struct buffers_item *item)
 {
@@ -270,7 +261,7 @@ static enum buffers_map_flags control_flags(const struct buffers_arena *arena)
 
 static enum buffers_map_flags window_flags(const struct buffers_arena *arena)
 {
-	return control_flags(arena) | (arena->view ? BUFFERS_MAP_SHARED : 0);
+	return control_flags(arena) | (arena->view.has_view ? BUFFERS_MAP_SHARED : 0);
 }
 
 /* All of it is committed in the window; then so is the view, wherever the process has one. */
@@ -279,9 +270,9 @@ static int commit_window(const struct buffers_arena *arena, struct buffers_span 
 	size_t size = buffers_span_size(span);
 	int error = buffers_platform_commit(span.start, size, arena->kind, window_flags(arena));
 
-	if (error || !arena->view)
+	if (error || !arena->view.has_view)
 		return error;
-	return buffers_platform_commit_view(arena->view + (span.start - arena->window.start), size);
+	return buffers_platform_commit_view(span.start + arena->view.distance, size);
 }
 
 static int commit_units(struct buffers_arena *arena, size_t first, size_t end)
@@ -561,8 +552,10 @@ static uint32_t draw_number(struct control *control)
 /* Lists the view that a child inherits.  Without a record, overwriting is only slower. */
 static void list_inherited_view(const struct buffers_arena *arena)
 {
-	if (arena->is_shared && arena->view && !buffers_views_find(arena->window.start, 1))
-		buffers_views_list(arena->window, arena->view);
+	uintptr_t start = arena->window.start;
+
+	if (arena->view.has_view == &always && !buffers_views_find(start, 1))
+		buffers_views_list(arena->window, start + arena->view.distance);
 }
 
 /* A child continues with its parent's index: an arena may have millions of items. */
@@ -700,9 +693,9 @@ uintptr_t buffers_arena_view(uintptr_t address)
 {
 	struct buffers_state_page *page = buffers_state_find_page(BUFFERS_KIND_RX, has_address,
 								  address);
-	uintptr_t view = page ? view_of(arena_with(page)) : 0;
+	const struct buffers_arena_view *view = page ? &arena_with(page)->view : NULL;
 
-	return view ? view + (address - arena_with(page)->window.start) : 0;
+	return view && has_view(view) ? address + view->distance : 0;
 }
 
 /*
@@ -724,14 +717,27 @@ static void measure(struct buffers_arena *arena)
 }
 
 /* Unmaps the view first: without the window, its address could soon be other memory. */
-static int unmap_window(struct buffers_arena *arena, uintptr_t view)
+static int unmap_window(struct buffers_arena *arena, bool has_view)
 {
-	int error = view ? buffers_views_unmap(arena->window, view) : 0;
+	uintptr_t start = arena->window.start;
+	int error = has_view ? buffers_views_unmap(arena->window, start + arena->view.distance) : 0;
 
 	if (error)
 		return error;
-	arena->view = 0;
+	arena->view.has_view = NULL;
 	return buffers_state_unmap(arena->window);
+}
+
+static int map_view(struct buffers_arena *arena)
+{
+	uintptr_t address;
+	int error = buffers_views_map(arena->window, arena->is_shared, &address);
+
+	if (error)
+		return error;
+	arena->view.distance = address - arena->window.start;
+	arena->view.has_view = &always;
+	return 0;
 }
 
 static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
@@ -748,7 +754,7 @@ static int map_window(struct buffers_arena *arena, const struct buffers_window *
 		return error;
 	arena->window = mapped;
 	if (window->map_flags & BUFFERS_MAP_SHARED)
-		error = buffers_views_map(mapped, arena->is_shared, &arena->view);
+		error = map_view(arena);
 	if (error)
 		buffers_state_unmap(mapped);
 	return error;
@@ -781,6 +787,8 @@ static int map_state(struct buffers_arena *arena)
 		return error;
 	arena->state = (struct state *)arena->state_page.canary;
 	arena->state->has_view = 1;
+	if (arena->view.has_view && !arena->is_shared)
+		arena->view.has_view = &arena->state->has_view;
 	return 0;
 }
 
@@ -834,7 +842,7 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 		return error;
 	error = map_parts(&plan, arena);
 	if (error)
-		unmap_window(&plan, plan.view);
+		unmap_window(&plan, plan.view.has_view);
 	return error;
 }
 
@@ -864,7 +872,7 @@ int buffers_arena_close(struct buffers_arena *arena)
 {
 	bool is_in_use = holds_any(arena) ||
 			 buffers_stretches_are_held(buffers_arena_stretches(arena));
-	int error = is_in_use ? EINVAL : unmap_window(arena, view_of(arena));
+	int error = is_in_use ? EINVAL : unmap_window(arena, has_view(&arena->view));
 
 	if (!error)
 		unmap_parts(arena);

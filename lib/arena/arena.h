@@ -9,7 +9,7 @@
 #ifndef BUFFERS_ARENA_H
 #define BUFFERS_ARENA_H
 
-#include "locator/item.h"
+#include "locator/locator.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -40,15 +40,29 @@ int buffers_arena_give_back(struct buffers_span room);
 /* The room that was given back to the arena; NULL: none, or the arena is shared. */
 struct buffers_stretches *buffers_arena_stretches(const struct buffers_arena *arena);
 
-/*
- * Finds where a held item of an arena with a view is written.
- * ENOENT: this process has no view.  EBUSY: a signal handler interrupted a thread that has the
- * lock, or another thread has it.
- */
-int buffers_arena_find_view(const struct buffers_item *item, uintptr_t address,
-			    uintptr_t *written);
+/* The start of an arena, and that of the memory around a locator: appends use them inline. */
+struct buffers_arena_view {
+	uintptr_t distance;		/* from an address to its byte in the view */
+	const uint32_t *has_view;	/* whether this process has the view; NULL: there is none */
+};
+struct buffers_arena_block {
+	struct buffers_locator locator;
+	const struct buffers_arena_view *arena;
+};
 
-/* Where an address in an arena with a view is written; 0: there is none. */
+/*
+ * The address at which a held item with a view is written; 0: this process has no view.  For room
+ * that was given back, use buffers_views_try_find().
+ */
+static inline uintptr_t buffers_arena_written(const struct buffers_item *item, uintptr_t address)
+{
+	uintptr_t page = (uintptr_t)item & ~(uintptr_t)(BUFFERS_LOCATOR_SIZE - 1);
+	const struct buffers_arena_view *arena = ((struct buffers_arena_block *)page)->arena;
+
+	return *arena->has_view ? address + arena->distance : 0;
+}
+
+/* The address at which memory of an arena with a view is written; 0: there is none. */
 __attribute__((cold))
 uintptr_t buffers_arena_view(uintptr_t address);
 

@@ -33,7 +33,7 @@ struct buffers_state {
 	uint32_t pages_lock;		/* protects the list of buffers_state_map_page() */
 	struct buffers_stretches *stretches;	/* NULL: no room was given back yet */
 	struct buffers_locator *left;	/* first locator of a chain that this copy has left */
-	struct buffers_views views;	/* of RX memory only */
+	struct buffers_views views;	/* empty, except for RX memory */
 	struct buffers_search_cache search_cache;
 	size_t new_size;	/* the smallest buffer that was made, if small */
 	struct buffers_contention contention;

@@ -11,11 +11,11 @@
 /* A stretch holds 4 GiB at most, so the one of the node is only the last byte of the memory. */
 struct record {
 	struct buffers_stretch last_byte;
-	uintptr_t start;		/* of the memory */
+	uintptr_t start;
 	uintptr_t view;
 };
 
-#define FEW_ATTEMPTS	256		/* of a caller that can do without the answer */
+#define FEW_ATTEMPTS	256		/* for an answer that is not needed */
 #define ALL_ATTEMPTS	UINT_MAX	/* the holder makes no system call */
 
 static bool try_lock(struct buffers_views *views, unsigned attempts)

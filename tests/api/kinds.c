@@ -209,7 +209,8 @@ START_TEST(unknown_or_contradictory_flags_are_einval_and_change_nothing)
 	check_flags_are_einval(BUFFERS_RW | BUFFERS_RX);
 	for (unsigned bit = 2; bit < 32; bit++)
 		for (unsigned i = 0; i < KINDS; i++)
-			check_flags_are_einval(1u << bit | kinds[i].flags);
+			if ((1u << bit | kinds[i].flags) != (BUFFERS_RX | BUFFERS_VIEW))
+				check_flags_are_einval(1u << bit | kinds[i].flags);
 	list_all(&after);
 	ck_assert_uint_eq(after.count, before.count);
 	ck_assert_mem_eq(after.buffers, before.buffers, before.count * sizeof(before.buffers[0]));

@@ -19,6 +19,7 @@
 #include "input.h"
 
 #define KINDS (BUFFERS_RW | BUFFERS_RX)
+#define RX_VIEW (BUFFERS_RX | BUFFERS_VIEW)
 #define UNSET 77	/* errno before each call */
 
 enum { ITEMS = 24, ALLOCATIONS = 24, ARENAS = 4, PIECES = 100000, NO_ARENA = -1 };
@@ -34,6 +35,8 @@ static struct held {
 static struct allocation {
 	uintptr_t start;
 	size_t size;
+	unsigned flags;
+	uint8_t first;		/* its first byte */
 } allocations[ALLOCATIONS];
 
 static struct arena {
@@ -131,7 +134,7 @@ static struct buffers_request take_request(size_t least)
 	if (request.size > least && request.size >> 20 >> 20 == 0)
 		request.size %= least;
 	request.alignment = take_alignment();
-	request.flags = choice < 250 ? take_byte() & 3 : take_byte();
+	request.flags = choice < 250 ? take_byte() & 7 : take_byte();
 	request.reserved[choice & 1] = choice == 255;
 	return request;
 }
@@ -155,6 +158,11 @@ static bool is_valid(const struct buffers_request *request, unsigned flags)
 	return request->size && is_power(aligned_to(request->alignment)) && !(flags & ~KINDS) &&
 	       flags != KINDS && !request->reserved[0] && !request->reserved[1] &&
 	       !(request->max_address && request->min_address >= request->max_address);
+}
+
+static bool is_valid_or_view(const struct buffers_request *request, unsigned flags)
+{
+	return is_valid(request, flags == RX_VIEW ? BUFFERS_RX : flags);
 }
 
 static uintptr_t end_of(const struct buffers_request *request)
@@ -453,6 +461,20 @@ static void overwrite_nothing(unsigned choice)
 	CHECK(patch.calls == 0);
 }
 
+/* Writes the first and the last byte, where the library says that they are written. */
+static void write_ends(struct allocation *allocation)
+{
+	const uint8_t *memory = (const uint8_t *)allocation->start;
+	uint8_t *written = buffers_view(memory);
+
+	CHECK(!written == (allocation->flags == BUFFERS_RX));
+	if (!written)
+		return;
+	CHECK((written == memory) == !(allocation->flags & BUFFERS_VIEW));
+	written[0] = written[allocation->size - 1] = ++allocation->first;
+	CHECK(memory[0] == allocation->first && memory[allocation->size - 1] == memory[0]);
+}
+
 static void allocate(unsigned choice)
 {
 	struct buffers_request request = take_request((size_t)64 << 20);
@@ -466,7 +488,7 @@ static void allocate(unsigned choice)
 		return;
 	errno = UNSET;
 	start = (uintptr_t)buffers_alloc(&request, choice & 128 ? NULL : &allocated);
-	if (choice & 128 || !is_valid(&request, request.flags)) {
+	if (choice & 128 || !is_valid_or_view(&request, request.flags)) {
 		CHECK(!start && errno == EINVAL && allocated == UNSET);
 		return;
 	}
@@ -480,9 +502,8 @@ static void allocate(unsigned choice)
 	CHECK((start & (aligned_to(request.alignment) - 1)) == 0);
 	check_not_allocated(start, allocated);
 	CHECK(*(uint8_t *)start == 0 && ((uint8_t *)start)[allocated - 1] == 0);
-	if (request.flags != BUFFERS_RX)
-		((uint8_t *)start)[allocated - 1] = *(uint8_t *)start = 1;
-	allocations[slot] = (struct allocation){ start, allocated };
+	allocations[slot] = (struct allocation){ start, allocated, request.flags, 0 };
+	write_ends(&allocations[slot]);
 }
 
 static void free_allocation(struct allocation *allocation)
@@ -490,6 +511,72 @@ static void free_allocation(struct allocation *allocation)
 	errno = UNSET;
 	CHECK(buffers_free((void *)allocation->start, allocation->size) == 0 && errno == UNSET);
 	allocation->size = 0;
+}
+
+static void view_any(unsigned choice)
+{
+	struct allocation *allocation = &allocations[take_byte() % ALLOCATIONS];
+	const struct held *held = &items[take_byte() % ITEMS];
+	const uint8_t *next = held->item ? buffers_next(held->item) : NULL;
+	uint8_t *written;
+
+	(void)choice;
+	if (allocation->size)
+		write_ends(allocation);
+	if (!held->item || held->position == held->size)
+		return;
+	written = buffers_view(next);
+	CHECK(!written == (held->kind == BUFFERS_RX));
+	if (!written)
+		return;
+	CHECK((written == next) == !(held->kind & BUFFERS_VIEW));
+	*written = 1;
+	CHECK(*next == 1);
+	*written = 0;
+}
+
+static void protect_any(unsigned choice)
+{
+	struct allocation *allocation = &allocations[take_byte() % ALLOCATIONS];
+	const uint8_t *memory = (const uint8_t *)allocation->start;
+	unsigned flags = choice & 64 ? 1u + (choice >> 7) : take_byte();
+	int result;
+
+	if (!allocation->size)
+		return;
+	errno = UNSET;
+	result = buffers_protect((void *)allocation->start, allocation->size, flags);
+	if (allocation->flags & BUFFERS_VIEW || (flags != BUFFERS_RW && flags != BUFFERS_RX)) {
+		CHECK(result == -1 && errno == EINVAL);
+	} else if (result == 0) {
+		CHECK(errno == UNSET);
+		allocation->flags = flags;
+	} else {
+		CHECK(is_one_of(errno, EACCES, ENOMEM, ENOMEM));
+	}
+	CHECK(*memory == allocation->first);
+	write_ends(allocation);
+}
+
+static void narrow(unsigned choice)
+{
+	struct buffers_request request = take_request(1 << 20), before = request;
+	const void *target = (const void *)take_address();
+	size_t reach = take_size();
+	bool is_invalid = !target || !reach || (request.max_address &&
+						request.min_address >= request.max_address);
+
+	(void)choice;
+	errno = UNSET;
+	if (buffers_request_narrow(&request, target, reach) == 0) {
+		CHECK(errno == UNSET && !is_invalid);
+		CHECK(request.min_address >= before.min_address);
+		CHECK(end_of(&request) <= end_of(&before) && request.min_address < end_of(&request));
+	} else {
+		CHECK(errno == (is_invalid ? EINVAL : EADDRNOTAVAIL));
+		CHECK(memcmp(&request, &before, sizeof(request)) == 0);
+	}
+	CHECK(request.target == before.target && request.size == before.size);
 }
 
 static void free_any(unsigned choice)
@@ -514,7 +601,7 @@ static void free_any(unsigned choice)
 static void create_arena(unsigned choice)
 {
 	struct buffers_request request = take_request((size_t)4 << 20);
-	unsigned flags = take_byte() & KINDS;
+	unsigned flags = take_byte() & (KINDS | BUFFERS_VIEW);
 	unsigned all = request.flags | flags;
 	struct buffers_arena *arena;
 	int slot = 0;
@@ -527,7 +614,7 @@ static void create_arena(unsigned choice)
 		return;
 	errno = UNSET;
 	arena = buffers_arena_create(&request, flags);
-	if (!is_valid(&request, all)) {
+	if (!is_valid_or_view(&request, all)) {
 		CHECK(!arena && errno == EINVAL);
 	} else if (!arena) {
 		CHECK(errno == ENOSYS || is_one_of(errno, EADDRNOTAVAIL, ENOMEM, EACCES));
@@ -623,7 +710,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 		append_bytes, append_bytes, reserve_bytes, reserve_bytes, overwrite_piece, allocate,
 		allocate, free_any, create_arena, get_from_arena, get_from_arena, destroy_any,
 		walk, overwrite_nothing, give_back_piece, give_back_piece, give_back_piece,
-		give_back_nothing,
+		give_back_nothing, view_any, protect_any, protect_any, narrow,
 	};
 	static unsigned runs;
 

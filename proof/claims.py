@@ -125,11 +125,16 @@ def end_of(source, request):
     return If(request['max_address'] == 0, maximum(source), request['max_address'])
 
 
+def has_range(request):
+    return Or(request['max_address'] == 0, ULT(request['min_address'], request['max_address']))
+
+
+@group('buffers.c', 'has_range',
+       ('!request->max_address || ', ''), ('< request->max', '<= request->max'))
 @group('buffers.c', 'window_from',
-       ('request->size == 0 || ', ''), ('>= request->max_address', '> request->max_address'),
+       ('request->size == 0 || ', ''), (' || !has_range(request)', ''),
        ('request->reserved[0] || request->reserved[1]', 'request->reserved[0]'),
        ('UINTPTR_MAX', '0'), (': 1;', ': 0;'), ('!is_kind(request->flags) ||', ''),
-       ('(request->max_address && request->min', '(request->min'),
        ('.size = request->size', '.size = request->alignment'))
 def window(source):
     request = source.symbol('struct buffers_request', 'request')
@@ -137,8 +142,7 @@ def window(source):
     alignment = If(request['alignment'] == 0, 1, request['alignment'])
     yield 'a request is valid if it does not contradict itself', is_valid == And(
         request['size'] != 0, is_power(alignment), ULE(request['flags'], 2),
-        request['reserved']['0'] == 0, request['reserved']['1'] == 0,
-        Or(request['max_address'] == 0, ULT(request['min_address'], request['max_address'])))
+        request['reserved']['0'] == 0, request['reserved']['1'] == 0, has_range(request))
     yield 'the window has the values of the request', Implies(is_valid, And(
         made['range']['start'] == request['min_address'],
         made['range']['end'] == end_of(source, request), made['size'] == request['size'],
@@ -218,6 +222,30 @@ def near(source):
     yield 'the request has the target, the size and no other wish', And(
         made['target'] == target, made['size'] == size, made['alignment'] == 0,
         made['flags'] == 0, made['reserved']['0'] == 0, made['reserved']['1'] == 0)
+
+
+@group('buffers.c', 'narrow',
+       ('buffers_max(request->min_address, other->min_address)', 'request->min_address'),
+       ('request->max_address - 1', 'request->max_address'), ('first > last', 'first >= last'),
+       ('last + 1', 'last'), ('first > last', 'false'))
+def narrowed(source):
+    request, other = (source.symbol('struct buffers_request', n) for n in ('request', 'other'))
+    address = word(source, 'address')
+    run = source.run('narrow', Pointer(('request',)), Pointer(('other',)),
+                     memory={'request': request, 'other': other})
+    made, is_done = run.memory['request'], run.returned == 0
+
+    def holds(range):
+        return And(UGE(address, range['min_address']),
+                   Or(range['max_address'] == 0, ULT(address, range['max_address'])))
+    in_both, valid = And(holds(request), holds(other)), [has_range(request), has_range(other)]
+    yield 'the range has just the addresses of both', Implies(
+        is_done, holds(made) == in_both), valid
+    yield 'it fails only if they do not meet', Or(is_done, Not(in_both)), valid
+    yield 'a range that is made is not empty', Implies(is_done, has_range(made)), valid
+    yield 'if it fails, the range is as it was', Or(is_done, And(
+        made['min_address'] == request['min_address'],
+        made['max_address'] == request['max_address'])), valid
 
 
 # Items ------------------------------------------------------------------------------------
@@ -342,10 +370,11 @@ def append(source):
         size, widen(source, item['size'] - item['position'])), valid_item(source, item)
 
 
+@group('locator/item.h', 'buffers_is_short',
+       ('size >= BUFFERS_SHORT_LEAST && ', ''), (' && size <= BUFFERS_SHORT_MOST', ''))
+@group('locator/item.h', 'buffers_copy_short', ('size <= 16', 'size <= 17'))
 @group('locator/item.h', 'buffers_item_append_short',
-       ('size > item->size - position ||', ''), ('size < BUFFERS_SHORT_LEAST ||', ''),
-       ('size > BUFFERS_SHORT_MOST ||', ''), ('size <= 16', 'size <= 17'),
-       ('position + size', 'position + 16'))
+       ('size > item->size - position ||', ''), ('position + size', 'position + 16'))
 def append_short(source):
     writes, size = Writes(), word(source, 'size')
     item, run = run_item(source, 'buffers_item_append_short', word(source, 'data'), size,

@@ -438,6 +438,41 @@ START_TEST(sealed_memory_is_eacces)
 END_TEST
 
 /*
+ * A protection key hides pages from this thread.  The kernel can read them for the thread, which
+ * must not fault while it holds the lock of all writers.
+ */
+static int hide_pages(void *unused)
+{
+	struct memory memory;
+	unsigned char *hidden;
+	int key;
+
+	(void)unused;
+	STEP(map(&memory, 128 * KIB, BUFFERS_RX));
+	STEP(protect_as(&memory, BUFFERS_RW) == 0);
+	hidden = memory.start + 64 * KIB;
+	key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+	STEP(pkey_mprotect(hidden, 64 * KIB, PROT_READ | PROT_WRITE, key) == 0);
+	STEP(refuse_new_exec(EPERM));
+	errno = 0;
+	STEP(protect_as(&memory, BUFFERS_RX) == -1 && errno == EACCES);
+	STEP(pkey_set(key, 0) == 0);
+	memset(memory.start, 1, memory.size);
+	STEP(pkey_mprotect(hidden, 64 * KIB, PROT_READ, key) == 0);
+	STEP(pkey_set(key, PKEY_DISABLE_ACCESS) == 0);
+	errno = 0;
+	return buffers_overwrite(hidden + 8, "12345678", 8) == -1 && errno == EINVAL ? 0 : __LINE__;
+}
+
+START_TEST(pages_that_a_protection_key_hides_are_not_read)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(pkey_alloc(0, 0) < 0, "no protection keys here");
+	run_child(hide_pages, NULL);
+}
+END_TEST
+
+/*
  * Forked children
  */
 
@@ -647,6 +682,7 @@ int main(void)
 	tcase_set_tags(failures, "fork");
 	tcase_add_loop_test(failures, window_that_opens_only_in_part_is_closed_again, 0, POLICIES);
 	tcase_add_test(failures, window_that_cannot_be_closed_stays_open);
+	tcase_add_test(failures, pages_that_a_protection_key_hides_are_not_read);
 	tcase_add_loop_test(failures, memory_with_a_hole_does_not_change, 0, POLICIES);
 	tcase_add_loop_test(failures, sealed_memory_is_eacces, 0, 2);
 	suite_add_tcase(suite, failures);

@@ -51,15 +51,15 @@ int buffers_platform_try_read(uintptr_t address, void *copy, size_t size)
 	return read_page_by_page(address, copy, size);
 }
 
+/* Asks about this thread: process_vm_readv(2) also reads what a protection key hides from it. */
 bool buffers_platform_is_readable(uintptr_t address, size_t size)
 {
 	size_t page = buffers_platform_granularity();
-	uint64_t word;
 
 	if (address > UINTPTR_MAX - size)
 		return false;
 	for (uintptr_t at = buffers_page_down(address); at < address + size; at += page)
-		if (buffers_platform_try_read(at, &word, sizeof(word)) != 0)
+		if (!is_readable_word(at))
 			return false;
 	return true;
 }

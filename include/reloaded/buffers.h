@@ -574,8 +574,8 @@ int buffers_free(void *address, size_t allocated);
  *
  * Returns 0.
  *
- * EINVAL: address or allocated is invalid as for buffers_free(), or flags is not one of the
- * two.
+ * EINVAL: address or allocated is invalid as for buffers_free(), flags is not one of the two,
+ * or the memory has a view (BUFFERS_VIEW), also in a child that inherited the memory alone.
  * EACCES: policy forbids it, and no way to replace the memory is available; or the memory is
  * sealed, mseal(2).
  * ENOMEM: the kernel refuses the memory, mapping or descriptor that the call needs.

@@ -390,8 +390,9 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
  * Gives one whole mapping of private memory the protection of RW or RX memory.  The bytes stay.
  * *needs_copy: policy keeps it from being RX, which it is to become, or was before the call failed;
  * buffers_platform_replace() can make it so.
- * EINVAL: there is no such mapping.  EACCES: policy forbids it.  ENOMEM.  On failure the memory is
- * as it was, where the system permits that.
+ * EINVAL: there is no such mapping, or it has a view, maybe in the process that forked this one.
+ * EACCES: policy forbids it.  ENOMEM.  On failure the memory is as it was, where the system permits
+ * that.
  */
 int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind kind,
 			     bool *needs_copy);

@@ -102,9 +102,21 @@ static int find_no_view(void)
  * Memory of buffers_alloc()
  */
 
+/* A window would let the child write the parent's memory. */
+static int find_no_window(void)
+{
+	errno = 0;
+	STEP(buffers_protect(test->memory, test->size, BUFFERS_RW) == -1 && errno == EINVAL);
+	errno = 0;
+	STEP(buffers_protect(test->memory, test->size, BUFFERS_RX) == -1 && errno == EINVAL);
+	return is_mapped_as((uintptr_t)test->memory, (uintptr_t)test->memory + test->size,
+			    "r-xs") ? 0 : __LINE__;
+}
+
 static int read_and_free(void)
 {
 	STEP(find_no_view() == 0);
+	STEP(find_no_window() == 0);
 	STEP(memcmp(test->memory, "parent", 6) == 0);
 	STEP(buffers_overwrite(test->memory + 100, "child", 5) == 0);	/* without a view, too */
 	STEP(memcmp(test->memory + 100, "child", 5) == 0);
@@ -127,6 +139,41 @@ static int share_with_child(void)
 START_TEST(children_share_the_memory_but_have_no_view)
 {
 	run_body(share_with_child);
+}
+END_TEST
+
+/* The child's own memory has windows; it may lack the list of mappings. */
+static int open_windows(void)
+{
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
+	size_t size;
+	unsigned char *memory = buffers_alloc(&request, &size);
+
+	STEP(memory && buffers_protect(memory, size, BUFFERS_RW) == 0);
+	*memory = 1;
+	return buffers_protect(memory, size, BUFFERS_RX) == 0 ? 0 : __LINE__;
+}
+
+static int open_windows_without_list(void)
+{
+	STEP(open_windows() == 0);
+	STEP(find_no_window() == 0);
+	STEP(refuse_call(SYS_openat, EACCES));
+	errno = 0;
+	STEP(buffers_protect(test->memory, test->size, BUFFERS_RW) == -1 && errno == EINVAL);
+	return open_windows();
+}
+
+static int share_without_list(void)
+{
+	STEP(alloc_viewed() == 0);
+	return in_child(open_windows_without_list);
+}
+
+START_TEST(children_open_no_window_of_shared_memory)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_body(share_without_list);
 }
 END_TEST
 
@@ -442,6 +489,7 @@ int main(void)
 		skip_all("memory cannot be mapped twice here");
 	tcase_set_tags(all, "fork");
 	tcase_add_test(all, children_share_the_memory_but_have_no_view);
+	tcase_add_test(all, children_open_no_window_of_shared_memory);
 	tcase_add_test(all, children_map_views_of_their_own);
 	tcase_add_test(all, a_private_arena_stays_with_its_process);
 	tcase_add_test(all, descendants_write_a_shared_arena_through_its_view);

@@ -656,7 +656,7 @@ struct buffers_arena;
  *
  * The library gives memory of the window only to users of the arena.  The window
  * costs nothing until buffers_arena_get() hands out items: the rest counts towards
- * no limit, is in no core dump and, unless shared, cannot be accessed.
+ * no limit, is in no core dump and, unless shared or with a view, cannot be accessed.
  *
  * With BUFFERS_ARENA_FORK_SHARED, the process and all descendants that fork(2)
  * makes later use the arena at the same time.  Bytes that one of them appends, all
@@ -719,7 +719,8 @@ struct buffers_item *buffers_arena_get(struct buffers_arena *arena, size_t size,
  * Returns 0.
  *
  * EINVAL: arena is NULL, or a thread of this process holds an item of it.
- * ENOMEM: the kernel refuses to unmap; the rest of the arena stays mapped.
+ * ENOMEM: the kernel refuses to unmap; the rest of the arena stays mapped.  It may have lost
+ * its view: then it provides no more items (EACCES).
  *
  * Thread-safe, not signal-safe.  Since 0.1.
  */

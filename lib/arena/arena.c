@@ -104,6 +104,9 @@ _Static_assert(offsetof(struct buffers_arena, view) == 0 && offsetof(struct bloc
 /* Children inherit the view of a shared arena. */
 static const uint32_t always = 1;
 
+/* An arena that lost its view remains one with a view, which nothing writes. */
+static const uint32_t never;
+
 /*
  * Locks
  */
@@ -724,7 +727,8 @@ static int unmap_window(struct buffers_arena *arena, bool has_view)
 
 	if (error)
 		return error;
-	arena->view.has_view = NULL;
+	if (has_view)
+		arena->view.has_view = &never;
 	return buffers_state_unmap(arena->window);
 }
 

@@ -253,6 +253,46 @@ START_TEST(a_private_arena_stays_with_its_process)
 }
 END_TEST
 
+/* An arena whose window cannot be unmapped has lost its view, and is not written in another way. */
+static int lose_view(void)
+{
+	struct buffers_item *item;
+
+	errno = 0;
+	STEP(buffers_arena_destroy(test->arena) == -1 && errno != 0);
+	errno = 0;
+	item = buffers_arena_get(test->arena, 1, 1);
+	STEP(!item && errno == EACCES);
+	STEP(call_code(test->memory) == 11);
+	return is_mapped_as((uintptr_t)test->memory, (uintptr_t)test->memory + test->size,
+			    "r-xs") ? 0 : __LINE__;
+}
+
+static int lose_view_in_child(void)
+{
+	STEP(refuse_call(SYS_munmap, ENOMEM));
+	STEP(lose_view() == 0);
+	errno = 0;
+	STEP(!buffers_append(test->item, "held by the thread that forked", 30) && errno == EACCES);
+	return 0;
+}
+
+static int keep_window(void)
+{
+	STEP(make_arena(0) == 0);
+	STEP(in_child(lose_view_in_child) == 0);
+	buffers_release(test->item);
+	STEP(refuse_call_where(SYS_munmap, 0, (unsigned)(uintptr_t)test->memory, ENOMEM));
+	return lose_view();
+}
+
+START_TEST(an_arena_that_lost_its_view_is_not_written)
+{
+	SKIP_IF(!can_filter(), NO_FILTER);
+	run_body(keep_window);
+}
+END_TEST
+
 /* The child knows the view before it gets an item, and writes through it afterwards. */
 static int append_in_child(void)
 {
@@ -492,6 +532,7 @@ int main(void)
 	tcase_add_test(all, children_open_no_window_of_shared_memory);
 	tcase_add_test(all, children_map_views_of_their_own);
 	tcase_add_test(all, a_private_arena_stays_with_its_process);
+	tcase_add_test(all, an_arena_that_lost_its_view_is_not_written);
 	tcase_add_test(all, descendants_write_a_shared_arena_through_its_view);
 	tcase_add_test(all, a_child_needs_no_memory_to_use_an_inherited_view);
 	tcase_add_test(all, signal_handlers_write_memory_with_a_view);

@@ -506,26 +506,14 @@ static void *fail_with(int error)
 }
 
 /*
- * Memory with a view that this thread cannot have at once.  A child of a private arena's process
- * has none, and must not write that memory in another way.
+ * A write that fails may leave changed bytes.  They are free space, which no code uses.  A child of
+ * a private arena's process has no view, and must not write that memory in another way.
  */
-static int write_without_view(const struct buffers_item *item, uintptr_t address,
-			      const void *data, size_t size)
-{
-	uintptr_t written;
-
-	if (!(buffers_item_owner(item) & BUFFERS_TAKEN_GIVEN) ||
-	    buffers_views_try_find(address, 1, &written) == ENOENT)
-		return EACCES;
-	return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
-}
-
-/* A write that fails may leave changed bytes.  They are free space, which no code uses. */
 static int write_rx(const struct buffers_item *item, uintptr_t address, const void *data,
 		    size_t size)
 {
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_VIEW)
-		return write_without_view(item, address, data, size);
+		return EACCES;
 	if (buffers_item_owner(item) & BUFFERS_TAKEN_SHARED)
 		return buffers_platform_write(address, data, size, BUFFERS_WRITE_FREE_SHARED);
 	return buffers_state_write(address, data, size, BUFFERS_WRITE_FREE_PRIVATE);
@@ -545,17 +533,15 @@ static int append_rx(struct buffers_item *item, const void *data, size_t size,
 	return error;
 }
 
-/* The address in the view of the item; 0: it has no view, or none that is found at once. */
-static inline uintptr_t view_of(const struct buffers_item *item, uintptr_t address)
+/* The address in the view of the item; 0: it has no view. */
+static inline uintptr_t view_of(struct buffers_item *item, uintptr_t address)
 {
 	uint32_t owner = buffers_item_owner(item);
-	uintptr_t written;
 
 	if (!(owner & BUFFERS_TAKEN_VIEW))
 		return 0;
-	if (!(owner & BUFFERS_TAKEN_GIVEN))
-		return buffers_arena_written(item, address);
-	return buffers_views_try_find(address, 1, &written) == 0 ? written : 0;
+	return buffers_arena_written(owner & BUFFERS_TAKEN_GIVEN ? buffers_stretches_arena(item) :
+								   buffers_arena_of(item), address);
 }
 
 /* NULL: the item has no view, or less room. */
@@ -582,7 +568,7 @@ static inline void *append_short_by_view(struct buffers_item *item, const void *
 	    (buffers_item_owner(item) & (BUFFERS_TAKEN_VIEW | BUFFERS_TAKEN_GIVEN)) !=
 	    BUFFERS_TAKEN_VIEW)
 		return NULL;
-	written = buffers_arena_written(item, address);
+	written = buffers_arena_written(buffers_arena_of(item), address);
 	if (!written)
 		return NULL;
 	buffers_copy_short((void *)written, data, size);
@@ -855,7 +841,7 @@ static int give_back_in(struct buffers_locator *first, enum buffers_kind kind,
 	struct buffers_item *last;
 	int error = buffers_index_check_use(&state->index, first, kind, room, &last);
 
-	return error ? error : buffers_give_back_to(&state->stretches, room, kind);
+	return error ? error : buffers_give_back_to(&state->stretches, NULL, room, kind);
 }
 
 /* The caller may have the room from another copy, though this one has not used the kind. */

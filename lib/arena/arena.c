@@ -680,7 +680,7 @@ static int give_back(struct buffers_arena *arena, struct buffers_span room)
 					arena->kind, room, &last);
 	if (error)
 		return EINVAL;
-	return buffers_give_back_to(&arena->state->stretches, room, arena->kind);
+	return buffers_give_back_to(&arena->state->stretches, &arena->view, room, arena->kind);
 }
 
 int buffers_arena_give_back(struct buffers_span room)

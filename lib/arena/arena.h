@@ -50,15 +50,18 @@ struct buffers_arena_block {
 	const struct buffers_arena_view *arena;
 };
 
-/*
- * The address at which a held item with a view is written; 0: this process has no view.  For room
- * that was given back, use buffers_views_try_find().
- */
-static inline uintptr_t buffers_arena_written(const struct buffers_item *item, uintptr_t address)
+/* The arena of an item; for room that was given back, use buffers_stretches_arena(). */
+static inline const struct buffers_arena_view *buffers_arena_of(const struct buffers_item *item)
 {
 	uintptr_t page = (uintptr_t)item & ~(uintptr_t)(BUFFERS_LOCATOR_SIZE - 1);
-	const struct buffers_arena_view *arena = ((struct buffers_arena_block *)page)->arena;
 
+	return ((struct buffers_arena_block *)page)->arena;
+}
+
+/* The address at which memory of an arena with a view is written; 0: this process has no view. */
+static inline uintptr_t buffers_arena_written(const struct buffers_arena_view *arena,
+					      uintptr_t address)
+{
 	return *arena->has_view ? address + arena->distance : 0;
 }
 

@@ -448,6 +448,11 @@ void buffers_stretches_release(struct buffers_item *item)
 		__atomic_store_n(&stretches->largest, UINT32_MAX, __ATOMIC_SEQ_CST);
 }
 
+const struct buffers_arena_view *buffers_stretches_arena(struct buffers_item *item)
+{
+	return chunk_of(node_with(item))->owner->arena;
+}
+
 /*
  * Adding
  */

@@ -24,6 +24,7 @@
 #define BUFFERS_STRETCH_PAGES	16
 
 struct buffers_stretch;
+struct buffers_arena_view;	/* arena.h */
 
 /* The rest of its page holds `own_chunks`, the first table. */
 struct buffers_stretches {
@@ -36,6 +37,7 @@ struct buffers_stretches {
 	struct buffers_stretch *spare;	/* nodes without a stretch */
 	struct buffers_stretch *idle;	/* a node without room that is still in the tree, or NULL */
 	size_t page;			/* buffers_platform_granularity() */
+	const struct buffers_arena_view *arena;	/* NULL: shared buffers */
 	uintptr_t *chunks;		/* the pages of nodes; [0] is unused */
 	size_t chunk_count, chunk_limit;
 	unsigned shift;			/* a number is a chunk << shift, and a node there */
@@ -102,6 +104,9 @@ struct buffers_item *buffers_stretches_take(struct buffers_stretches *stretches,
 
 /* The bytes from its position on are a stretch again.  Takes no lock: a signal handler may ask. */
 void buffers_stretches_release(struct buffers_item *item);
+
+/* The arena of an item that was taken; a signal handler may ask. */
+const struct buffers_arena_view *buffers_stretches_arena(struct buffers_item *item);
 
 /* Takes a page that became free bit by bit, once there are several, or returns NULL. */
 struct buffers_item *buffers_stretches_take_page(struct buffers_stretches *stretches);

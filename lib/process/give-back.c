@@ -74,7 +74,8 @@ static int clean_item(struct buffers_item *item, struct buffers_span room, enum 
 	return error;
 }
 
-static int find_stretches(struct buffers_stretches **slot, struct buffers_stretches **stretches)
+static int find_stretches(struct buffers_stretches **slot, const struct buffers_arena_view *arena,
+			  struct buffers_stretches **stretches)
 {
 	struct buffers_stretches *created;
 	int error;
@@ -85,6 +86,7 @@ static int find_stretches(struct buffers_stretches **slot, struct buffers_stretc
 	error = buffers_stretches_create(&created);
 	if (error)
 		return error;
+	created->arena = arena;
 	if (__atomic_compare_exchange_n(slot, stretches, created, false, __ATOMIC_ACQ_REL,
 					__ATOMIC_ACQUIRE))
 		*stretches = created;
@@ -121,11 +123,12 @@ static void return_pages(struct buffers_stretches *stretches, enum buffers_kind 
 		}, kind);
 }
 
-int buffers_give_back_to(struct buffers_stretches **slot, struct buffers_span room,
+int buffers_give_back_to(struct buffers_stretches **slot,
+			 const struct buffers_arena_view *arena, struct buffers_span room,
 			 enum buffers_kind kind)
 {
 	struct buffers_stretches *stretches;
-	int error = find_stretches(slot, &stretches);
+	int error = find_stretches(slot, arena, &stretches);
 
 	if (!error)
 		error = add(stretches, room, kind);

@@ -14,11 +14,12 @@
 
 /*
  * Takes the room back that the caller found in an item below its position.  Creates the
- * structure at *slot if there is none.
+ * structure at *slot if there is none, for an arena unless that is NULL.
  * EINVAL: some of the room was given back before.  ENOMEM, EACCES: it cannot be recorded or
  * cleaned; it is not given back, and holds any bytes.
  */
-int buffers_give_back_to(struct buffers_stretches **slot, struct buffers_span room,
+int buffers_give_back_to(struct buffers_stretches **slot,
+			 const struct buffers_arena_view *arena, struct buffers_span room,
 			 enum buffers_kind kind);
 
 /* The room that a pool may use before it makes an item. */

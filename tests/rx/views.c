@@ -429,6 +429,66 @@ START_TEST(signal_handlers_write_memory_with_a_view)
 }
 END_TEST
 
+/* The item is room that was given back, which the child's handler must not write either. */
+static int hold_given_room(void)
+{
+	STEP(make_arena(0) == 0);
+	STEP(buffers_reserve(test->item, 900, 1));
+	buffers_release(test->item);
+	STEP(buffers_give_back(test->memory + CODE_SIZE, 900) == 0);
+	test->item = buffers_arena_get(test->arena, 900, 1);
+	STEP(test->item && buffers_next(test->item) == test->memory + CODE_SIZE);
+	return 0;
+}
+
+static void append_in_handler(int number)
+{
+	int saved = errno;
+
+	(void)number;
+	errno = 0;
+	if (buffers_append(test->item, "!", 1) || errno != EACCES)
+		handler.is_failed = true;
+	errno = saved;
+	__atomic_fetch_add(&handler.handled, 1, __ATOMIC_RELEASE);
+}
+
+static int append_in_handlers(void)
+{
+	struct sigaction action = { .sa_handler = append_in_handler };
+	unsigned count = how_many(2000, 20000);
+	struct buffers_request request = { .size = 1, .flags = RX_VIEW };
+	size_t size;
+	void *memory = buffers_alloc(&request, &size);	/* the list has an entry */
+	pthread_t sender;
+
+	STEP(memory);
+	handler.victim = pthread_self();
+	STEP(sigaction(SIGUSR1, &action, NULL) == 0);
+	STEP(pthread_create(&sender, NULL, send_signals, &count) == 0);
+	while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) < count)
+		for (unsigned i = 0; i < 1000; i++)
+			STEP(buffers_view(memory));
+	STEP(pthread_join(sender, NULL) == 0);
+	return handler.is_failed ? __LINE__ : 0;
+}
+
+static int hold_at_fork(void)
+{
+	STEP(hold_given_room() == 0);
+	STEP(in_child(append_in_handlers) == 0);
+	STEP(*(unsigned char *)buffers_next(test->item) == 0);
+	STEP(buffers_append(test->item, "parent", 6));
+	return 0;
+}
+
+START_TEST(signal_handlers_of_a_child_do_not_write_given_room)
+{
+	SKIP_IF(is_emulated(), "the emulator delivers signals late");
+	run_body(hold_at_fork);
+}
+END_TEST
+
 /*
  * Calls that fail
  */
@@ -536,6 +596,7 @@ int main(void)
 	tcase_add_test(all, descendants_write_a_shared_arena_through_its_view);
 	tcase_add_test(all, a_child_needs_no_memory_to_use_an_inherited_view);
 	tcase_add_test(all, signal_handlers_write_memory_with_a_view);
+	tcase_add_test(all, signal_handlers_of_a_child_do_not_write_given_room);
 	tcase_add_test(all, without_second_mappings_nothing_is_mapped);
 	tcase_add_test(all, memory_that_cannot_be_freed_keeps_its_view);
 	tcase_add_test(all, a_new_view_replaces_one_of_memory_that_is_gone);

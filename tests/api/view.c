@@ -453,6 +453,30 @@ START_TEST(memory_given_back_is_returned_to_the_system)
 }
 END_TEST
 
+/* Reading a page that was returned would allocate it again. */
+START_TEST(single_pages_given_back_are_returned_to_the_system)
+{
+	enum { PAGES = 512 };
+	size_t page = granularity(), before, full;
+	struct buffers_arena *arena = create_viewed(2 * PAGES * page, 0);
+	struct buffers_item *item = buffers_arena_get(arena, PAGES * page, page);
+	unsigned char *room = buffers_reserve(item, PAGES * page, page);
+
+	SKIP_IF(!CAN_FORK, "sections keep their memory");
+	SKIP_IF(is_emulated(), "the emulator may ignore MADV_REMOVE");
+	before = resident_bytes();
+	SKIP_IF(!before, NO_RESIDENT_BYTES);
+	memset(view_of(room), 1, PAGES * page);
+	full = resident_bytes();
+	SKIP_IF(full < before + PAGES * page / 2, NO_RESIDENT_BYTES);
+	buffers_release(item);
+	for (size_t i = 0; i < PAGES; i++)
+		ck_assert_int_eq(buffers_give_back(room + i * page, page), 0);
+	ck_assert_uint_lt(resident_bytes(), before + PAGES * page / 2);
+	ck_assert_int_eq(buffers_arena_destroy(arena), 0);
+}
+END_TEST
+
 START_TEST(a_large_window_has_a_view)
 {
 	size_t size = sizeof(void *) == 8 ? 8 * GIB : 64 * MIB;
@@ -628,6 +652,7 @@ int main(void)
 	tcase_add_loop_test(arena, appended_bytes_may_overlap_their_destination, 0, 2);
 	tcase_add_test(arena, room_given_back_is_written_through_the_view);
 	tcase_add_test(arena, memory_given_back_is_returned_to_the_system);
+	tcase_add_test(arena, single_pages_given_back_are_returned_to_the_system);
 	tcase_add_test(arena, a_large_window_has_a_view);
 	tcase_add_loop_test(arena, destroying_an_arena_unmaps_its_view, 0, 2);
 	suite_add_tcase(suite, arena);

@@ -176,6 +176,16 @@ static bool is_zero(uintptr_t address, size_t size)
 	return true;
 }
 
+/* Reading the first byte of shared memory that was discarded has allocated its page again. */
+static int check_discarded(volatile char *witness, int advice)
+{
+	if (*witness)
+		return EAGAIN;
+	if (advice == MADV_REMOVE)
+		madvise((void *)(uintptr_t)witness, buffers_platform_granularity(), advice);
+	return 0;
+}
+
 /*
  * Emulators may accept the advice and ignore it, which a byte in writable memory shows.  RX
  * memory that was written by a file shows the file's bytes again.
@@ -190,6 +200,7 @@ int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind k
 		*witness = 1;
 	if (madvise((void *)address, size, advice) != 0)	/* EINVAL: locked, mlock(2) */
 		return EAGAIN;
-	return kind == BUFFERS_KIND_RX ? (is_zero(address, size) ? 0 : EAGAIN) :
-					 (*witness ? EAGAIN : 0);
+	if (kind == BUFFERS_KIND_RX)
+		return is_zero(address, size) ? 0 : EAGAIN;
+	return check_discarded(witness, advice);
 }

@@ -209,6 +209,35 @@ START_TEST(children_map_views_of_their_own)
 }
 END_TEST
 
+/* Bytes that begin in memory with a view and end in other memory: no mapping has both. */
+static int overwrite_across_the_end(void)
+{
+	struct buffers_request request = { .size = 1, .flags = BUFFERS_RX };
+	unsigned char *end, *other;
+	size_t size;
+
+	STEP(alloc_viewed() == 0);
+	end = test->memory + test->size;
+	request.min_address = (uintptr_t)end;
+	request.max_address = (uintptr_t)end + granularity();
+	other = buffers_alloc(&request, &size);
+	if (!other)
+		return 0;	/* there is no gap above the memory */
+	STEP(other == end);
+	errno = 0;
+	STEP(buffers_overwrite(end - 8, "0123456789abcdef", 16) == -1 && errno == EACCES);
+	STEP(memcmp(end - 8, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16) == 0);
+	STEP(buffers_overwrite(end, "other", 5) == 0);
+	STEP(buffers_free(other, size) == 0);
+	return 0;
+}
+
+START_TEST(bytes_beyond_the_memory_are_not_written)
+{
+	run_body(overwrite_across_the_end);
+}
+END_TEST
+
 /*
  * Arenas
  */
@@ -591,6 +620,7 @@ int main(void)
 	tcase_add_test(all, children_share_the_memory_but_have_no_view);
 	tcase_add_test(all, children_open_no_window_of_shared_memory);
 	tcase_add_test(all, children_map_views_of_their_own);
+	tcase_add_test(all, bytes_beyond_the_memory_are_not_written);
 	tcase_add_test(all, a_private_arena_stays_with_its_process);
 	tcase_add_test(all, an_arena_that_lost_its_view_is_not_written);
 	tcase_add_test(all, descendants_write_a_shared_arena_through_its_view);

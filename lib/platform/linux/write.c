@@ -365,6 +365,13 @@ static bool has_arrived(const struct destination *destination, const char *writt
 	       memcmp(written, destination->bytes, destination->size) != 0;
 }
 
+/* The second mapping may be longer than the first: its end is then beyond all memory. */
+static bool is_whole(const struct destination *destination, const char *alias)
+{
+	return destination->length <= buffers_platform_granularity() ||
+	       buffers_platform_is_readable((uintptr_t)alias + destination->size - 1, 1);
+}
+
 /* EINVAL: the memory is private. */
 static int write_by_view(const struct destination *destination)
 {
@@ -375,6 +382,8 @@ static int write_by_view(const struct destination *destination)
 	if (error)
 		return error;
 	alias = (char *)view + (destination->address - destination->start);
+	if (!is_whole(destination, alias))
+		return unmap_after(EACCES, view, destination->length);
 	buffers_copy_through_alias(alias, destination->address, destination->bytes,
 				   destination->size);
 	return unmap_after(has_arrived(destination, alias) ? 0 : EACCES, view,

@@ -625,6 +625,13 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
 	return copy;
 }
 
+/* A child of a private arena's process: the room is the parent's. */
+static bool lacks_view(struct buffers_item *item)
+{
+	return (buffers_item_owner(item) & BUFFERS_TAKEN_VIEW) &&
+	       !view_of(item, buffers_item_next(item));
+}
+
 void *buffers_reserve(struct buffers_item *item, size_t size, size_t alignment)
 {
 	uintptr_t address;
@@ -634,7 +641,7 @@ void *buffers_reserve(struct buffers_item *item, size_t size, size_t alignment)
 		alignment = 1;
 	if (!item || !is_alignment(alignment))
 		return fail_with(EINVAL);
-	error = buffers_item_reserve(item, size, alignment, &address);
+	error = lacks_view(item) ? EACCES : buffers_item_reserve(item, size, alignment, &address);
 	return error ? fail_with(error) : (void *)address;
 }
 

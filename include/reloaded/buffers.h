@@ -383,6 +383,7 @@ void *buffers_append_code(struct buffers_item *item, const void *code, size_t si
  *
  * EINVAL: item is NULL, or alignment is not a power of two.
  * ENOSPC: less than size bytes are free after aligning; nothing changed.
+ * EACCES: the view of the item is in another process.
  *
  * Signal-safe if the handler's thread holds the item and the signal did not
  * interrupt a call with that item.  Since 0.1.

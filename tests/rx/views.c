@@ -256,6 +256,9 @@ static int find_arena_closed(void)
 	errno = 0;
 	STEP(!buffers_append(test->item, "!", 1) && errno == EACCES);
 	errno = 0;
+	STEP(!buffers_reserve(test->item, 1, 1) && errno == EACCES);	/* room of its parent */
+	STEP(buffers_next(test->item) == test->memory + CODE_SIZE);
+	errno = 0;
 	STEP(buffers_give_back(test->memory, CODE_SIZE) == -1 && errno == EACCES);
 	STEP(buffers_arena_destroy(test->arena) == 0);
 	return 0;

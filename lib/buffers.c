@@ -534,7 +534,8 @@ static int append_rx(struct buffers_item *item, const void *data, size_t size,
 }
 
 /* The address in the view of the item; 0: it has no view. */
-static inline uintptr_t view_of(struct buffers_item *item, uintptr_t address)
+__attribute__((noinline))
+static uintptr_t view_of(struct buffers_item *item, uintptr_t address)
 {
 	uint32_t owner = buffers_item_owner(item);
 
@@ -706,9 +707,9 @@ static bool is_writable(uintptr_t address, size_t size)
 /* The address at which stores change these bytes; 0: none is known.  A view needs no system call. */
 static uintptr_t store_address(uintptr_t address, size_t size)
 {
-	uintptr_t written;
+	uintptr_t written = buffers_views_try_find(address, size);
 
-	if (buffers_views_try_find(address, size, &written) == 0)
+	if (written)
 		return written;
 	return is_writable(address, size) ? address : 0;
 }
@@ -968,7 +969,7 @@ int buffers_protect(void *address, size_t allocated, unsigned flags)
 	int error = EINVAL;
 
 	if (span_from(address, allocated, &span) && flags && is_kind(flags) &&
-	    !buffers_views_find(span.start, 1))
+	    !buffers_views_exist(span))
 		error = buffers_state_protect(span, flags);
 	if (!error && flags == BUFFERS_RX)
 		buffers_platform_flush_icache(address, allocated);

@@ -262,6 +262,12 @@ int buffers_platform_unmap_view(uintptr_t view, size_t size)
 	return ENOSYS;
 }
 
+bool buffers_platform_is_shared(uintptr_t address, size_t size)
+{
+	(void)address, (void)size;
+	return false;
+}
+
 int buffers_platform_commit_view(uintptr_t part, size_t size)
 {
 	(void)part, (void)size;

@@ -390,9 +390,8 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
  * Gives one whole mapping of private memory the protection of RW or RX memory.  The bytes stay.
  * *needs_copy: policy keeps it from being RX, which it is to become, or was before the call failed;
  * buffers_platform_replace() can make it so.
- * EINVAL: there is no such mapping, or it has a view, maybe in the process that forked this one.
- * EACCES: policy forbids it.  ENOMEM.  On failure the memory is as it was, where the system permits
- * that.
+ * EINVAL: there is no such mapping.  EACCES: policy forbids it.  ENOMEM.  On failure the memory is
+ * as it was, where the system permits that.
  */
 int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind kind,
 			     bool *needs_copy);
@@ -415,6 +414,10 @@ __attribute__((cold))
 int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view);
 __attribute__((cold))
 int buffers_platform_unmap_view(uintptr_t view, size_t size);
+
+/* Whether this memory of a forked child is shared with the process that forked it. */
+__attribute__((cold))
+bool buffers_platform_is_shared(uintptr_t address, size_t size);
 
 /* Commits a part of a view, after the same part of the reserved memory.  ENOMEM. */
 int buffers_platform_commit_view(uintptr_t part, size_t size);

@@ -15,6 +15,9 @@ struct record {
 	uintptr_t view;
 };
 
+/* A child inherits this, and memory whose view it has no record of. */
+static bool were_listed;
+
 #define FEW_ATTEMPTS	256		/* for an answer that is not needed */
 #define ALL_ATTEMPTS	UINT_MAX	/* the holder makes no system call */
 
@@ -137,6 +140,8 @@ static void list(struct record *record, struct buffers_span memory, uintptr_t vi
 		.view = view,
 	};
 	views = lock_views();
+	if (!__atomic_exchange_n(&were_listed, true, __ATOMIC_RELAXED))
+		__atomic_store_n(&views->are_all, true, __ATOMIC_RELAXED);
 	drop_old(views, memory);
 	buffers_stretch_tree_insert(&views->tree, &record->last_byte);
 	unlock_views(views);
@@ -202,40 +207,46 @@ int buffers_views_unmap(struct buffers_span memory, uintptr_t inherited)
 	return error;
 }
 
-static int find_locked(struct buffers_views *views, uintptr_t address, size_t size,
-		       uintptr_t *written)
+static uintptr_t find_locked(struct buffers_views *views, uintptr_t address, size_t size)
 {
 	const struct record *record = record_above(views, address);
 
 	if (!record || address < record->start ||
 	    size > buffers_stretch_end(&record->last_byte) - address)
-		return ENOENT;
-	*written = record->view + (address - record->start);
-	return 0;
+		return 0;
+	return record->view + (address - record->start);
 }
 
-static int find(uintptr_t address, size_t size, uintptr_t *written, unsigned attempts)
+static uintptr_t find(uintptr_t address, size_t size, unsigned attempts)
 {
 	struct buffers_state *state = buffers_state_known(BUFFERS_KIND_RX);
-	int error;
+	uintptr_t written;
 
-	if (!may_be_listed(state))
-		return ENOENT;
-	if (!try_lock(&state->views, attempts))
-		return EBUSY;
-	error = find_locked(&state->views, address, size, written);
+	if (!may_be_listed(state) || !try_lock(&state->views, attempts))
+		return 0;
+	written = find_locked(&state->views, address, size);
 	unlock_views(&state->views);
-	return error;
+	return written;
 }
 
-int buffers_views_try_find(uintptr_t address, size_t size, uintptr_t *written)
+uintptr_t buffers_views_try_find(uintptr_t address, size_t size)
 {
-	return find(address, size, written, FEW_ATTEMPTS);
+	return find(address, size, FEW_ATTEMPTS);
 }
 
 uintptr_t buffers_views_find(uintptr_t address, size_t size)
 {
-	uintptr_t written;
+	return find(address, size, ALL_ATTEMPTS);
+}
 
-	return find(address, size, &written, ALL_ATTEMPTS) == 0 ? written : 0;
+bool buffers_views_exist(struct buffers_span memory)
+{
+	const struct buffers_state *state = buffers_state_known(BUFFERS_KIND_RX);
+
+	if (buffers_views_find(memory.start, 1))
+		return true;
+	if (!__atomic_load_n(&were_listed, __ATOMIC_RELAXED) ||
+	    (state && __atomic_load_n(&state->views.are_all, __ATOMIC_RELAXED)))
+		return false;
+	return buffers_platform_is_shared(memory.start, buffers_span_size(memory));
 }

@@ -28,14 +28,17 @@ __attribute__((cold))
 int buffers_views_unmap(struct buffers_span memory, uintptr_t inherited);
 
 /*
- * Finds where these bytes are written.
- * ENOENT: they are not in memory with a view.  EBUSY: another thread has the lock, or this one,
- * if a signal handler asks.
+ * The address at which these bytes are written.  0: they are not in memory with a view, or another
+ * thread has the lock, or this one, if a signal handler asks.
  */
-int buffers_views_try_find(uintptr_t address, size_t size, uintptr_t *written);
+uintptr_t buffers_views_try_find(uintptr_t address, size_t size);
 
-/* The same, but waits.  0: they are not in memory with a view. */
+/* The same, but waits for the lock. */
 uintptr_t buffers_views_find(uintptr_t address, size_t size);
+
+/* Whether this memory has a view, maybe only in a process that forked this one. */
+__attribute__((cold))
+bool buffers_views_exist(struct buffers_span memory);
 
 #pragma GCC visibility pop
 

@@ -31,12 +31,6 @@ void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
  */
 int buffers_linux_map_twice(uintptr_t address, size_t size, bool is_inherited, void **view);
 
-/*
- * Whether this memory has a view, also if it is another process's that forked this one.  Asks the
- * system only in processes that may have such memory.
- */
-bool buffers_linux_is_viewed(uintptr_t address, size_t size);
-
 /* The meaning of errno: ENOMEM if the system lacks something, EACCES if it refuses. */
 int buffers_linux_classify_write_failure(void);
 

@@ -57,12 +57,8 @@ static bool restore(uintptr_t address, size_t size, enum buffers_kind refused)
 int buffers_platform_protect(uintptr_t address, size_t size, enum buffers_kind kind,
 			     bool *needs_copy)
 {
-	int error;
+	int error = protect_as(address, size, kind);
 
-	*needs_copy = false;
-	if (buffers_linux_is_viewed(address, size))
-		return EINVAL;
-	error = protect_as(address, size, kind);
 	*needs_copy = error == EACCES && kind == BUFFERS_KIND_RX;
 	if (error && may_have_changed(address, kind) && restore(address, size, kind))
 		*needs_copy = true;

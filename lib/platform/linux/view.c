@@ -13,8 +13,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-static bool has_mapped_views;	/* this process, or one that forked it */
-
 int buffers_linux_map_twice(uintptr_t address, size_t size, bool is_inherited, void **view)
 {
 	/* An old size of 0 makes a second mapping, and leaves the first. */
@@ -42,19 +40,16 @@ int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited,
 
 	if (error)
 		return error == EINVAL ? EACCES : error;
-	__atomic_store_n(&has_mapped_views, true, __ATOMIC_RELAXED);
 	madvise(got, size, MADV_DONTDUMP);
 	*view = (uintptr_t)got;
 	return 0;
 }
 
-bool buffers_linux_is_viewed(uintptr_t address, size_t size)
+bool buffers_platform_is_shared(uintptr_t address, size_t size)
 {
 	unsigned permissions;
 	void *view;
 
-	if (!__atomic_load_n(&has_mapped_views, __ATOMIC_RELAXED))
-		return false;
 	if (buffers_linux_permissions(address, &permissions))
 		return permissions & PERM_SHARED;
 	if (buffers_linux_map_twice(address, size, false, &view))

@@ -227,6 +227,13 @@ int buffers_platform_unmap_view(uintptr_t view, size_t size)
 	return UnmapViewOfFile((void *)view) ? 0 : ENOMEM;
 }
 
+/* There is no fork. */
+bool buffers_platform_is_shared(uintptr_t address, size_t size)
+{
+	(void)address, (void)size;
+	return false;
+}
+
 /* The section has the memory already; Wine wants a commit in each mapping. */
 int buffers_platform_commit_view(uintptr_t part, size_t size)
 {

@@ -2,7 +2,7 @@
 /*
  * arena.c: windows of addresses that one user creates for itself
  *
- * An arena has four parts, each a mapping of its own:
+ * An arena has four or five parts, each a mapping of its own:
  *
  *	arena	constants, the committed parts of the window, and the index; children
  *		inherit them
@@ -552,7 +552,10 @@ static uint32_t draw_number(struct control *control)
 	return last < MOST_PROCESSES ? last + 1 : MOST_PROCESSES;
 }
 
-/* Lists the view that a child inherits.  Without a record, overwriting is only slower. */
+/*
+ * Lists the view that a child inherits.  If several threads do, the last record replaces the
+ * others.  Without a record, overwriting is only slower.
+ */
 static void list_inherited_view(const struct buffers_arena *arena)
 {
 	uintptr_t start = arena->window.start;
@@ -568,10 +571,10 @@ static void enter_arena(struct buffers_arena *arena)
 
 	if (own_number(arena))
 		return;
+	list_inherited_view(arena);	/* makes system calls: not under the lock */
 	lock_private(&state->is_entering);
 	if (!own_number(arena)) {
 		buffers_index_inherit(&arena->index);
-		list_inherited_view(arena);
 		__atomic_store_n(&state->number, draw_number(arena->control), __ATOMIC_RELEASE);
 	}
 	buffers_lock_release(&state->is_entering);

@@ -453,16 +453,14 @@ static int try_view(void)
 {
 	size_t page = buffers_platform_granularity();
 	void *memory = buffers_sys_map(page, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1);
-	int error = 0;
-	long view;
+	void *view;
+	int error;
 
 	if (memory == MAP_FAILED)
 		return buffers_linux_classify_write_failure();
-	view = syscall(SYS_mremap, memory, 0L, page, MREMAP_MAYMOVE, 0L);
-	if (view == -1)
-		error = buffers_linux_classify_write_failure();
-	else
-		buffers_sys_unmap((void *)view, page);
+	error = buffers_linux_map_twice((uintptr_t)memory, page, false, &view);
+	if (!error)
+		buffers_sys_unmap(view, page);
 	return unmap_after(error, memory, page);
 }
 

@@ -143,7 +143,8 @@ int main(int argc, char **argv)
 
 	argv += has_view;
 	if (!argv[1] || strcmp(argv[1], "--help") == 0) {
-		fputs("usage: low2g [-v] EXPRESSION [NAME=NUMBER ...]\n", argv[1] ? stdout : stderr);
+		fputs("usage: low2g [-v] EXPRESSION [NAME=NUMBER ...]\n",
+		      argv[1] ? stdout : stderr);
 		return argv[1] ? EXIT_SUCCESS : 2;
 	}
 	item = get_low_buffer(has_view);

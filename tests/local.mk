@@ -84,6 +84,8 @@ tests_support_libsupport_la_SOURCES += \
 	tests/support/sandbox.h \
 	tests/support/scenes.c \
 	tests/support/scenes.h \
+	tests/support/signals.c \
+	tests/support/signals.h \
 	tests/support/supervise.c \
 	tests/support/supervise.h \
 	tests/support/support-linux.c \

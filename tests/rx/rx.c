@@ -6,12 +6,12 @@
 #include "support/code.h"
 #include "support/restrict.h"
 #include "support/scenes.h"
+#include "support/signals.h"
 #include "support/support.h"
 #include "support/maps-watch.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -21,7 +21,6 @@
 #define KIB ((size_t)1 << 10)
 
 struct scene {
-	int number;
 	enum outcome outcome;
 	struct watch watch;
 };
@@ -94,12 +93,6 @@ static int edit_at(const struct scene *scene, struct destination *destination, s
 	return check_memory(scene, destination);
 }
 
-/* An emulator may execute the old code; there the result of the call is ignored. */
-static bool returns(const void *code, uint32_t number)
-{
-	return !can_replace_code() || call_code(code) == number;
-}
-
 static int call_at(const struct scene *scene, struct destination *destination, size_t at,
 		   uint32_t number)
 {
@@ -110,12 +103,12 @@ static int call_at(const struct scene *scene, struct destination *destination, s
 	if (memcmp(destination->start + at, code.bytes, CODE_SIZE) != 0 ||
 	    destination->permissions[2] != 'x')
 		return 0;
-	STEP(returns(destination->start + at, number));
+	STEP(returns_number(destination->start + at, number));
 	number++;
 	word = word_of_code(number);
 	STEP(overwrite_at(scene, destination, at + CODE_WORD, &word, 4) == 0);
 	STEP(read_code(destination->start + at) != number ||
-	     returns(destination->start + at, number));
+	     returns_number(destination->start + at, number));
 	return 0;
 }
 
@@ -160,7 +153,7 @@ static int append_at_end(const struct scene *scene, struct buffers_item *item,
 	STEP(buffers_next(item) == (char *)next + (copy ? size : 0));
 	STEP(buffers_remaining(item) == remaining - (copy ? size : 0));
 	if (copy && is_code(copy) && destination->permissions[2] == 'x')
-		STEP(returns(copy, read_code(copy)));
+		STEP(returns_number(copy, read_code(copy)));
 	return check_memory(scene, destination);
 }
 
@@ -348,7 +341,7 @@ static int use_arena_in_child(const struct scene *scene, struct buffers_arena *a
 	STEP(check_memory(scene, destination) == 0);
 	if (relay->copy && is_shared) {
 		STEP(read_code(relay->copy) == 4321);
-		STEP(destination->permissions[2] != 'x' || returns(relay->copy, 4321));
+		STEP(destination->permissions[2] != 'x' || returns_number(relay->copy, 4321));
 	}
 	return munmap(relay, sizeof(*relay));
 }
@@ -400,7 +393,6 @@ static int use_arena(const struct scene *scene, unsigned flags, const char *perm
 
 static bool set_scene(struct scene *scene, int number)
 {
-	scene->number = number;
 	scene->outcome = lacks[number / POLICIES].outcome;
 	ck_assert(watch_open(&scene->watch));
 	return impose_scene(number);
@@ -478,48 +470,37 @@ static int use_default(int number)
 	item = buffers_get(&request);
 	STEP(item);
 	copy = buffers_append_code(item, code.bytes, CODE_SIZE);
-	STEP(copy && returns(copy, 55));
+	STEP(copy && returns_number(copy, 55));
 	return 0;
 }
 
-static int play_scene(void *number)
+static int play_scene(int number)
 {
 	struct scene scene;
 
-	if (!set_scene(&scene, *(int *)number))
+	if (!set_scene(&scene, number))
 		return 0;
 	STEP(!watch_has_rwx(&scene.watch));
 	STEP(watch_start(&scene.watch));
 	STEP(use_all(&scene) == 0);
 	STEP(!watch_stop(&scene.watch));
-	return use_default(*(int *)number);
-}
-
-/* Raises the limits, for coverage counts are written to files at exit. */
-static int play_with_limits_raised(void *number)
-{
-	int line = play_scene(number);
-
-	STEP(raise_limits());
-	return line;
+	return use_default(number);
 }
 
 START_TEST(rx_and_rw_memory_can_be_written_and_rwx_is_eacces)
 {
 	SKIP_IF_NO_SCENE(_i);
-	run_child(play_with_limits_raised, &_i);
+	run_scene(play_scene, _i);
 }
 END_TEST
 
 /* Calls that failed because of a lack succeed as soon as it ends. */
-static int play_and_recover(void *number)
+static int play_and_recover(int number)
 {
 	struct scene scene, plain;
 
-	if (!set_scene(&scene, *(int *)number)) {
-		STEP(raise_limits());	/* a printed reason may go to a file */
+	if (!set_scene(&scene, number))
 		return 0;
-	}
 	STEP(use_all(&scene) == 0);
 	STEP(raise_limits());
 	plain = without_lack(&scene);
@@ -532,7 +513,7 @@ START_TEST(writing_succeeds_after_a_lack_ends)
 	int number = ending[_i / POLICIES] * POLICIES + _i % POLICIES;
 
 	SKIP_IF_NO_SCENE(number);
-	run_child(play_and_recover, &number);
+	run_scene(play_and_recover, number);
 }
 END_TEST
 
@@ -551,7 +532,7 @@ static void *use_all_once(void *scene)
 	return use_all(scene) == 0 ? &done : NULL;
 }
 
-static int play_by_threads(void *number)
+static int play_by_threads(int number)
 {
 	pthread_t threads[THREADS];
 	struct scene scenes[THREADS];
@@ -561,7 +542,7 @@ static int play_by_threads(void *number)
 	STEP(watch_open(&watch));
 	for (unsigned i = 0; i < THREADS; i++)
 		STEP(watch_open(&scenes[i].watch));
-	if (!impose_scene(*(int *)number))
+	if (!impose_scene(number))
 		return 0;
 	STEP(watch_start(&watch));
 	for (unsigned i = 0; i < THREADS; i++) {
@@ -578,22 +559,13 @@ START_TEST(threads_that_write_make_no_memory_writable_and_executable)
 {
 	SKIP_IF_NO_SCENE(_i);
 	SKIP_IF(is_emulated(), "the emulator's list misses mappings that other threads make");
-	run_child(play_by_threads, &_i);
+	run_scene(play_by_threads, _i);
 }
 END_TEST
 
 /*
  * Memory whose pages cannot be replaced
  */
-
-#ifndef SYS_mseal
-# define SYS_mseal 462
-#endif
-
-static bool seal(void *page, size_t size)
-{
-	return syscall(SYS_mseal, page, size, 0L) == 0;
-}
 
 /* A word changes as a whole or not at all; one byte of it, and other sizes, change in place. */
 static int overwrite_fixed_page(unsigned char *page)
@@ -621,8 +593,7 @@ static int forbid_replacement(void *is_sealed)
 	STEP(page);
 	if (!*(bool *)is_sealed) {
 		STEP(refuse_call(SYS_mremap, EPERM));
-	} else if (!seal(page, size)) {
-		printf("skipped: %s: mseal(2) needs Linux 6.10\n", __func__);
+	} else if (!seal_memory(page, size)) {
 		return 0;
 	}
 	STEP(overwrite_fixed_page(page) == 0);
@@ -647,54 +618,33 @@ static struct {
 	uint32_t *word;			/* at the start of a page */
 	unsigned char *odd;		/* three bytes in it */
 	struct buffers_item *item;	/* for appends of the handler only */
-	pthread_t victim;
-	unsigned handled;
-	bool is_failed;
 } handler;
 
-static void patch_in_handler(int number)
+static bool patch_in_handler(uint32_t number)
 {
-	uint32_t value = __atomic_load_n(&handler.handled, __ATOMIC_RELAXED) + 1;
-	int saved = errno;
 	uint32_t *copy;
 
-	(void)number;
-	errno = 0;
-	if (buffers_overwrite(handler.word, &value, 4) != 0 || *handler.word != value ||
-	    buffers_overwrite(handler.odd, &value, 3) != 0 || memcmp(handler.odd, &value, 3) != 0)
-		handler.is_failed = true;
-	copy = buffers_append(handler.item, &value, sizeof(value));
-	if (!copy || *copy != value || errno != 0)
-		handler.is_failed = true;
-	errno = saved;
-	__atomic_store_n(&handler.handled, value, __ATOMIC_RELEASE);
-}
-
-/* Sends each signal after the last one was handled, so that the handlers run in every call. */
-static void *send_signals(void *count)
-{
-	for (unsigned i = 0; i < *(unsigned *)count; i++) {
-		pthread_kill(handler.victim, SIGUSR1);
-		while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) == i)
-			yield_cpu();
-	}
-	return NULL;
+	if (buffers_overwrite(handler.word, &number, 4) != 0 || *handler.word != number ||
+	    buffers_overwrite(handler.odd, &number, 3) != 0 || memcmp(handler.odd, &number, 3) != 0)
+		return false;
+	copy = buffers_append(handler.item, &number, sizeof(number));
+	return copy && *copy == number;
 }
 
 /* Writes the same pages in the meantime, and maps buffers. */
-static int write_while_handlers_run(uint32_t *word, struct buffers_item *item, unsigned count)
+static int write_while_handlers_run(uint32_t *word, struct buffers_item *item, uint32_t count)
 {
 	struct buffers_request request = { .size = 64 * KIB, .flags = BUFFERS_RX };
 	unsigned i;
 
-	for (i = 1; __atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) < count; i++) {
+	for (i = 1; are_signals_left(); i++) {
 		STEP(buffers_overwrite(word, &i, sizeof(i)) == 0 && *word == i);
 		if (buffers_remaining(item))
 			STEP(buffers_append(item, "x", 1));
 		if (i % 16 == 0 && i / 16 < 100)
 			STEP(buffers_get(&request));
 	}
-	STEP(!handler.is_failed && *handler.word == count);
+	STEP(end_signals() && *handler.word == count);
 	STEP(memcmp(handler.odd, &count, 3) == 0);
 	return 0;
 }
@@ -703,25 +653,19 @@ static int patch_in_handlers(void *hides_proc)
 {
 	struct buffers_request request = { .size = 32 * KIB, .flags = BUFFERS_RX };
 	struct buffers_item *item = buffers_get(&request);
-	struct sigaction action = { .sa_handler = patch_in_handler };
-	unsigned count = how_many(500, 2000);
+	uint32_t count = how_many(500, 2000);
 	uint32_t *words;
-	pthread_t sender;
 
 	STEP(item);
 	words = buffers_reserve(item, 64, 64);
 	handler.item = buffers_get(&request);
 	handler.word = words;
 	handler.odd = (unsigned char *)&words[3];
-	handler.victim = pthread_self();
 	STEP(words && handler.item);
 	if (*(bool *)hides_proc && !hide_proc())
 		return 0;
-	STEP(sigaction(SIGUSR1, &action, NULL) == 0);
-	STEP(pthread_create(&sender, NULL, send_signals, &count) == 0);
-	STEP(write_while_handlers_run(&words[2], item, count) == 0);
-	STEP(pthread_join(sender, NULL) == 0);
-	return 0;
+	STEP(start_signals(patch_in_handler, count));
+	return write_while_handlers_run(&words[2], item, count);
 }
 
 START_TEST(signal_handlers_write_rx_memory)

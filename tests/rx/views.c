@@ -6,16 +6,13 @@
 #include "support/code.h"
 #include "support/maps-watch.h"
 #include "support/restrict.h"
+#include "support/signals.h"
 #include "support/support.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define KIB ((size_t)1 << 10)
 #define RX_VIEW (BUFFERS_RX | BUFFERS_VIEW)
@@ -25,7 +22,6 @@ static struct {
 	struct buffers_item *item;
 	unsigned char *memory, *view;
 	size_t size;
-	int line;
 	unsigned char *from_child;	/* code that a child appended, in shared memory */
 } *test;
 
@@ -56,34 +52,20 @@ static int make_arena(unsigned flags)
 	return 0;
 }
 
-/* Runs the body in a child, and returns the line of a step that failed. */
-static int in_child(int (*body)(void))
+static int call_body(void *body)
 {
-	int status;
-	pid_t child = fork();
-
-	STEP(child >= 0);
-	if (child == 0) {
-		test->line = body();
-		_exit(0);
-	}
-	STEP(waitpid(child, &status, 0) == child);
-	STEP(WIFEXITED(status));
-	return test->line;
+	return (*(int (**)(void))body)();
 }
 
-static int start_test(void *body_)
+static void run_in_child(int (*body)(void))
 {
-	int (**body)(void) = body_;
-
-	test = map_memory(sizeof(*test), true);
-	STEP(test);
-	return (*body)();
+	run_child(call_body, &body);
 }
 
 static void run_body(int (*body)(void))
 {
-	run_child(start_test, &body);
+	test = map_memory(sizeof(*test), true);
+	run_in_child(body);
 }
 
 /* Whether memory here has no view: neither a mapping at its address nor an entry of the list. */
@@ -128,7 +110,7 @@ static int share_with_child(void)
 {
 	STEP(alloc_viewed() == 0);
 	memcpy(test->view, "parent", 6);
-	STEP(in_child(read_and_free) == 0);
+	run_in_child(read_and_free);
 	STEP(memcmp(test->memory, "parent", 6) == 0);
 	STEP(memcmp(test->memory + 100, "child", 5) == 0);
 	STEP(buffers_view(test->memory) == test->view);
@@ -199,7 +181,7 @@ static int map_own_views(void)
 static int map_in_child(void)
 {
 	STEP(alloc_viewed() == 0);
-	STEP(in_child(map_own_views) == 0);
+	run_in_child(map_own_views);
 	return buffers_view(test->memory) == test->view ? 0 : __LINE__;
 }
 
@@ -270,7 +252,7 @@ static int close_private_arena(void)
 	unsigned char *copy;
 
 	STEP(make_arena(0) == 0);
-	STEP(in_child(find_arena_closed) == 0);
+	run_in_child(find_arena_closed);
 	copy = buffers_append_code(test->item, code.bytes, CODE_SIZE);
 	STEP(copy == test->memory + CODE_SIZE && call_code(copy) == 12);
 	STEP(call_code(test->memory) == 11);
@@ -345,7 +327,7 @@ static int append_in_child(void)
 
 static int append_and_destroy_in_child(void)
 {
-	STEP(in_child(append_in_child) == 0);	/* a grandchild */
+	run_in_child(append_in_child);	/* a grandchild */
 	STEP(buffers_arena_destroy(test->arena) == 0);
 	return find_no_view();
 }
@@ -353,11 +335,11 @@ static int append_and_destroy_in_child(void)
 static int share_arena(void)
 {
 	STEP(make_arena(BUFFERS_ARENA_FORK_SHARED) == 0);
-	STEP(in_child(append_in_child) == 0);
+	run_in_child(append_in_child);
 	STEP(call_code(test->from_child) == 13);
 	STEP(test->memory[200] == 1 && memcmp(test->memory + 300, "child", 5) == 0);
 	test->from_child = NULL;
-	STEP(in_child(append_and_destroy_in_child) == 0);
+	run_in_child(append_and_destroy_in_child);
 	STEP(test->from_child && call_code(test->from_child) == 13);
 	STEP(buffers_view(test->memory) == test->view);
 	buffers_release(test->item);
@@ -390,7 +372,8 @@ static int view_without_list(void)
 static int lack_list(void)
 {
 	STEP(make_arena(BUFFERS_ARENA_FORK_SHARED) == 0);
-	return in_child(view_without_list);
+	run_in_child(view_without_list);
+	return 0;
 }
 
 START_TEST(a_child_needs_no_memory_to_use_an_inherited_view)
@@ -405,52 +388,23 @@ END_TEST
  * Signal handlers, which may interrupt a thread that has the lock of the list
  */
 
-static struct {
-	pthread_t victim;
-	unsigned handled;
-	bool is_failed;
-} handler;
-
-static void overwrite_in_handler(int number)
+static bool overwrite_in_handler(uint32_t number)
 {
-	unsigned value = __atomic_load_n(&handler.handled, __ATOMIC_RELAXED) + 1;
-	int saved = errno;
-
-	(void)number;
-	errno = 0;
-	if (buffers_overwrite(test->memory, &value, sizeof(value)) != 0 ||
-	    memcmp(test->memory, &value, sizeof(value)) != 0 ||
-	    !buffers_append(test->item, "!", 1) || errno != 0)
-		handler.is_failed = true;
-	errno = saved;
-	__atomic_store_n(&handler.handled, value, __ATOMIC_RELEASE);
-}
-
-static void *send_signals(void *count)
-{
-	for (unsigned i = 0; i < *(unsigned *)count; i++) {
-		pthread_kill(handler.victim, SIGUSR1);
-		while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) == i)
-			yield_cpu();
-	}
-	return NULL;
+	return buffers_overwrite(test->memory, &number, sizeof(number)) == 0 &&
+	       memcmp(test->memory, &number, sizeof(number)) == 0 &&
+	       buffers_append(test->item, "!", 1);
 }
 
 static int write_in_handlers(void)
 {
-	struct sigaction action = { .sa_handler = overwrite_in_handler };
-	unsigned count = how_many(2000, 20000);
-	pthread_t sender;
+	uint32_t count = how_many(2000, 20000);
 
 	STEP(make_arena(0) == 0);
-	handler.victim = pthread_self();
-	STEP(sigaction(SIGUSR1, &action, NULL) == 0);
-	STEP(pthread_create(&sender, NULL, send_signals, &count) == 0);
-	while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) < count)
+	STEP(start_signals(overwrite_in_handler, count));
+	while (are_signals_left())
 		for (unsigned i = 0; i < 1000; i++)
 			STEP(buffers_view(test->memory + 8) == test->view + 8);
-	STEP(pthread_join(sender, NULL) == 0);
-	STEP(!handler.is_failed && memcmp(test->memory, &count, sizeof(count)) == 0);
+	STEP(end_signals() && memcmp(test->memory, &count, sizeof(count)) == 0);
 	return 0;
 }
 

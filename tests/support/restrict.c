@@ -16,10 +16,14 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #ifndef PR_SET_MDWE
 # define PR_SET_MDWE		65
 # define PR_MDWE_REFUSE_EXEC_GAIN 1
+#endif
+#ifndef SYS_mseal
+# define SYS_mseal 462
 #endif
 
 /* Judges calls whose argument, of which only the low 32 bits count, has this value in `mask`. */
@@ -107,6 +111,14 @@ bool refuse_new_exec(int error)
 bool refuse_exec_gain(void)
 {
 	return prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
+}
+
+bool seal_memory(void *start, size_t size)
+{
+	if (syscall(SYS_mseal, start, size, 0L) == 0)
+		return true;
+	printf("skipped: %s: mseal(2) needs Linux 6.10\n", __func__);
+	return false;
 }
 
 bool hide_proc(void)

@@ -4,6 +4,7 @@
 #define TESTS_RESTRICT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define NO_FILTER "filters of system calls are not supported here"
@@ -43,6 +44,9 @@ bool refuse_new_exec(int error);
 
 /* The same restriction by PR_SET_MDWE.  Returns false before Linux 6.3. */
 bool refuse_exec_gain(void);
+
+/* From now on this memory cannot be changed.  Returns false and prints why before Linux 6.10. */
+bool seal_memory(void *start, size_t size);
 
 /*
  * This process and its children see an empty /proc.  Returns false and prints why if the kernel

@@ -197,3 +197,22 @@ bool raise_limits(void)
 	return (!descriptors.rlim_cur || setrlimit(RLIMIT_NOFILE, &descriptors) == 0) &&
 	       (!file_size.rlim_cur || setrlimit(RLIMIT_FSIZE, &file_size) == 0);
 }
+
+struct play {
+	int (*body)(int number);
+	int number;
+};
+
+static int play_and_raise_limits(void *context)
+{
+	const struct play *play = context;
+	int line = play->body(play->number);
+
+	STEP(raise_limits());
+	return line;
+}
+
+void run_scene(int (*body)(int number), int number)
+{
+	run_child(play_and_raise_limits, &(struct play){ body, number });
+}

@@ -53,4 +53,10 @@ bool impose_scene(int number);
 /* Ends the lack of descriptors or of file size, if the scene has one. */
 bool raise_limits(void);
 
+/*
+ * Like run_child() with the number of a scene, which the body imposes.  Raises the limits after it,
+ * because a child writes its coverage counts to files when it exits.
+ */
+void run_scene(int (*body)(int number), int number);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include "config.h"
 #include "reloaded/buffers.h"
+#include "support/code.h"
 #include "support/support.h"
 
 #include <sched.h>
@@ -54,6 +55,11 @@ unsigned how_many(unsigned some, unsigned full)
 bool is_slow(void)
 {
 	return is_emulated() || getenv("BUFFERS_TEST_SLOW");
+}
+
+bool returns_number(const void *code, uint32_t number)
+{
+	return !can_replace_code() || call_code(code) == number;
 }
 
 void yield_cpu(void)

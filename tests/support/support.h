@@ -222,6 +222,9 @@ bool is_rest_of_locator_page(const struct buffers_info *info);
  */
 bool can_replace_code(void);
 
+/* Whether the code returns this number; true where that shows nothing, as old code may run. */
+bool returns_number(const void *code, uint32_t number);
+
 /*
  * Facilities that Windows and some emulators and sandboxes lack, found by trying
  *

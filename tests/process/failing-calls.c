@@ -318,14 +318,24 @@ static bool give_back(struct use *use)
  * Write windows: the memory is open or closed, as the result says, and holds its bytes
  */
 
-static bool is_open(const struct use *use, bool is_writable)
+static bool is_whole(const struct use *use, bool is_open)
 {
-	const char *permissions = is_writable ? "rw-p" : "r-xp";
+	const char *permissions = is_open ? "rw-p" : "r-xp";
 
 	return is_mapped_as((uintptr_t)use->memory, (uintptr_t)use->memory + use->allocated,
 			    permissions) &&
 	       strcmp(use->memory, "start") == 0 &&
 	       strcmp(use->memory + use->allocated - 8, "end") == 0;
+}
+
+static bool open_window(struct use *use)
+{
+	return buffers_protect(use->memory, use->allocated, BUFFERS_RW) == 0;
+}
+
+static bool close_window(struct use *use)
+{
+	return buffers_protect(use->memory, use->allocated, BUFFERS_RX) == 0;
 }
 
 static int prepare_window(struct use *use)
@@ -335,7 +345,7 @@ static int prepare_window(struct use *use)
 	if (!use->memory)
 		use->memory = buffers_alloc(&request, &use->allocated);
 	STEP(use->memory);
-	STEP(buffers_protect(use->memory, use->allocated, BUFFERS_RW) == 0);
+	STEP(open_window(use));
 	strcpy(use->memory, "start");
 	strcpy(use->memory + use->allocated - 8, "end");
 	return 0;
@@ -343,8 +353,7 @@ static int prepare_window(struct use *use)
 
 static int prepare_closed(struct use *use)
 {
-	STEP(prepare_window(use) == 0);
-	STEP(buffers_protect(use->memory, use->allocated, BUFFERS_RX) == 0);
+	STEP(prepare_window(use) == 0 && close_window(use));
 	return 0;
 }
 
@@ -358,8 +367,8 @@ static int prepare_window_under_mdwe(struct use *use)
 
 static int prepare_closed_under_mdwe(struct use *use)
 {
-	STEP(prepare_window_under_mdwe(use) == 0);
-	return prepare_closed(use);
+	STEP(prepare_window_under_mdwe(use) == 0 && close_window(use));
+	return 0;
 }
 
 static int prepare_window_without_proc(struct use *use)
@@ -369,25 +378,15 @@ static int prepare_window_without_proc(struct use *use)
 	return prepare_window_under_mdwe(use);
 }
 
-static bool open_window(struct use *use)
-{
-	return buffers_protect(use->memory, use->allocated, BUFFERS_RW) == 0;
-}
-
-static bool close_window(struct use *use)
-{
-	return buffers_protect(use->memory, use->allocated, BUFFERS_RX) == 0;
-}
-
 static int check_open(struct use *use, bool is_done)
 {
-	STEP(is_open(use, is_done));
+	STEP(is_whole(use, is_done));
 	return 0;
 }
 
 static int check_closed(struct use *use, bool is_done)
 {
-	STEP(is_open(use, !is_done));
+	STEP(is_whole(use, !is_done));
 	return 0;
 }
 

@@ -398,6 +398,12 @@ static struct sample measure_rx_append16(const struct row *row)
 
 enum { WINDOW = 64 << 10 };
 
+static void protect_as(void *memory, unsigned flags)
+{
+	if (buffers_protect(memory, WINDOW, flags) != 0)
+		err(1, "buffers_protect");
+}
+
 /* Every page has been written, so no page fault is measured. */
 static void *closed_memory(void)
 {
@@ -408,19 +414,18 @@ static void *closed_memory(void)
 	if (memory)
 		return memory;
 	memory = buffers_alloc(&request, &allocated);
-	if (!memory || buffers_protect(memory, WINDOW, BUFFERS_RW) != 0)
-		err(1, "buffers_protect");
+	if (!memory)
+		err(1, "buffers_alloc");
+	protect_as(memory, BUFFERS_RW);
 	memset(memory, 0x90, WINDOW);
-	if (buffers_protect(memory, WINDOW, BUFFERS_RX) != 0)
-		err(1, "buffers_protect");
+	protect_as(memory, BUFFERS_RX);
 	return memory;
 }
 
 static void open_and_close(void *memory)
 {
-	if (buffers_protect(memory, WINDOW, BUFFERS_RW) != 0 ||
-	    buffers_protect(memory, WINDOW, BUFFERS_RX) != 0)
-		err(1, "buffers_protect");
+	protect_as(memory, BUFFERS_RW);
+	protect_as(memory, BUFFERS_RX);
 }
 
 static struct sample measure_protect(const struct row *row)
@@ -479,37 +484,10 @@ static struct sample measure_protect_mdwe(const struct row *row)
  * Arenas
  */
 
-/* The limit is a copy to ordinary memory. */
-static struct sample measure_rx_append16_view(const struct row *row)
-{
-	enum { COUNT = BUFFER / 16, SIZE = BUFFER };
-	static char *memory;
-	struct buffers_request window = near_target(2 * SIZE);
-	struct buffers_arena *arena;
-	struct buffers_item *item;
-	struct sample sample;
-
-	(void)row;
-	if (!memory)
-		memory = populated(SIZE);
-	arena = buffers_arena_create(&window, BUFFERS_RX | BUFFERS_VIEW);
-	if (!arena)
-		err(1, "buffers_arena_create");
-	item = buffers_arena_get(arena, SIZE, 16);
-	if (!item)
-		err(1, "buffers_arena_get");
-	memset(buffers_view(buffers_next(item)), 1, SIZE);
-	sample.value = TIME(COUNT, append16(item));
-	sample.limit = TIME(COUNT, copy16(memory + i_ * 16));
-	buffers_release(item);
-	buffers_arena_destroy(arena);
-	return sample;
-}
-
-static struct buffers_arena *shared_arena(size_t size)
+static struct buffers_arena *new_arena(size_t size, unsigned flags)
 {
 	struct buffers_request window = near_target(size);
-	struct buffers_arena *arena = buffers_arena_create(&window, BUFFERS_ARENA_FORK_SHARED);
+	struct buffers_arena *arena = buffers_arena_create(&window, flags);
 
 	if (!arena)
 		err(1, "buffers_arena_create");
@@ -523,6 +501,26 @@ static struct buffers_item *arena_get(struct buffers_arena *arena, size_t size)
 	if (!item)
 		err(1, "buffers_arena_get");
 	return item;
+}
+
+/* The limit is a copy to ordinary memory. */
+static struct sample measure_rx_append16_view(const struct row *row)
+{
+	enum { COUNT = BUFFER / 16, SIZE = BUFFER };
+	static char *memory;
+	struct buffers_arena *arena = new_arena(2 * SIZE, BUFFERS_RX | BUFFERS_VIEW);
+	struct buffers_item *item = arena_get(arena, SIZE);
+	struct sample sample;
+
+	(void)row;
+	if (!memory)
+		memory = populated(SIZE);
+	memset(buffers_view(buffers_next(item)), 1, SIZE);
+	sample.value = TIME(COUNT, append16(item));
+	sample.limit = TIME(COUNT, copy16(memory + i_ * 16));
+	buffers_release(item);
+	buffers_arena_destroy(arena);
+	return sample;
 }
 
 static pthread_mutex_t *robust_mutex(void)
@@ -544,7 +542,7 @@ static pthread_mutex_t *robust_mutex(void)
 static struct sample measure_arena_get_release(const struct row *row)
 {
 	enum { COUNT = 100000 };
-	struct buffers_arena *arena = shared_arena(64 * KIB);
+	struct buffers_arena *arena = new_arena(64 * KIB, BUFFERS_ARENA_FORK_SHARED);
 	pthread_mutex_t *mutex = robust_mutex();
 	struct sample sample;
 
@@ -588,7 +586,7 @@ static void run_child(struct race *race, struct buffers_arena *arena)
 /* Nanoseconds from start to end, divided by the number of calls of all children. */
 static double time_children(unsigned children, unsigned count)
 {
-	struct buffers_arena *arena = shared_arena(64 << 20);
+	struct buffers_arena *arena = new_arena(64 << 20, BUFFERS_ARENA_FORK_SHARED);
 	struct race *race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE,
 				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	double start;

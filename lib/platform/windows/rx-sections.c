@@ -208,6 +208,14 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
  * Views
  */
 
+static bool is_committed(uintptr_t address)
+{
+	MEMORY_BASIC_INFORMATION region;
+
+	return buffers_windows_query(GetCurrentProcess(), address, &region) &&
+	       region.State == MEM_COMMIT;
+}
+
 int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view)
 {
 	HANDLE section = open_rx_section(address);
@@ -218,6 +226,9 @@ int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited,
 		return buffers_windows_classify_failure() == ENOMEM ? ENOMEM : EACCES;
 	got = buffers_windows_map_section(section, FILE_MAP_WRITE, 0, size);
 	*view = (uintptr_t)got;
+	/* An arena's memory is committed later.  If this fails, Wine still permits stores. */
+	if (got && is_committed(address))
+		buffers_platform_commit_view(*view, size);
 	return buffers_windows_close_after(got ? 0 : ENOMEM, section);
 }
 

@@ -12,6 +12,10 @@
 
 #define RX_VIEW (BUFFERS_RX | BUFFERS_VIEW)
 
+/* Windows does not list memory as shared. */
+#define RX_LISTED (CAN_FORK ? "r-xs" : "r-xp")
+#define VIEW_LISTED (CAN_FORK ? "rw-s" : "rw-p")
+
 static struct buffers_request request_of(size_t size)
 {
 	struct buffers_request request = buffers_request_near(&kinds, BUFFERS_REACH_BRANCH, size);
@@ -72,8 +76,8 @@ static void check_permissions(const void *memory, size_t size)
 	struct watch watch;
 
 	ck_assert(watch_open(&watch));
-	ck_assert(watch_is_mapped_as(&watch, memory, size, "r-xs"));
-	ck_assert(watch_is_mapped_as(&watch, view_of(memory), size, "rw-s"));
+	ck_assert(watch_is_mapped_as(&watch, memory, size, RX_LISTED));
+	ck_assert(watch_is_mapped_as(&watch, view_of(memory), size, VIEW_LISTED));
 	watch_close(&watch);
 }
 
@@ -205,7 +209,7 @@ START_TEST(freed_memory_has_no_view)
 
 	ck_assert_int_eq(buffers_free(memory, allocated), 0);
 	ck_assert(watch_open(&watch));
-	ck_assert(!watch_is_mapped_as(&watch, view, 1, "rw-s"));
+	ck_assert(!watch_is_mapped_as(&watch, view, 1, VIEW_LISTED));
 	watch_close(&watch);
 	request = (struct buffers_request){
 		.min_address = (uintptr_t)memory, .max_address = (uintptr_t)memory + allocated,
@@ -521,7 +525,7 @@ START_TEST(destroying_an_arena_unmaps_its_view)
 		ck_assert_ptr_eq(view_of(address), view);
 		buffers_release(item);
 		ck_assert_int_eq(buffers_arena_destroy(arena), 0);
-		ck_assert(!watch_is_mapped_as(&watch, view, 1, "rw-s"));
+		ck_assert(!watch_is_mapped_as(&watch, view, 1, VIEW_LISTED));
 		check_no_view(address);
 		if (round == 0)
 			before = watch_count(&watch);

@@ -647,7 +647,7 @@ bool has_robust_locks(void)
 
 bool can_map_twice(void)
 {
-	return false;
+	return true;
 }
 
 bool can_probe(void)

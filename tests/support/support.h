@@ -229,7 +229,7 @@ bool returns_number(const void *code, uint32_t number);
  * Facilities that Windows and some emulators and sandboxes lack, found by trying
  *
  * has_robust_locks(): a robust mutex reports that its owner died.
- * can_map_twice(): mremap(2) can map shared memory a second time.
+ * can_map_twice(): shared memory can be mapped a second time, by mremap(2) on Linux.
  * can_probe(): msync(2) reports unmapped addresses.
  */
 #define NO_ROBUST_LOCKS "robust mutexes do not report dead owners here: children share nothing"

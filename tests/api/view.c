@@ -113,11 +113,31 @@ START_TEST(overwriting_writes_through_the_view)
 	ck_assert_mem_eq(memory + 4090, pattern, 20 * KIB);
 	ck_assert_int_eq(buffers_overwrite(memory + 8, &word, 8), 0);
 	ck_assert_mem_eq(view_of(memory) + 8, &word, 8);
-	/* Bytes that begin in the memory and end beyond it are in no view. */
 	ck_assert_int_eq(buffers_overwrite(memory + allocated - 1, pattern, 1), 0);
 	ck_assert_uint_eq(memory[allocated - 1], pattern[0]);
 	ck_assert_int_eq(buffers_free(memory, allocated), 0);
 	free(pattern);
+}
+END_TEST
+
+/* Bytes that begin in the memory and end in the next page, which has no access. */
+START_TEST(bytes_beyond_the_memory_are_in_no_view)
+{
+	size_t size = granularity(), allocated;
+	char *end = reserve(secluded_address() + size, size);
+	struct buffers_request request = {
+		.min_address = (uintptr_t)end - size, .max_address = (uintptr_t)end,
+		.size = size, .flags = RX_VIEW,
+	};
+	unsigned char *memory = buffers_alloc(&request, &allocated);
+
+	ck_assert_ptr_eq(memory, end - size);
+	errno = 0;
+	ck_assert_int_eq(buffers_overwrite(memory + size - 1, "xy", 2), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_uint_eq(memory[size - 1], 0);
+	ck_assert_int_eq(buffers_free(memory, allocated), 0);
+	unreserve(end, size);
 }
 END_TEST
 
@@ -406,6 +426,33 @@ START_TEST(appended_bytes_may_overlap_their_destination)
 }
 END_TEST
 
+/* Short, shorter and longer data are appended in different ways. */
+START_TEST(appending_too_much_is_enospc_and_writes_nothing)
+{
+	static const size_t sizes[] = { 5, 24, 5000 };
+	size_t size = sizes[_i];
+	struct buffers_arena *arena = create_viewed(MIB, 0);
+	struct buffers_item *item = buffers_arena_get(arena, 64 * KIB, 1);
+	unsigned char *pattern = new_pattern(size, 4), *next;
+
+	ck_assert_ptr_nonnull(item);
+	ck_assert_ptr_nonnull(buffers_reserve(item, buffers_remaining(item) - size + 1, 1));
+	next = buffers_next(item);
+	errno = 0;
+	ck_assert_ptr_null(buffers_append(item, pattern, size));
+	ck_assert_int_eq(errno, ENOSPC);
+	ck_assert_ptr_eq(buffers_next(item), next);
+	for (size_t i = 0; i < size - 1; i++)
+		ck_assert_uint_eq(next[i], 0);
+	ck_assert_ptr_eq(buffers_append(item, pattern, size - 1), next);
+	ck_assert_mem_eq(next, pattern, size - 1);
+	ck_assert_uint_eq(buffers_remaining(item), 0);
+	buffers_release(item);
+	ck_assert_int_eq(buffers_arena_destroy(arena), 0);
+	free(pattern);
+}
+END_TEST
+
 START_TEST(room_given_back_is_written_through_the_view)
 {
 	enum { SIZE = 40000 };
@@ -639,6 +686,7 @@ int main(void)
 		skip_all("memory cannot be mapped twice here");
 	tcase_add_loop_test(alloc, memory_and_view_have_the_same_bytes, 0, 5);
 	tcase_add_test(alloc, overwriting_writes_through_the_view);
+	tcase_add_test(alloc, bytes_beyond_the_memory_are_in_no_view);
 	tcase_add_loop_test(alloc, edits_arrive_at_both_addresses, 0, 6);
 	tcase_add_test(alloc, code_written_in_the_view_runs);
 	tcase_add_test(alloc, many_views_come_and_go);
@@ -654,6 +702,7 @@ int main(void)
 	tcase_add_loop_test(arena, items_are_written_through_the_view, 0, 2);
 	tcase_add_loop_test(arena, code_is_generated_in_place, 0, 2);
 	tcase_add_loop_test(arena, appended_bytes_may_overlap_their_destination, 0, 2);
+	tcase_add_loop_test(arena, appending_too_much_is_enospc_and_writes_nothing, 0, 3);
 	tcase_add_test(arena, room_given_back_is_written_through_the_view);
 	tcase_add_test(arena, memory_given_back_is_returned_to_the_system);
 	tcase_add_test(arena, single_pages_given_back_are_returned_to_the_system);

@@ -102,6 +102,11 @@ bool refuse_memory(int error)
 	return refuse_call(MMAP, error);
 }
 
+bool refuse_private_memory(int error)
+{
+	return refuse_call_where(MMAP, 3, MAP_PRIVATE, error);
+}
+
 bool refuse_new_exec(int error)
 {
 	return refuse_mapping(error) && refuse_protection(SYS_mprotect, PROT_EXEC, error) &&

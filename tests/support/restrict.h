@@ -33,8 +33,9 @@ bool trap_call(int number);
 /* Shared memory cannot be mapped a second time. */
 bool refuse_views(int error);
 
-/* Every mmap() fails. */
+/* Every mmap() fails, or every one of private memory. */
 bool refuse_memory(int error);
+bool refuse_private_memory(int error);
 
 /* No memory can be writable and executable at once. */
 bool refuse_rwx(int error);

@@ -244,6 +244,27 @@ START_TEST(freed_memory_has_no_view)
 }
 END_TEST
 
+/* The memory lies below that with a view. */
+START_TEST(freeing_other_memory_leaves_views_alone)
+{
+	size_t allocated, other_size;
+	unsigned char *memory = alloc_viewed(1, &allocated);
+	unsigned char *view = view_of(memory), *other;
+	struct buffers_request request = {
+		.max_address = (uintptr_t)memory, .target = memory, .size = 1,
+		.flags = BUFFERS_RX,
+	};
+
+	other = buffers_alloc(&request, &other_size);
+	ck_assert_ptr_nonnull(other);
+	ck_assert_int_eq(buffers_free(other, other_size), 0);
+	ck_assert_ptr_eq(view_of(memory), view);
+	*view = 1;
+	ck_assert_uint_eq(*memory, 1);
+	ck_assert_int_eq(buffers_free(memory, allocated), 0);
+}
+END_TEST
+
 /*
  * buffers_view() of other memory, and invalid arguments
  */
@@ -691,6 +712,7 @@ int main(void)
 	tcase_add_test(alloc, code_written_in_the_view_runs);
 	tcase_add_test(alloc, many_views_come_and_go);
 	tcase_add_test(alloc, freed_memory_has_no_view);
+	tcase_add_test(alloc, freeing_other_memory_leaves_views_alone);
 	suite_add_tcase(suite, alloc);
 
 	tcase_add_loop_test(other, memory_that_can_be_written_is_its_own_view, 0, KINDS);

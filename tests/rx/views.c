@@ -338,6 +338,7 @@ static int append_in_child(void)
 	STEP(item && item != test->item);
 	test->from_child = buffers_append_code(item, code.bytes, CODE_SIZE);
 	STEP(test->from_child);
+	STEP(!can_filter() || refuse_views(EPERM));	/* the only other way to write */
 	STEP(buffers_overwrite(test->memory + 300, "child", 5) == 0);
 	STEP(memcmp(test->view + 300, "child", 5) == 0);
 	return 0;	/* ends with the item held */

@@ -230,6 +230,33 @@ END_TEST
  * Arenas
  */
 
+/* Continues with an item of room that was given back: only the list knows its view. */
+static int get_given_back(void)
+{
+	enum { SIZE = 40000 };
+	struct buffers_item *item = buffers_arena_get(test->arena, SIZE, 8);
+	char *room;
+
+	STEP(item);
+	room = buffers_reserve(item, SIZE, 8);
+	STEP(room);
+	buffers_release(item);
+	STEP(buffers_give_back(room, SIZE) == 0);
+	test->item = buffers_arena_get(test->arena, SIZE, 8);
+	STEP(test->item && buffers_next(test->item) == room);
+	return 0;
+}
+
+/* The child holds the item of the thread that forked. */
+static int fail_to_append(void)
+{
+	errno = 0;
+	STEP(!buffers_append(test->item, "some more than a few bytes", 26) && errno == EACCES);
+	errno = 0;
+	STEP(!buffers_append(test->item, "!", 1) && errno == EACCES);
+	return 0;
+}
+
 /* The address of the parent's view may be that of other memory here. */
 static int destroy_beside_other_memory(void)
 {
@@ -252,10 +279,7 @@ static int find_arena_closed(void)
 	errno = 0;
 	item = buffers_arena_get(test->arena, 1, 1);
 	STEP(!item && errno == EACCES);
-	errno = 0;
-	STEP(!buffers_append(test->item, "held by the thread that forked", 30) && errno == EACCES);
-	errno = 0;
-	STEP(!buffers_append(test->item, "!", 1) && errno == EACCES);
+	STEP(fail_to_append() == 0);
 	errno = 0;
 	STEP(!buffers_reserve(test->item, 1, 1) && errno == EACCES);	/* room of its parent */
 	STEP(buffers_next(test->item) == test->memory + CODE_SIZE);
@@ -322,6 +346,23 @@ START_TEST(an_arena_that_lost_its_view_is_not_written)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
 	run_body(keep_window);
+}
+END_TEST
+
+static int fork_with_given_room(void)
+{
+	char *room;
+
+	STEP(make_arena(0) == 0 && get_given_back() == 0);
+	room = buffers_next(test->item);
+	run_in_child(fail_to_append);
+	STEP(buffers_next(test->item) == room && *room == 0);
+	return 0;
+}
+
+START_TEST(room_given_back_stays_with_its_process)
+{
+	run_body(fork_with_given_room);
 }
 END_TEST
 
@@ -412,23 +453,6 @@ static bool overwrite_in_handler(uint32_t number)
 	return buffers_overwrite(test->memory, &number, sizeof(number)) == 0 &&
 	       memcmp(test->memory, &number, sizeof(number)) == 0 &&
 	       buffers_append(test->item, "!", 1);
-}
-
-/* Continues with an item of room that was given back: only the list knows its view. */
-static int get_given_back(void)
-{
-	enum { SIZE = 40000 };
-	struct buffers_item *item = buffers_arena_get(test->arena, SIZE, 8);
-	char *room;
-
-	STEP(item);
-	room = buffers_reserve(item, SIZE, 8);
-	STEP(room);
-	buffers_release(item);
-	STEP(buffers_give_back(room, SIZE) == 0);
-	test->item = buffers_arena_get(test->arena, SIZE, 8);
-	STEP(test->item && buffers_next(test->item) == room);
-	return 0;
 }
 
 static int write_in_handlers(void)
@@ -651,6 +675,7 @@ int main(void)
 	tcase_add_test(all, bytes_beyond_the_memory_are_not_written);
 	tcase_add_test(all, a_private_arena_stays_with_its_process);
 	tcase_add_test(all, an_arena_that_lost_its_view_is_not_written);
+	tcase_add_test(all, room_given_back_stays_with_its_process);
 	tcase_add_test(all, descendants_write_a_shared_arena_through_its_view);
 	tcase_add_test(all, a_child_needs_no_memory_to_use_an_inherited_view);
 	tcase_add_loop_test(all, signal_handlers_write_memory_with_a_view, 0, 2);

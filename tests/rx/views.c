@@ -155,7 +155,8 @@ static int open_windows_without_list(void)
 static int share_without_list(void)
 {
 	STEP(alloc_viewed() == 0);
-	return in_child(open_windows_without_list);
+	run_in_child(open_windows_without_list);
+	return 0;
 }
 
 START_TEST(children_open_no_window_of_shared_memory)
@@ -336,7 +337,7 @@ static int lose_view_in_child(void)
 static int keep_window(void)
 {
 	STEP(make_arena(0) == 0);
-	STEP(in_child(lose_view_in_child) == 0);
+	run_in_child(lose_view_in_child);
 	buffers_release(test->item);
 	STEP(refuse_call_where(SYS_munmap, 0, (unsigned)(uintptr_t)test->memory, ENOMEM));
 	return lose_view();
@@ -481,54 +482,35 @@ START_TEST(signal_handlers_write_memory_with_a_view)
 }
 END_TEST
 
-/* The item is room that was given back, which the child's handler must not write either. */
-static int hold_given_room(void)
+static bool append_in_handler(uint32_t number)
 {
-	STEP(make_arena(0) == 0);
-	STEP(buffers_reserve(test->item, 900, 1));
-	buffers_release(test->item);
-	STEP(buffers_give_back(test->memory + CODE_SIZE, 900) == 0);
-	test->item = buffers_arena_get(test->arena, 900, 1);
-	STEP(test->item && buffers_next(test->item) == test->memory + CODE_SIZE);
-	return 0;
-}
-
-static void append_in_handler(int number)
-{
-	int saved = errno;
+	bool is_refused;
 
 	(void)number;
+	is_refused = !buffers_append(test->item, "!", 1) && errno == EACCES;
 	errno = 0;
-	if (buffers_append(test->item, "!", 1) || errno != EACCES)
-		handler.is_failed = true;
-	errno = saved;
-	__atomic_fetch_add(&handler.handled, 1, __ATOMIC_RELEASE);
+	return is_refused;
 }
 
 static int append_in_handlers(void)
 {
-	struct sigaction action = { .sa_handler = append_in_handler };
-	unsigned count = how_many(2000, 20000);
 	struct buffers_request request = { .size = 1, .flags = RX_VIEW };
 	size_t size;
 	void *memory = buffers_alloc(&request, &size);	/* the list has an entry */
-	pthread_t sender;
 
 	STEP(memory);
-	handler.victim = pthread_self();
-	STEP(sigaction(SIGUSR1, &action, NULL) == 0);
-	STEP(pthread_create(&sender, NULL, send_signals, &count) == 0);
-	while (__atomic_load_n(&handler.handled, __ATOMIC_ACQUIRE) < count)
+	STEP(start_signals(append_in_handler, how_many(300, 10000)));
+	while (are_signals_left())
 		for (unsigned i = 0; i < 1000; i++)
 			STEP(buffers_view(memory));
-	STEP(pthread_join(sender, NULL) == 0);
-	return handler.is_failed ? __LINE__ : 0;
+	return end_signals() ? 0 : __LINE__;
 }
 
+/* The item is room that was given back, which the child's handler must not write either. */
 static int hold_at_fork(void)
 {
-	STEP(hold_given_room() == 0);
-	STEP(in_child(append_in_handlers) == 0);
+	STEP(make_arena(0) == 0 && get_given_back() == 0);
+	run_in_child(append_in_handlers);
 	STEP(*(unsigned char *)buffers_next(test->item) == 0);
 	STEP(buffers_append(test->item, "parent", 6));
 	return 0;

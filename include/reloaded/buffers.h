@@ -676,7 +676,8 @@ struct buffers_arena;
  * EINVAL: as for buffers_get(), or flags has unknown bits, both kinds, or BUFFERS_VIEW without
  * BUFFERS_RX.
  * EADDRNOTAVAIL, ENOMEM, EACCES: as above.
- * ENOSYS: flags has BUFFERS_ARENA_FORK_SHARED, and the system has no robust mutexes
+ * ENOSYS: flags has BUFFERS_VIEW, and the system has no second mappings; or flags has
+ * BUFFERS_ARENA_FORK_SHARED, and the system has no robust mutexes
  * that processes can share, or no fork: always so on Windows, and under emulators
  * without robust lists.
  *

@@ -2,6 +2,7 @@
 /* api/view.c: RX memory with a view, which is written there and executed at its own address */
 
 #include "config.h"
+#define BUFFERS_BUILD	/* declares no argument nonnull, so that tests can pass NULL */
 #include "support/kinds.h"
 #include "support/code.h"
 

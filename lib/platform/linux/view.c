@@ -32,14 +32,14 @@ int buffers_linux_map_twice(uintptr_t address, size_t size, bool is_inherited, v
 	return error;
 }
 
-/* A core dump has the bytes once. */
+/* Emulators return EINVAL for shared memory, too.  A core dump has the bytes once. */
 int buffers_platform_map_view(uintptr_t address, size_t size, bool is_inherited, uintptr_t *view)
 {
 	void *got;
 	int error = buffers_linux_map_twice(address, size, is_inherited, &got);
 
 	if (error)
-		return error == EINVAL ? EACCES : error;
+		return error == EINVAL ? ENOSYS : error;
 	madvise(got, size, MADV_DONTDUMP);
 	*view = (uintptr_t)got;
 	return 0;

@@ -19,6 +19,7 @@
 /* The list of views, in views.c. */
 struct buffers_views {
 	uint32_t is_locked;
+	uint32_t is_used;		/* set before the first view is listed */
 	bool are_all;			/* no process that forked this one had any */
 	struct buffers_stretch *tree;
 	struct buffers_stretch *spare;	/* records that are not in use */

@@ -143,6 +143,7 @@ static void list(struct record *record, struct buffers_span memory, uintptr_t vi
 	if (!__atomic_exchange_n(&were_listed, true, __ATOMIC_RELAXED))
 		__atomic_store_n(&views->are_all, true, __ATOMIC_RELAXED);
 	drop_old(views, memory);
+	__atomic_store_n(&views->is_used, 1, __ATOMIC_RELAXED);
 	buffers_stretch_tree_insert(&views->tree, &record->last_byte);
 	unlock_views(views);
 }
@@ -172,7 +173,7 @@ int buffers_views_map(struct buffers_span memory, bool is_inherited, uintptr_t *
 
 static bool may_be_listed(const struct buffers_state *state)
 {
-	return state && __atomic_load_n(&state->views.tree, __ATOMIC_RELAXED);
+	return state && __atomic_load_n(&state->views.is_used, __ATOMIC_RELAXED);
 }
 
 /* Removes the record of exactly this memory.  NULL: there is none. */

@@ -514,6 +514,7 @@ START_TEST(memory_given_back_is_returned_to_the_system)
 
 	SKIP_IF(!CAN_FORK, "sections keep their memory");
 	SKIP_IF(is_emulated(), "the emulator may ignore MADV_REMOVE");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime takes memory of its own");
 	before = resident_bytes();
 	SKIP_IF(!before, NO_RESIDENT_BYTES);
 	memset(view_of(room), 1, SIZE);
@@ -537,6 +538,7 @@ START_TEST(single_pages_given_back_are_returned_to_the_system)
 
 	SKIP_IF(!CAN_FORK, "sections keep their memory");
 	SKIP_IF(is_emulated(), "the emulator may ignore MADV_REMOVE");
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime takes memory of its own");
 	before = resident_bytes();
 	SKIP_IF(!before, NO_RESIDENT_BYTES);
 	memset(view_of(room), 1, PAGES * page);

@@ -346,6 +346,7 @@ static int keep_window(void)
 START_TEST(an_arena_that_lost_its_view_is_not_written)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
 	run_body(keep_window);
 }
 END_TEST
@@ -441,6 +442,7 @@ START_TEST(a_child_needs_no_memory_to_use_an_inherited_view)
 {
 	SKIP_IF(!has_robust_locks(), NO_ROBUST_LOCKS);
 	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
 	run_body(lack_list);
 }
 END_TEST
@@ -610,6 +612,7 @@ static int refuse_unmapping(void)
 START_TEST(memory_that_cannot_be_freed_keeps_its_view)
 {
 	SKIP_IF(!can_filter(), NO_FILTER);
+	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory at any time");
 	run_body(refuse_unmapping);
 }
 END_TEST

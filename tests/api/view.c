@@ -230,7 +230,7 @@ START_TEST(freed_memory_has_no_view)
 
 	ck_assert_int_eq(buffers_free(memory, allocated), 0);
 	ck_assert(watch_open(&watch));
-	ck_assert(!watch_is_mapped_as(&watch, view, 1, VIEW_LISTED));
+	ck_assert(!watch_is_mapped_as(&watch, view, allocated, VIEW_LISTED));
 	watch_close(&watch);
 	request = (struct buffers_request){
 		.min_address = (uintptr_t)memory, .max_address = (uintptr_t)memory + allocated,
@@ -596,7 +596,8 @@ START_TEST(destroying_an_arena_unmaps_its_view)
 		ck_assert_ptr_eq(view_of(address), view);
 		buffers_release(item);
 		ck_assert_int_eq(buffers_arena_destroy(arena), 0);
-		ck_assert(!watch_is_mapped_as(&watch, view, 1, VIEW_LISTED));
+		/* The system may map memory of its own in a part at once. */
+		ck_assert(!watch_is_mapped_as(&watch, view, 300 * KIB, VIEW_LISTED));
 		check_no_view(address);
 		if (round == 0)
 			before = watch_count(&watch);

@@ -350,12 +350,10 @@ END
 # The same code and value as without -v; the last line has the address in the view.
 low2g_view() {
 	run $low2g -v '(x+3) * y' x=5 y=7
-	case $(cat "$scratch/err") in
-	*'Function not implemented')
+	if is_emulated && grep -q 'Function not implemented\|Cannot allocate memory' "$scratch/err"; then
 		skip "low2g -v: memory cannot be mapped twice here"
 		return
-		;;
-	esac
+	fi
 	written=$(sed -n 's/^written at \(0x[0-9a-f]*\), in a view that is never executable$/\1/p' \
 		"$scratch/out")
 	sed -i '$d' "$scratch/out"

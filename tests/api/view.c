@@ -584,6 +584,7 @@ START_TEST(destroying_an_arena_unmaps_its_view)
 	struct watch watch;
 	void *address, *view;
 	size_t before = 0;
+	bool was_gone = false;
 
 	SKIP_IF_NOT_SHARED(_i);
 	ck_assert(watch_open(&watch));
@@ -596,12 +597,13 @@ START_TEST(destroying_an_arena_unmaps_its_view)
 		ck_assert_ptr_eq(view_of(address), view);
 		buffers_release(item);
 		ck_assert_int_eq(buffers_arena_destroy(arena), 0);
-		/* The system may map memory of its own in a part at once. */
-		ck_assert(!watch_is_mapped_as(&watch, view, 300 * KIB, VIEW_LISTED));
-		check_no_view(address);
+		/* The system may map memory of its own there at once, but not each time. */
+		was_gone |= !watch_is_mapped_as(&watch, view, 300 * KIB, VIEW_LISTED);
+		ck_assert_ptr_ne(buffers_view(address), view);
 		if (round == 0)
 			before = watch_count(&watch);
 	}
+	ck_assert(was_gone);
 	ck_assert_uint_le(watch_count(&watch), before + 2);
 	watch_close(&watch);
 }

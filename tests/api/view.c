@@ -587,6 +587,8 @@ START_TEST(destroying_an_arena_unmaps_its_view)
 	bool was_gone = false;
 
 	SKIP_IF_NOT_SHARED(_i);
+	SKIP_IF(!CAN_FORK && sizeof(void *) == 4,
+		"Wine with 32 bits lists other memory where some was freed");
 	ck_assert(watch_open(&watch));
 	for (unsigned round = 0; round < 20; round++) {
 		arena = create_viewed(300 * KIB, shared_flag(_i));

@@ -256,7 +256,7 @@ static int begin_writing(struct writer *writer)
 		error = buffers_rendezvous_first(&state->root, BUFFERS_KIND_RX, &writer->first);
 	if (error)
 		return error;
-	/* The same also after this copy left its chain. */
+	/* All copies keep this lock, also one that has left the chain. */
 	writer->first = buffers_state_shared_first(state);
 	buffers_platform_block_signals(&writer->signals);
 	if (lock_writers(writer->first))

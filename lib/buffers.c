@@ -704,7 +704,7 @@ static bool is_writable(uintptr_t address, size_t size)
 	return buffers_platform_is_writable(start, ((address + size + 3) & ~(uintptr_t)3) - start);
 }
 
-/* The address at which stores change these bytes; 0: none is known.  A view needs no system call. */
+/* The address at which stores change the bytes; 0: unknown.  A view needs no system call. */
 static uintptr_t store_address(uintptr_t address, size_t size)
 {
 	uintptr_t written = buffers_views_try_find(address, size);

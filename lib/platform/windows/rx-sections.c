@@ -3,8 +3,9 @@
  * rx-sections.c: RX memory, as a named section that a second view writes
  *
  * The memory is a view of the section whose pages have no write permission.  A writable view
- * exists only during a write.  A write window is open while the pages have write permission
- * instead of execute permission; the view itself has both, since its pages can have no others.
+ * exists only during a write, unless BUFFERS_VIEW asks for one.  A write window is open while
+ * the pages have write permission instead of execute permission; the view itself has both, since
+ * its pages can have no others.
  * Every copy of the library finds the section by a name that contains the address.  Behind the
  * memory, the section has a page that neither view maps; it holds the handle that keeps the
  * name alive until the memory is unmapped.

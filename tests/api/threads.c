@@ -25,12 +25,12 @@ static size_t most_records(void)
 	return end_of_addresses() > 2 * GIB ? RECORDS : RECORDS / 20;
 }
 
-/* Seconds that the threads run: BUFFERS_TEST_SECONDS, or 10, or 0.3 where tests are slow. */
+/* Seconds that the threads run: BUFFERS_TEST_SECONDS; or 10 in make check-slow, 3, 0.1. */
 static double run_time(void)
 {
 	const char *given = getenv("BUFFERS_TEST_SECONDS");
 
-	return given ? atof(given) : is_slow() ? 0.3 : 10;
+	return given ? atof(given) : how_many(3000, 10000) / 1e3;
 }
 
 static double seconds_now(void)

@@ -322,7 +322,7 @@ START_TEST(copies_racing_on_the_first_call_share_one_locator)
 
 	SKIP_IF_NOT_POSSIBLE(0);
 	load_copies(copies, 0);
-	race_in_fresh_processes(copies, how_many(200, 2000));
+	race_in_fresh_processes(copies, how_many(60, 2000));
 }
 END_TEST
 
@@ -332,7 +332,7 @@ START_TEST(copies_racing_in_link_namespaces_share_one_locator)
 
 	SKIP_IF_NOT_POSSIBLE(ORDERS);
 	load_copies(copies, ORDERS);
-	race_in_fresh_processes(copies, how_many(50, 500));
+	race_in_fresh_processes(copies, how_many(20, 500));
 }
 END_TEST
 
@@ -340,7 +340,7 @@ START_TEST(copies_loaded_during_the_race_share_one_locator)
 {
 	SKIP_IF(is_tsan(), "TSan does not see the dynamic linker's lock");
 	SKIP_IF_NOT_POSSIBLE(0);
-	race_in_fresh_processes(NULL, how_many(20, 200));
+	race_in_fresh_processes(NULL, how_many(10, 200));
 }
 END_TEST
 

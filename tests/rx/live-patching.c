@@ -31,7 +31,7 @@ START_TEST(appended_code_can_be_called_and_changed)
 	SKIP_IF(kind_of(_i)->permissions[2] != 'x', "RW memory is not executable");
 	SKIP_IF(!can_replace_code(), "the emulator may execute the old code");
 	item = get_kind(kind_of(_i), 64 * KIB);
-	for (unsigned i = 0; i < how_many(3000, 3000); i++) {
+	for (unsigned i = 0; i < how_many(1000, 3000); i++) {
 		struct code code = code_of(i);
 		unsigned char *copy = buffers_append_code(item, code.bytes, CODE_MIN_SIZE);
 
@@ -300,7 +300,7 @@ struct writer {
 	const char *fault;
 };
 
-#define ROUNDS	how_many(3000, 3000)
+#define ROUNDS	how_many(1000, 3000)
 
 static void *change_a_word(void *context)
 {

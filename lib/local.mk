@@ -2,9 +2,13 @@
 
 dist_doc_DATA = README NEWS SECURITY COPYING
 reloadedincludedir = $(includedir)/reloaded
-reloadedinclude_HEADERS = include/reloaded/buffers.h
+reloadedinclude_HEADERS = include/reloaded/buffers.h include/reloaded/buffers.hpp
 
 pkgconfig_DATA = buffers.pc
+cmakedir = $(libdir)/cmake/reloaded-buffers
+cmake_DATA = \
+	cmake/reloaded-buffers-config.cmake \
+	cmake/reloaded-buffers-config-version.cmake
 
 # The units, which the unit tests link without the list of exports.
 noinst_LTLIBRARIES += lib/libunits.la
@@ -158,7 +162,7 @@ uninstall-local:
 		rm -f libreloaded-buffers.la $$library_names $$old_library $$dlname; fi
 # The directories that only this library uses go, too, if they are empty.
 uninstall-hook:
-	for dir in "$(reloadedincludedir)" "$(hookexampledir)" "$(jitexampledir)" \
+	for dir in "$(reloadedincludedir)" "$(cmakedir)" "$(hookexampledir)" "$(jitexampledir)" \
 			"$(exampledir)" "$(docdir)"; do \
 		test ! -d "$(DESTDIR)$$dir" || rmdir "$(DESTDIR)$$dir" 2>/dev/null || :; done
 

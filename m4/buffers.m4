@@ -33,7 +33,8 @@ AC_MSG_RESULT([$$1])])
 # BUFFERS_PC_DIRECTORIES: sets pc_prefix, pc_includedir and pc_libdir for buffers.pc
 #
 # Directories below the prefix are written with ${prefix}, so that pkg-config --define-prefix
-# relocates them.  Blanks are escaped, since pkg-config splits its output at them.
+# relocates them.  Blanks are escaped, since pkg-config splits its output at them; they are not in
+# cmake_prefix, for CMake.
 AC_DEFUN([BUFFERS_PC_DIRECTORIES],
 [buffers_prefix=$prefix
 test "$prefix" != NONE || buffers_prefix=$ac_default_prefix
@@ -47,6 +48,7 @@ for buffers_dir in includedir libdir; do
 done
 pc_prefix=`buffers_escape "$buffers_prefix"`
 AC_SUBST([pc_prefix])
+AC_SUBST([cmake_prefix], [$buffers_prefix])
 AC_SUBST([pc_includedir])
 AC_SUBST([pc_libdir])])
 

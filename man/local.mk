@@ -8,6 +8,7 @@ dist_man_MANS = \
 	man/buffers_arena_create.3 \
 	man/buffers_get.3 \
 	man/buffers_give_back.3 \
+	man/buffers_hpp.3 \
 	man/buffers_overwrite.3 \
 	man/buffers_protect.3 \
 	man/buffers_view.3 \

@@ -330,6 +330,7 @@ endif
 if !INSTALLED
 if !WINDOWS
 shell_tests += \
+	tests/package/cpp.sh \
 	tests/package/dist.sh \
 	tests/package/examples.sh \
 	tests/package/layout-m32.sh \
@@ -339,6 +340,9 @@ shell_tests += \
 endif
 endif
 EXTRA_DIST += \
+	tests/package/cmake/CMakeLists.txt \
+	tests/package/cpp.cc \
+	tests/package/cpp.sh \
 	tests/package/dist.sh \
 	tests/package/examples.sh \
 	tests/package/exports.sh \

@@ -3,7 +3,7 @@
 #
 # usage: tests/package/header.sh
 #
-# Compiles the public header alone, first and twice, in each standard of C and C++ that the
+# Compiles each public header alone, first and twice, in each standard of C and C++ that the
 # compilers know, and tests that its attributes catch misuse.  HEADER is the compiler's option
 # for its directory.
 
@@ -30,6 +30,14 @@ int main(void)
 }
 END
 cp "$dir/alone.c" "$dir/alone.cc"
+cat >"$dir/alone-cpp.cc" <<'END'
+#include <reloaded/buffers.hpp>
+#include <reloaded/buffers.hpp>
+int main()
+{
+	return buffers::get(buffers::request{1}.near_to("")) ? 0 : 1;
+}
+END
 
 # On Windows also before and after windows.h, which defines many macros, some on demand.
 windows_files=
@@ -44,6 +52,8 @@ if echo '#include <windows.h>' | $CC -E - >/dev/null 2>&1; then
 				[ $order = before ] || echo '#include <windows.h>'
 			} >"$dir/$name.c"
 			cp "$dir/$name.c" "$dir/$name.cc"
+			sed 's/^#include <reloaded.*/#include <reloaded\/buffers.hpp>/' \
+				"$dir/$name.c" >"$dir/$name-cpp.cc"
 			windows_files="$windows_files $name"
 		done
 	done
@@ -72,15 +82,24 @@ check() {
 for name in alone $windows_files; do
 	check "$CC" $name.c c99 c11 c17 c2x c23 gnu99 gnu17
 done
+
 prefix=
 case ${CC%% *} in *-mingw32-gcc) prefix=${CC%%gcc*} ;; esac
-for cxx in ${prefix}g++ ${prefix}clang++; do
-	if ! command -v $cxx >/dev/null; then
-		echo "skipped: no $cxx here"
-		continue
-	fi
+
+# check_cxx COMPILER: nothing if there is no such compiler
+check_cxx() {
+	command -v "$1" >/dev/null || return
 	for name in alone $windows_files; do
-		check $cxx $name.cc c++11 c++14 c++17 c++20 c++2b c++23
+		check "$1" "$name.cc" c++11 c++14 c++17 c++20 c++2b c++23
+		check "$1" "$name-cpp.cc" c++17 c++20 c++2b c++23
+		check "$1 -fno-exceptions -fno-rtti" "$name-cpp.cc" c++17 c++23
+	done
+}
+
+for cxx in ${prefix}g++ ${prefix}clang++; do
+	check_cxx $cxx || echo "skipped: no $cxx here"
+	for number in 12 13 14 15 16 17 18 19; do
+		check_cxx "$cxx-$number"
 	done
 done
 

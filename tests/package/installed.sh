@@ -6,7 +6,7 @@
 # Tests the installed library, manual pages and examples.
 #
 # make installcheck runs it, for DESTDIR and any prefix, and so do the tests of the Debian
-# packages, for the system.  It needs two files of the source: installed.c,
+# packages, for the system.  It needs some files of the source: installed.c, cpp.cc and cmake/,
 # beside it, and ../support/code.h.  Variables of the environment, all of them optional:
 #
 #	CC, CXX, PKG_CONFIG
@@ -27,7 +27,7 @@ set -u
 : "${pkgconfigdir:=}" "${mandir:=}" "${exampledir:=}" "${complete:=}"
 export LC_ALL=C
 [ -z "$DESTDIR" ] || DESTDIR=$(cd "$DESTDIR" && pwd) || exit 1
-source=$(dirname "$0")
+source=$(cd "$(dirname "$0")" && pwd)
 warnings='-O2 -Wall -Wextra -Wpedantic -Werror'
 failed=0
 
@@ -133,6 +133,38 @@ is_nodelete() {
 	${READELF:-readelf} -d "$1" | grep FLAGS_1.*NODELETE
 }
 
+# cmake_builds NAME PREFIX COMPONENTS: with the package below the prefix, or the system's
+cmake_builds() {
+	mkdir "$dir/cmake-$1" && cd "$dir/cmake-$1" &&
+		CC=${CC%% *} CXX=${CXX%% *} cmake -DCMAKE_PREFIX_PATH="$2" -Dcomponents="$3" \
+			"$source/cmake" &&
+		cmake --build . && cd - >/dev/null
+}
+
+# cmake_package NAME PREFIX: find_package() and the targets
+cmake_package() {
+	if ! command -v cmake >/dev/null || ! command -v "${CXX%% *}" >/dev/null; then
+		skip "there is no cmake, or no C++ compiler"
+		return
+	fi
+	components=
+	[ ! -f "$libdir/libreloaded-buffers.so" ] || components=shared
+	[ ! -f "$libdir/libreloaded-buffers.a" ] || components="${components:+$components }static"
+	check "CMake, $1: the package is found and programs are linked" \
+		cmake_builds "$@" "$(echo "$components" | tr ' ' ';')"
+	for component in $components; do
+		check "CMake, $1, $component: the C program works" "$dir/cmake-$1/c-$component"
+		check "CMake, $1, $component: the C++ program works" "$dir/cmake-$1/cpp-$component"
+	done
+	check "CMake, $1: the program of reloaded::buffers works" "$dir/cmake-$1/cpp-buffers"
+	if [ "$components" = "shared static" ]; then
+		check "CMake, $1: the shared library is preferred" needs_library \
+			"$dir/cmake-$1/c-buffers"
+		check "CMake, $1: it is needed by its soname" needs_library "$dir/cmake-$1/c-shared"
+		check "CMake, $1: the archive is linked" needs_no_library "$dir/cmake-$1/c-static"
+	fi
+}
+
 # An installed tree still works after it was moved to another prefix.
 relocate() {
 	prefix=$(variable prefix)
@@ -144,7 +176,8 @@ relocate() {
 	lib=${libdir##*/}
 	mkdir -p "$moved/$lib" "$moved/include"
 	cp -R "$prefix/include/reloaded" "$moved/include" || failed=1
-	cp -R "$libdir"/libreloaded-buffers.* "$libdir/pkgconfig" "$moved/$lib" || failed=1
+	cp -R "$libdir"/libreloaded-buffers.* "$libdir/pkgconfig" "$libdir/cmake" "$moved/$lib" ||
+		failed=1
 	PKG_CONFIG_PATH="$moved/$lib/pkgconfig"
 	unset PKG_CONFIG_SYSROOT_DIR
 	check "a moved tree is found with --define-prefix" is_moved
@@ -152,6 +185,7 @@ relocate() {
 		build "$CC" "$dir/program" --define-prefix "$source/installed.c"
 	LD_LIBRARY_PATH="$moved/$lib"
 	check "the program works" "$dir/program"
+	cmake_package moved "$moved"
 }
 
 is_moved() {
@@ -249,6 +283,7 @@ else
 	skip "there is no C++ compiler"
 fi
 plugin
+cmake_package installed "${pkgconfigdir:+$DESTDIR$($PKG_CONFIG --variable=prefix buffers | sed 's/\\ / /g')}"
 pages
 examples
 [ -z "$pkgconfigdir" ] || relocate

@@ -249,14 +249,30 @@ lists_known_errors()
 	[ -s "$dir/words" ] && ! grep -v -x -F -f "$dir/known" "$dir/words"
 }
 
+# The C++ compiler beside the C compiler
+cxx=$(echo "${CC%% *}" | sed 's/gcc\(-[0-9]*\)*$/g++\1/; s/clang\(-[0-9]*\)*$/clang++\1/; s/^cc$/c++/')
+
+is_cpp()
+{
+	grep -q '^#include <reloaded/buffers\.hpp>' "$1"
+}
+
 compiles()
 {
-	$CC -std=c99 -Wall -Wextra -Wpedantic -Werror -I"$top_srcdir/include" -c -o "$1.o" "$1.c"
+	if is_cpp "$1.c"; then
+		$cxx -x c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror \
+			-I"$top_srcdir/include" -c -o "$1.o" "$1.c"
+	else
+		$CC -std=c99 -Wall -Wextra -Wpedantic -Werror \
+			-I"$top_srcdir/include" -c -o "$1.o" "$1.c"
+	fi
 }
 
 links()
 {
-	if [ -f "$library" ]; then
+	if is_cpp "$1.c"; then
+		$cxx -o "$1" "$1.o" -L.libs -lreloaded-buffers -Wl,-rpath,"$PWD/.libs"
+	elif [ -f "$library" ]; then
 		$CC -o "$1" "$1.o" "$library" -pthread
 	else
 		./libtool --mode=link --tag=CC $CC -o "$1" "$1.o" libreloaded-buffers.la
@@ -349,6 +365,8 @@ for page in $pages; do
 	check "$base lists known errors" lists_known_errors "$page"
 	examples "$page" "$dir/$base"
 	case $page in
+	*/buffers_hpp.3)
+		;;
 	*.3)
 		check "$base names exports" names_exports "$page"
 		;;
@@ -358,6 +376,10 @@ for page in $pages; do
 		[ -f "$program" ] || continue
 		program=${program%.c}
 		fact="example ${program##*-} of $base"
+		if is_cpp "$program.c" && ! command -v "$cxx" >/dev/null; then
+			skip "$fact: no $cxx here"
+			continue
+		fi
 		check "$fact compiles" compiles "$program"
 		[ -f "$program.o" ] && [ -z "$why" ] || continue
 		check "$fact links" links "$program"

@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# usage: tests/package/cpp.sh
+#
+# Runs cpp.cc, the test of <reloaded/buffers.hpp>, with and without exceptions and run-time types.
+# HEADER is the compiler's option for the directory of the headers.
+
+usage() {
+	sed -n '4,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+}
+case ${1-} in -*) usage ;; esac
+
+set -u
+export LC_ALL=C
+: "${LOG_COMPILER:=}" "${top_srcdir:?}" "${LIBRARY_DIR:?}" "${HEADER:?}"
+dir=$(mktemp -d "$PWD/cpp.XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+LD_LIBRARY_PATH=$(cd "$LIBRARY_DIR" && pwd)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+warnings='-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Werror'
+failed=0
+
+skip_all() {
+	echo "skipped: $*"
+	exit 77
+}
+
+# The C++ compiler beside the C compiler
+name=${CC%% *}
+case ${name##*/} in
+*gcc*) cxx=${name%gcc*}g++${name##*gcc} ;;
+*clang*) cxx=${name%clang*}clang++${name##*clang} ;;
+*) cxx=c++ ;;
+esac
+command -v "$cxx" >/dev/null || skip_all "no $cxx here"
+[ -f "$LIBRARY_DIR/libreloaded-buffers.so" ] || skip_all "there is no shared library"
+! $NM -D "$LIBRARY_DIR/libreloaded-buffers.so" | grep -q '__[at]san_' ||
+	skip_all "the sanitizer's runtime must be linked into the program"
+
+for options in -std=c++17 -std=c++20 "-std=c++17 -fno-exceptions -fno-rtti"; do
+	if $cxx -O2 $options $warnings $HEADER "$top_srcdir/tests/package/cpp.cc" \
+		-o "$dir/cpp" -L"$LIBRARY_DIR" -lreloaded-buffers 2>"$dir/log"; then
+		echo "# $cxx $options"
+		$LOG_COMPILER "$dir/cpp" || failed=1
+	else
+		echo "not ok - $cxx $options"
+		cat "$dir/log"
+		failed=1
+	fi
+done
+exit $failed

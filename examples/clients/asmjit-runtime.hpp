@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * asmjit-runtime.hpp: functions of AsmJit in shared buffers, near a target
+ *
+ * Use it like asmjit::JitRuntime.  Code that lies near the program calls the program's functions
+ * directly, without AsmJit's table of addresses.  The kind of memory is RWX by default; with
+ * buffers::kind::rx it is never writable, as policy demands that forbids RWX memory.
+ */
+#ifndef ASMJIT_RUNTIME_HPP
+#define ASMJIT_RUNTIME_HPP
+
+#include <asmjit/asmjit.h>
+#include <reloaded/buffers.hpp>
+
+#include <cstring>
+#include <vector>
+
+class buffers_runtime : public asmjit::JitRuntime {
+public:
+	explicit buffers_runtime(const void *target, buffers::kind kind = buffers::kind::rwx)
+	    : target_(target), kind_(kind) {}
+
+	asmjit::Error _add(void **function, asmjit::CodeHolder *code) noexcept override
+	{
+		*function = nullptr;
+		ASMJIT_PROPAGATE(code->flatten());
+		ASMJIT_PROPAGATE(code->resolveUnresolvedLinks());
+		if (code->codeSize() == 0)
+			return asmjit::kErrorNoCodeGenerated;
+
+		auto item = buffers::get(buffers::request{HEADER + code->codeSize()}
+						 .near_to(target_).aligned(ALIGNMENT).kind(kind_));
+		if (!item)
+			return asmjit::kErrorOutOfMemory;
+		auto *const start = static_cast<char *>(*item->reserve(0, ALIGNMENT));
+		ASMJIT_PROPAGATE(code->relocateToBase(
+			reinterpret_cast<std::uintptr_t>(start + HEADER)));
+
+		/* Relocation may have made the code smaller. */
+		const std::size_t size = HEADER + code->codeSize();
+		std::vector<char> bytes(size);
+		std::memcpy(bytes.data(), &size, sizeof(size));
+		ASMJIT_PROPAGATE(code->copyFlattenedData(
+			bytes.data() + HEADER, size - HEADER,
+			asmjit::CopySectionFlags::kPadSectionBuffer));
+		if (!item->append_code(bytes))
+			return asmjit::kErrorOutOfMemory;
+		*function = start + HEADER;
+		return asmjit::kErrorOk;
+	}
+
+	/* AsmJit does not tell the size: it is stored before the code. */
+	asmjit::Error _release(void *function) noexcept override
+	{
+		std::size_t size;
+
+		if (!function)
+			return asmjit::kErrorInvalidArgument;
+		char *const start = static_cast<char *>(function) - HEADER;
+		std::memcpy(&size, start, sizeof(size));
+		return buffers::give_back(start, size) ? asmjit::kErrorOk :
+							 asmjit::kErrorInvalidState;
+	}
+
+private:
+	static constexpr std::size_t HEADER = 16, ALIGNMENT = 16;
+
+	const void *target_;
+	buffers::kind kind_;
+};
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * asmjit.cc: compares asmjit::JitRuntime with the runtime of asmjit-runtime.hpp
+ *
+ * usage: asmjit [default | buffers] [NUMBER]
+ *
+ * Makes that many functions, which each call a function of this program, calls them, and prints
+ * the times, the mappings and the resident memory.
+ */
+
+#include "asmjit-runtime.hpp"
+#include "measure.hpp"
+
+#include <memory>
+
+using add_function = int (*)(int);
+
+/* Not inline: the generated code calls it. */
+__attribute__((noinline)) static int increment(int number)
+{
+	return number + 1;
+}
+
+static add_function make(asmjit::JitRuntime &runtime, int number)
+{
+	asmjit::CodeHolder code;
+	add_function function = nullptr;
+
+	code.init(runtime.environment());
+	asmjit::x86::Assembler to(&code);
+	to.sub(asmjit::x86::rsp, 8);
+	to.add(asmjit::x86::edi, number);
+	to.call(reinterpret_cast<std::uintptr_t>(increment));
+	to.add(asmjit::x86::rsp, 8);
+	to.ret();
+	return runtime.add(&function, &code) == asmjit::kErrorOk ? function : nullptr;
+}
+
+int main(int argc, char **argv)
+{
+	const bool uses_buffers = argc < 2 || argv[1][0] == 'b';
+	const int count = argc < 3 ? 20000 : std::atoi(argv[2]);
+	const int rounds = 20;
+	std::unique_ptr<asmjit::JitRuntime> runtime;
+	std::vector<add_function> functions(std::size_t(count), nullptr);
+	measurement before;
+
+	if (uses_buffers)
+		runtime = std::make_unique<buffers_runtime>(reinterpret_cast<const void *>(main));
+	else
+		runtime = std::make_unique<asmjit::JitRuntime>();
+	for (int i = 0; i < count; i++)
+		if (!(functions[std::size_t(i)] = make(*runtime, i)))
+			return 1;
+	const measurement made;
+	for (int round = 0; round < rounds; round++)
+		for (int i = 0; i < count; i++)
+			if (functions[std::size_t(i)](round) != round + i + 1)
+				return 1;
+	const measurement called;
+	report("creation", before, made, count);
+	report("calls", made, called, rounds * count);
+	report_memory(before, called);
+	for (add_function function : functions)
+		if (runtime->release(function) != asmjit::kErrorOk)
+			return 1;
+	return 0;
+}

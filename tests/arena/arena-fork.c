@@ -935,6 +935,7 @@ START_TEST(child_forked_amid_busy_threads_can_use_its_copy)
 	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 }, 0));
+	SKIP_IF(!arena_fits(arena_flags(_i / 2), BUSY_WINDOW + MIB), NO_ADDRESS_SPACE);
 	busy.team.window = exact_window(BUSY_WINDOW);
 	busy.team.arena = buffers_arena_create(&busy.team.window, arena_flags(_i / 2));
 	ck_assert_ptr_nonnull(busy.team.arena);
@@ -964,6 +965,7 @@ START_TEST(child_forked_amid_busy_threads_can_share_the_arena)
 	SKIP_IF(is_emulated(), FORKS_IN_THREADS);
 	buffers_arena_destroy(buffers_arena_create(&(struct buffers_request){ .size = 1 },
 						   BUFFERS_ARENA_FORK_SHARED));
+	SKIP_IF(!arena_fits(arena_flags(ARENA_SHARED + _i), BUSY_WINDOW + MIB), NO_ADDRESS_SPACE);
 	busy.team.window = exact_window(BUSY_WINDOW);
 	busy.team.arena = buffers_arena_create(&busy.team.window, arena_flags(ARENA_SHARED + _i));
 	ck_assert_ptr_nonnull(busy.team.arena);

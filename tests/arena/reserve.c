@@ -91,6 +91,7 @@ START_TEST(window_may_be_larger_than_the_data_limit)
 	unsigned flags = arena_flags(_i);
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps more than any limit allows");
+	SKIP_IF(!arena_fits(flags, LARGE + MIB), NO_ADDRESS_SPACE);
 	run_child(create_with_little_data, &flags);
 }
 END_TEST
@@ -120,6 +121,7 @@ START_TEST(skipped_bytes_beyond_the_limit_are_left_alone)
 	unsigned flags = arena_flags(_i);
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps more than any limit allows");
+	SKIP_IF(!arena_fits(flags, LARGE + MIB), NO_ADDRESS_SPACE);
 	run_child(skip_more_than_the_limit, &flags);
 }
 END_TEST
@@ -193,6 +195,7 @@ START_TEST(number_of_mappings_is_bounded)
 	SKIP_IF(is_emulated(), "emulators cannot have that many mappings");
 	SKIP_IF(is_tsan(), "TSan does not expect that many locks");
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
+	SKIP_IF(!arena && !arena_fits(arena_flags(_i), LARGE + MIB), NO_ADDRESS_SPACE);
 	ck_assert_ptr_nonnull(arena);
 	for (unsigned i = 0; i < 500; i++)	/* one behind the other */
 		ck_assert_ptr_nonnull(buffers_arena_get(arena, 64 * KIB, 1));

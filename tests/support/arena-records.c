@@ -413,6 +413,11 @@ int arena_kinds(void)
 	return can_share_arenas() ? ARENA_KINDS : ARENA_SHARED;
 }
 
+bool arena_fits(unsigned flags, size_t size)
+{
+	return has_address_space(flags & BUFFERS_VIEW ? 2 * size : size);
+}
+
 unsigned arena_flags(int number)
 {
 	static const unsigned kinds[ARENA_SHARED] = {

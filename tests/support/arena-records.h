@@ -81,6 +81,9 @@ const char *record_check_all(const struct record_log *log, const struct buffers_
  */
 enum { ARENA_KINDS = 8, ARENA_SHARED = 4 };
 unsigned arena_flags(int number);
+
+/* Whether the process has the address space for an arena; a view takes as much again. */
+bool arena_fits(unsigned flags, size_t size);
 int arena_kinds(void);
 bool can_share_arenas(void);
 

@@ -4,6 +4,7 @@
 exampledir = $(docdir)/examples
 hookexampledir = $(exampledir)/hook
 jitexampledir = $(exampledir)/jit
+clientsexampledir = $(exampledir)/clients
 dist_example_DATA = examples/Makefile examples/near.c examples/patch-loop.c
 EXTRA_DIST += examples/demo
 
@@ -39,6 +40,15 @@ dist_jitexample_DATA = \
 	examples/jit/turns.c \
 	examples/jit/turns.h \
 	$(compiler)
+
+# Adapters for other projects' libraries, of which the build needs none.
+dist_clientsexample_DATA = \
+	examples/clients/asmjit-runtime.hpp \
+	examples/clients/asmjit.cc \
+	examples/clients/measure.hpp \
+	examples/clients/tcc-near.c \
+	examples/clients/xbyak-allocator.hpp \
+	examples/clients/xbyak.cc
 
 noinst_PROGRAMS += examples/near
 examples_near_LDADD = libreloaded-buffers.la

@@ -162,8 +162,8 @@ uninstall-local:
 		rm -f libreloaded-buffers.la $$library_names $$old_library $$dlname; fi
 # The directories that only this library uses go, too, if they are empty.
 uninstall-hook:
-	for dir in "$(reloadedincludedir)" "$(cmakedir)" "$(hookexampledir)" "$(jitexampledir)" \
-			"$(exampledir)" "$(docdir)"; do \
+	for dir in "$(reloadedincludedir)" "$(cmakedir)" "$(clientsexampledir)" \
+			"$(hookexampledir)" "$(jitexampledir)" "$(exampledir)" "$(docdir)"; do \
 		test ! -d "$(DESTDIR)$$dir" || rmdir "$(DESTDIR)$$dir" 2>/dev/null || :; done
 
 # Tests the installed files as a user finds them: make install installcheck.

@@ -4,8 +4,8 @@
  *
  * usage: asmjit [default | buffers] [NUMBER]
  *
- * Makes that many functions, which each call a function of this program, calls them, and prints
- * the times, the mappings and the resident memory.
+ * Makes that many functions, which each call a function of this program, calls the first thousand
+ * of them again and again, and prints the times, the mappings and the resident memory.
  */
 
 #include "asmjit-runtime.hpp"
@@ -40,7 +40,8 @@ int main(int argc, char **argv)
 {
 	const bool uses_buffers = argc < 2 || argv[1][0] == 'b';
 	const int count = argc < 3 ? 20000 : std::atoi(argv[2]);
-	const int rounds = 20;
+	const int called_functions = count < 1000 ? count : 1000;
+	const int rounds = 1000;
 	std::unique_ptr<asmjit::JitRuntime> runtime;
 	std::vector<add_function> functions(std::size_t(count), nullptr);
 	measurement before;
@@ -54,12 +55,12 @@ int main(int argc, char **argv)
 			return 1;
 	const measurement made;
 	for (int round = 0; round < rounds; round++)
-		for (int i = 0; i < count; i++)
+		for (int i = 0; i < called_functions; i++)
 			if (functions[std::size_t(i)](round) != round + i + 1)
 				return 1;
 	const measurement called;
 	report("creation", before, made, count);
-	report("calls", made, called, rounds * count);
+	report("calls", made, called, rounds * called_functions);
 	report_memory(before, called);
 	for (add_function function : functions)
 		if (runtime->release(function) != asmjit::kErrorOk)

@@ -251,6 +251,31 @@ examples() {
 	else
 		skip "hook needs Zydis"
 	fi
+	case $($CC -dumpmachine) in
+	x86_64*-linux-gnu)
+		client xbyak xbyak/xbyak.h default buffers
+		client asmjit asmjit/asmjit.h default buffers
+		client tcc-near libtcc.h default buffers
+		;;
+	*) echo "# the adapters' programs are for x86-64" ;;
+	esac
+}
+
+# client NAME HEADER ARGUMENT...: a program with an adapter for another project's library works
+# with that project's memory and with buffers
+client() {
+	name=$1
+	if ! echo "#include <$2>" | "${CXX%% *}" -x c++ -fsyntax-only - 2>/dev/null; then
+		skip "clients/$name needs $2"
+		return
+	fi
+	shift 2
+	check "clients/$name is built from its installed source" \
+		make -C "$dir/examples" "clients/$name"
+	for memory; do
+		check "clients/$name works with $memory" \
+			"$dir/examples/clients/$name" "$memory" 100
+	done
 }
 
 near() {

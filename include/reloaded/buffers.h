@@ -258,6 +258,9 @@ int buffers_request_narrow(struct buffers_request *request, const void *target, 
  * buffer has at least 64 KiB if the gap and the range allow that.  If target is
  * NULL, the first buffer is mapped near a random address of the range.
  *
+ * Other users have bytes in the same pages: the caller must not change their protection.  A
+ * caller that needs mprotect(2) takes memory of its own, buffers_alloc(), and buffers_protect().
+ *
  * Returns the item, which the caller holds until buffers_release().
  *
  * EINVAL: request is NULL; size is 0; max_address is neither 0 nor above

@@ -50,4 +50,62 @@ for options in -std=c++17 -std=c++20 "-std=c++17 -fno-exceptions -fno-rtti"; do
 		failed=1
 	fi
 done
+
+# Pairs of functions that do the same, through each header
+cat >"$dir/cost.cc" <<'END'
+#include <reloaded/buffers.hpp>
+
+extern "C" void *c_append(buffers_item *item, const void *data, std::size_t size)
+{
+	return buffers_append(item, data, size);
+}
+extern "C" void *cpp_append(buffers::item &item, const void *data, std::size_t size)
+{
+	const auto copy = item.append(data, size);
+	return copy ? *copy : nullptr;
+}
+extern "C" void *c_get(const buffers_request &request, const void *data, std::size_t size)
+{
+	buffers_item *const item = buffers_get(&request);
+	if (!item)
+		return nullptr;
+	void *const copy = buffers_append(item, data, size);
+	buffers_release(item);
+	return copy;
+}
+extern "C" void *cpp_get(const buffers::request &request, const void *data, std::size_t size)
+{
+	auto item = buffers::get(request);
+	if (!item)
+		return nullptr;
+	const auto copy = item->append(data, size);
+	return copy ? *copy : nullptr;
+}
+END
+
+# instructions FUNCTION
+instructions() {
+	$OBJDUMP -d "$dir/cost.o" | awk -v name="<$1>:" '
+		/^[0-9a-f]+ </ { inside = $2 == name }
+		inside && /^ / { count++ }
+		END { print count + 0 }'
+}
+
+# C++ loads the item from the object, and checks the error of the request.
+if $cxx -std=c++17 -O2 $HEADER -fno-exceptions -c -o "$dir/cost.o" "$dir/cost.cc"; then
+	for limit in append:1 get:4; do
+		name=${limit%:*}
+		c=$(instructions "c_$name")
+		cpp=$(instructions "cpp_$name")
+		if [ "$c" -gt 0 ] && [ "$cpp" -le $((c + ${limit#*:})) ]; then
+			echo "ok - $name: $cpp instructions in C++, $c in C"
+		else
+			echo "not ok - $name: $cpp instructions in C++, $c in C"
+			failed=1
+		fi
+	done
+else
+	echo "not ok - cost.cc compiles"
+	failed=1
+fi
 exit $failed

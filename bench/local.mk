@@ -2,7 +2,7 @@
 
 EXTRA_PROGRAMS += bench/bench
 CLEANFILES += $(EXTRA_PROGRAMS) bench/results.tsv
-EXTRA_DIST += bench/plot bench/count
+EXTRA_DIST += bench/clients bench/plot bench/count
 bench_bench_SOURCES = bench/main.c bench/rows.c bench/layout.c bench/bench.h
 # Links the archive, as a plugin does: a call into the shared library takes 1 ns more.
 bench_bench_LDADD = lib/libunits.la

@@ -551,13 +551,17 @@ public:
 	}
 	~arena() { static_cast<void>(destroy()); }
 
+	/* What a forked child gets: a copy, or the same memory (BUFFERS_ARENA_FORK_SHARED) */
+	enum class in_children : unsigned { copied = 0, shared = BUFFERS_ARENA_FORK_SHARED };
+
 	/* buffers_arena_create(); the kind of the memory is that of the request. */
-	static result<arena> create(const request &window, bool is_fork_shared = false) noexcept
+	static result<arena> create(const request &window,
+				    in_children memory = in_children::copied) noexcept
 	{
 		if (window.error() != 0)
 			return result<arena>::failure(window.error());
 		buffers_arena *const created = buffers_arena_create(
-		    &window.c_request(), is_fork_shared ? BUFFERS_ARENA_FORK_SHARED : 0);
+		    &window.c_request(), static_cast<unsigned>(memory));
 		return created ? result<arena>(arena(created)) : result<arena>::failure(errno);
 	}
 

@@ -252,6 +252,10 @@ void test_arena()
 	buffers::arena other = std::move(*arena);
 	ok(other && !*arena, "it is moved");
 	ok(other.destroy() && !other && other.destroy(), "destroy() empties it");
+	const auto shared = buffers::arena::create(buffers::request{4096}.kind(buffers::kind::rw),
+						   buffers::arena::in_children::shared);
+	ok(shared || shared.error() == std::errc::function_not_supported,
+	   "an arena that children share, or ENOSYS");
 }
 
 void test_other_process()

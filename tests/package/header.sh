@@ -90,9 +90,9 @@ case ${CC%% *} in *-mingw32-gcc) prefix=${CC%%gcc*} ;; esac
 check_cxx() {
 	command -v "$1" >/dev/null || return
 	for name in alone $windows_files; do
-		check "$1" "$name.cc" c++11 c++14 c++17 c++20 c++23
+		check "$1" "$name.cc" c++11 c++14 c++17 c++20 c++2b
 	done
-	check "$1" alone-cpp.cc c++17 c++20 c++2b c++23
+	check "$1" alone-cpp.cc c++17 c++20 c++2b
 	check "$1 -fno-exceptions -fno-rtti" alone-cpp.cc c++17
 	for name in $windows_files; do	# including both headers takes long
 		check "$1" "$name-cpp.cc" c++17

@@ -340,6 +340,10 @@ shell_tests += \
 endif
 endif
 EXTRA_DIST += \
+	tests/clients/tcc.patch \
+	tests/clients/tcc.sh \
+	tests/clients/xbyak.patch \
+	tests/clients/xbyak.sh \
 	tests/package/cmake/CMakeLists.txt \
 	tests/package/cpp.cc \
 	tests/package/cpp.sh \
@@ -355,6 +359,7 @@ EXTRA_DIST += \
 	tests/package/no-check.sh \
 	tests/package/usage.sh \
 	tests/run/chroot.sh \
+	tests/run/clients \
 	tests/run/count \
 	tests/run/cross \
 	tests/run/environments \

@@ -340,6 +340,16 @@ shell_tests += \
 endif
 endif
 EXTRA_DIST += \
+	tests/clients/asmjit.patch \
+	tests/clients/asmjit.sh \
+	tests/clients/libffi.patch \
+	tests/clients/libffi.sh \
+	tests/clients/pcre2.patch \
+	tests/clients/pcre2.sh \
+	tests/clients/tcc.patch \
+	tests/clients/tcc.sh \
+	tests/clients/xbyak.patch \
+	tests/clients/xbyak.sh \
 	tests/package/cmake/CMakeLists.txt \
 	tests/package/cpp.cc \
 	tests/package/cpp.sh \
@@ -355,6 +365,8 @@ EXTRA_DIST += \
 	tests/package/no-check.sh \
 	tests/package/usage.sh \
 	tests/run/chroot.sh \
+	tests/run/clients \
+	tests/run/compilers \
 	tests/run/count \
 	tests/run/cross \
 	tests/run/environments \

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # SPDX-License-Identifier: MIT
 #
-# chroot.sh: the parts that tests/run/cross and tests/run/windows share, for bash to source
+# chroot.sh: the parts that tests/run/cross, windows and clients share, for bash to source
 #
 # The caller sets $build, a configured build directory; $work, a directory for the logs; and
 # $script, the script's name.  Afterwards $work is absolute; $state is a directory that the
@@ -61,6 +61,33 @@ make_chroot() {
 	mkdir "$chroot/srv/source" "$chroot/srv/check"
 	tar -xf "$build"/libreloaded-buffers-*.tar.xz -C "$chroot/srv/source" --strip-components 1
 	mkdir "$chroot/srv/build"
+}
+
+# in_chroot COMMAND...: in the chroot as root; all processes end with the command
+in_chroot() {
+	unshare --mount --pid --fork --kill-child sh -ec '
+		chroot=$0
+		mount --make-rprivate /
+		mount -t proc proc "$chroot/proc"
+		mount --rbind /dev "$chroot/dev"
+		mount -t tmpfs tmpfs "$chroot/tmp"
+		exec chroot "$chroot" env -i HOME=/root PATH="$PATH" LC_ALL=C.UTF-8 "$@"
+	' "$chroot" "$@" </dev/null
+}
+
+# step NAME COMMAND...: prints the end of the command's output if it fails.  The script has
+# called set -m: the command has a process group of its own, for leave() to end, and runs in the
+# background, since bash runs no trap while it waits for a command in the foreground.
+step() {
+	name=$1
+	shift
+	"$@" >"$work/$name.out" 2>&1 </dev/null &
+	workers=$!
+	wait "$workers"
+	status=$?
+	workers=
+	[ $status = 0 ] || tail -n 40 "$work/$name.out"
+	return $status
 }
 
 # copy_logs BUILD: the logs and results of the tests, in their folders, from a build directory

@@ -42,7 +42,7 @@ END
 # On Windows also before and after windows.h, which defines many macros, some on demand.
 windows_files=
 if echo '#include <windows.h>' | $CC -E - >/dev/null 2>&1; then
-	for define in UNICODE NOMINMAX WIN32_LEAN_AND_MEAN none; do
+	for define in UNICODE NOMINMAX WIN32_LEAN_AND_MEAN NO_DEFINITION; do
 		for order in before after; do
 			name=windows-$define-$order
 			{

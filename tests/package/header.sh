@@ -91,7 +91,7 @@ check_cxx() {
 	command -v "$1" >/dev/null || return
 	for name in alone $windows_files; do
 		check "$1" "$name.cc" c++11 c++14 c++17 c++20 c++2b c++23
-		check "$1" "$name-cpp.cc" c++17 c++20 c++2b c++23
+		check "$1 -Wold-style-cast" "$name-cpp.cc" c++17 c++20 c++2b c++23
 		check "$1 -fno-exceptions -fno-rtti" "$name-cpp.cc" c++17 c++23
 	done
 }

@@ -340,6 +340,8 @@ shell_tests += \
 endif
 endif
 EXTRA_DIST += \
+	tests/package/client-asmjit.cc \
+	tests/package/client-xbyak.cc \
 	tests/package/cmake/CMakeLists.txt \
 	tests/package/cpp.cc \
 	tests/package/cpp.sh \

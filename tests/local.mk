@@ -350,6 +350,8 @@ EXTRA_DIST += \
 	tests/clients/tcc.sh \
 	tests/clients/xbyak.patch \
 	tests/clients/xbyak.sh \
+	tests/package/client-asmjit.cc \
+	tests/package/client-xbyak.cc \
 	tests/package/cmake/CMakeLists.txt \
 	tests/package/cpp.cc \
 	tests/package/cpp.sh \

@@ -4,7 +4,8 @@
  *
  * Use it like asmjit::JitRuntime.  Code that lies near the program calls the program's functions
  * directly, without AsmJit's table of addresses.  The kind of memory is RWX by default; with
- * buffers::kind::rx it is never writable, as policy demands that forbids RWX memory.
+ * buffers::kind::rx it is never writable, as policy demands that forbids RWX memory.  Functions
+ * that were not released stay when the runtime is destroyed.
  */
 #ifndef ASMJIT_RUNTIME_HPP
 #define ASMJIT_RUNTIME_HPP
@@ -13,7 +14,8 @@
 #include <reloaded/buffers.hpp>
 
 #include <cstring>
-#include <vector>
+#include <memory>
+#include <new>
 
 class buffers_runtime : public asmjit::JitRuntime {
 public:
@@ -28,7 +30,7 @@ public:
 		if (code->codeSize() == 0)
 			return asmjit::kErrorNoCodeGenerated;
 
-		auto item = buffers::get(buffers::request{HEADER + code->codeSize()}
+		auto item = buffers::get(buffers::request{HEADER + rounded(code->codeSize())}
 						 .near_to(target_).aligned(ALIGNMENT).kind(kind_));
 		if (!item)
 			return asmjit::kErrorOutOfMemory;
@@ -37,13 +39,15 @@ public:
 			reinterpret_cast<std::uintptr_t>(start + HEADER)));
 
 		/* Relocation may have made the code smaller. */
-		const std::size_t size = HEADER + code->codeSize();
-		std::vector<char> bytes(size);
-		std::memcpy(bytes.data(), &size, sizeof(size));
+		const std::size_t size = HEADER + rounded(code->codeSize());
+		const std::unique_ptr<char[]> bytes(new (std::nothrow) char[size]());
+		if (!bytes)
+			return asmjit::kErrorOutOfMemory;
+		std::memcpy(bytes.get(), &size, sizeof(size));
 		ASMJIT_PROPAGATE(code->copyFlattenedData(
-			bytes.data() + HEADER, size - HEADER,
+			bytes.get() + HEADER, size - HEADER,
 			asmjit::CopySectionFlags::kPadSectionBuffer));
-		if (!item->append_code(bytes))
+		if (!item->append_code(bytes.get(), size))
 			return asmjit::kErrorOutOfMemory;
 		*function = start + HEADER;
 		return asmjit::kErrorOk;
@@ -63,7 +67,10 @@ public:
 	}
 
 private:
-	static constexpr std::size_t HEADER = 16, ALIGNMENT = 16;
+	/* AsmJit's own runtime aligns to 64, too: generators align data for AVX-512. */
+	static constexpr std::size_t HEADER = 64, ALIGNMENT = 64;
+
+	static std::size_t rounded(std::size_t size) { return (size + ALIGNMENT - 1) & -ALIGNMENT; }
 
 	const void *target_;
 	buffers::kind kind_;

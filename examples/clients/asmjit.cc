@@ -12,6 +12,7 @@
 #include "measure.hpp"
 
 #include <memory>
+#include <vector>
 
 using add_function = int (*)(int);
 

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
 #include <libtcc.h>
 #include <reloaded/buffers.h>
 
@@ -24,14 +23,16 @@ static int relocate_near(TCCState *state, const void *target)
 		buffers_request_near(target, BUFFERS_REACH_BRANCH, size < 0 ? 0 : (size_t)size);
 	struct buffers_item *item;
 	void *code;
-
 	request.alignment = 16;
 	item = buffers_get(&request);
 	if (!item)
 		return -1;
 	code = buffers_reserve(item, request.size, request.alignment);
 	buffers_release(item);
-	return code ? tcc_relocate(state, code) : -1;
+	if (!code || tcc_relocate(state, code) == 0)
+		return code ? 0 : -1;
+	buffers_give_back(code, request.size);
+	return -1;
 }
 
 static TCCState *compile(const char *source, int is_near)

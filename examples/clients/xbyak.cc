@@ -33,7 +33,7 @@ int main(int argc, char **argv)
 {
 	const bool uses_buffers = argc < 2 || argv[1][0] == 'b';
 	const int count = argc < 3 ? 20000 : std::atoi(argv[2]);
-	buffers_allocator allocator(reinterpret_cast<const void *>(main));
+	buffers_allocator allocator(reinterpret_cast<const void *>(main), 16);
 	std::vector<std::unique_ptr<add_number>> generators;
 	measurement before;
 

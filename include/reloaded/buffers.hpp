@@ -84,6 +84,11 @@ public:
 		require();
 		return value_;
 	}
+	const T &value() const &
+	{
+		require();
+		return value_;
+	}
 	T &&value() &&
 	{
 		require();
@@ -136,30 +141,69 @@ private:
 
 namespace detail {
 
+/* The errno of a failure; EIO if a DLL set that of another C runtime: 0 would be success. */
+inline int last_error() noexcept
+{
+	return errno != 0 ? errno : EIO;
+}
+
 /* The C functions return NULL, or -1, and set errno. */
 template <class T>
 result<T *> from_pointer(void *address) noexcept
 {
-	return address ? result<T *>(static_cast<T *>(address)) : result<T *>::failure(errno);
+	if (!address)
+		return result<T *>::failure(last_error());
+	return static_cast<T *>(address);
 }
 
 inline result<void> from_status(int status) noexcept
 {
-	return status == 0 ? result<void>() : result<void>::failure(errno);
+	return status == 0 ? result<void>() : result<void>::failure(last_error());
+}
+
+/*
+ * An argument that the C function checks for NULL.  Its attribute would let the compiler conclude
+ * that the caller's pointer is not null, and remove the caller's checks.
+ */
+template <class T>
+T *maybe_null(T *address) noexcept
+{
+#ifdef __GNUC__
+	__asm__("" : "+r"(address));
+#endif
+	return address;
 }
 
 /* Bytes of a contiguous range: std::span, std::vector, std::array, std::string_view, an array. */
 template <class Range>
 using element_of = std::remove_reference_t<decltype(*std::data(std::declval<Range &>()))>;
 
+/* An array of char may be a string literal, whose last byte few callers want. */
 template <class Range>
-constexpr bool is_range_of_bytes = std::is_trivially_copyable_v<element_of<Range>>;
+constexpr bool is_text = std::is_array_v<Range> &&
+			 std::is_same_v<std::remove_cv_t<std::remove_extent_t<Range>>, char>;
+
+template <class Range, class = void>
+constexpr bool is_range_of_bytes = false;
+template <class Range>
+constexpr bool is_range_of_bytes<Range, std::void_t<element_of<Range>>> =
+	std::is_trivially_copyable_v<element_of<Range>> && !is_text<Range>;
 
 template <class Range>
 std::size_t bytes_of(const Range &range) noexcept
 {
 	return std::size(range) * sizeof(element_of<const Range>);
 }
+
+/* The macro has a cast of C, of which -Wold-style-cast would warn each caller. */
+#ifdef __GNUC__
+# pragma GCC diagnostic push
+# pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+inline constexpr std::size_t branch_reach = BUFFERS_REACH_BRANCH;
+#ifdef __GNUC__
+# pragma GCC diagnostic pop
+#endif
 
 }  // namespace detail
 
@@ -175,11 +219,11 @@ public:
 	explicit constexpr request(std::size_t size) noexcept : wanted_{} { wanted_.size = size; }
 
 	/* Within reach of a target, and mapped as near to it as possible; replaces the range. */
-	request &near(const void *target, std::size_t reach = BUFFERS_REACH_BRANCH) noexcept
+	request &near(const void *target, std::size_t reach = detail::branch_reach) noexcept
 	{
 		return near_to(target, reach);
 	}
-	request &near_to(const void *target, std::size_t reach = BUFFERS_REACH_BRANCH) noexcept
+	request &near_to(const void *target, std::size_t reach = detail::branch_reach) noexcept
 	{
 		wanted_.target = target;
 		return within(0, 0).narrow(target, reach);
@@ -194,10 +238,12 @@ public:
 	}
 
 	/* Within reach of another target as well: buffers_request_narrow(). */
-	request &narrow(const void *target, std::size_t reach = BUFFERS_REACH_BRANCH) noexcept
+	request &narrow(const void *target, std::size_t reach = detail::branch_reach) noexcept
 	{
-		if (buffers_request_narrow(&wanted_, target, reach) != 0 && error_ == 0)
-			error_ = errno;
+		const void *const checked = detail::maybe_null(target);
+
+		if (buffers_request_narrow(&wanted_, checked, reach) != 0 && error_ == 0)
+			error_ = detail::last_error();
 		return *this;
 	}
 
@@ -233,7 +279,8 @@ inline result<void> give_back(void *address, std::size_t size) noexcept
  * piece: room in a buffer that gives itself back
  *
  * The owner makes sure that no thread executes or uses the room when the piece is destroyed.
- * The destructor ignores errors; give_back() reports them, and the room then stays owned.
+ * A piece in an arena must not outlive the arena.  The destructor ignores errors; give_back()
+ * reports them, and the room then stays owned.
  */
 class piece {
 public:
@@ -263,10 +310,12 @@ public:
 	{
 		if (!address_)
 			return {};
-		const auto done = buffers::give_back(address_ - padding_, size_ + padding_);
-		if (done)
-			address_ = nullptr;
-		return done;
+		const std::size_t size = padding_ + size_;
+		if (size != 0)
+			if (auto done = buffers::give_back(address_ - padding_, size); !done)
+				return done;
+		address_ = nullptr;
+		return {};
 	}
 
 	/* Gives back all but the first `size` bytes, for a caller that estimated too much. */
@@ -325,31 +374,34 @@ public:
 	/* buffers_append() */
 	result<void *> append(const void *data, std::size_t size) noexcept
 	{
-		return detail::from_pointer<void>(buffers_append(held_, data, size));
+		return detail::from_pointer<void>(buffers_append(checked(), data, size));
 	}
 
-	/* The elements of a contiguous range, without padding before them */
+	/*
+	 * The elements of a contiguous range, without padding before them.  For an array of char
+	 * pass its size, or a std::string_view: a string literal has one byte more than its text.
+	 */
 	template <class Range, class = std::enable_if_t<detail::is_range_of_bytes<const Range>>>
 	result<void *> append(const Range &range) noexcept
 	{
 		return append(std::data(range), detail::bytes_of(range));
 	}
 
-	/* A copy of a value, aligned for its type */
+	/* A copy of a value, aligned for its type; after a failure the item may be aligned, too */
 	template <class T>
 	result<T *> append_value(const T &value) noexcept
 	{
 		static_assert(std::is_trivially_copyable_v<T>);
-		if (!buffers_reserve(held_, 0, alignof(T)))
-			return result<T *>::failure(errno);
+		if (!buffers_reserve(checked(), 0, alignof(T)))
+			return result<T *>::failure(detail::last_error());
 		return detail::from_pointer<T>(
-		    buffers_append(held_, std::addressof(value), sizeof(T)));
+		    buffers_append(checked(), std::addressof(value), sizeof(T)));
 	}
 
 	/* buffers_append_code() */
 	result<void *> append_code(const void *code, std::size_t size) noexcept
 	{
-		return detail::from_pointer<void>(buffers_append_code(held_, code, size));
+		return detail::from_pointer<void>(buffers_append_code(checked(), code, size));
 	}
 	template <class Range, class = std::enable_if_t<detail::is_range_of_bytes<const Range>>>
 	result<void *> append_code(const Range &range) noexcept
@@ -360,26 +412,28 @@ public:
 	/* buffers_reserve() */
 	result<void *> reserve(std::size_t size, std::size_t alignment = 1) noexcept
 	{
-		return detail::from_pointer<void>(buffers_reserve(held_, size, alignment));
+		return detail::from_pointer<void>(buffers_reserve(checked(), size, alignment));
 	}
 
 	/* The same, for room that gives itself back with the padding before it */
 	result<piece> take(std::size_t size, std::size_t alignment = 1) noexcept
 	{
-		char *const start = static_cast<char *>(buffers_next(held_));
-		char *const room = static_cast<char *>(buffers_reserve(held_, size, alignment));
+		char *const start = static_cast<char *>(buffers_next(checked()));
+		char *const room = static_cast<char *>(buffers_reserve(checked(), size, alignment));
 
 		if (!room)
-			return result<piece>::failure(errno);
+			return result<piece>::failure(detail::last_error());
 		return piece(room, size, static_cast<std::size_t>(room - start));
 	}
 
-	void *next() const noexcept { return buffers_next(held_); }
-	std::size_t remaining() const noexcept { return buffers_remaining(held_); }
-	void *base() const noexcept { return buffers_base(held_); }
-	std::size_t size() const noexcept { return buffers_size(held_); }
+	void *next() const noexcept { return buffers_next(checked()); }
+	std::size_t remaining() const noexcept { return buffers_remaining(checked()); }
+	void *base() const noexcept { return buffers_base(checked()); }
+	std::size_t size() const noexcept { return buffers_size(checked()); }
 
 private:
+	buffers_item *checked() const noexcept { return detail::maybe_null(held_); }
+
 	buffers_item *held_ = nullptr;
 };
 
@@ -387,7 +441,7 @@ namespace detail {
 
 inline result<item> from_item(buffers_item *held) noexcept
 {
-	return held ? result<item>(item(held)) : result<item>::failure(errno);
+	return held ? result<item>(item(held)) : result<item>::failure(detail::last_error());
 }
 
 }  // namespace detail
@@ -403,13 +457,13 @@ inline result<item> get(const request &wanted) noexcept
 /* buffers_get_near() */
 inline result<item> get_near(const void *target, std::size_t size) noexcept
 {
-	return detail::from_item(buffers_get_near(target, size));
+	return detail::from_item(buffers_get_near(detail::maybe_null(target), size));
 }
 
 /* buffers_view() */
 inline result<void *> view(const void *address) noexcept
 {
-	return detail::from_pointer<void>(buffers_view(address));
+	return detail::from_pointer<void>(buffers_view(detail::maybe_null(address)));
 }
 
 /* allocation: memory of buffers_alloc(), freed when the object is destroyed */
@@ -454,7 +508,7 @@ public:
 		return done;
 	}
 
-	/* The caller must free the memory. */
+	/* The caller must free the memory, of size() before the call. */
 	void *detach() noexcept { return std::exchange(address_, nullptr); }
 
 private:
@@ -471,7 +525,7 @@ inline result<allocation> alloc(const request &wanted) noexcept
 		return result<allocation>::failure(wanted.error());
 	void *const address = buffers_alloc(&wanted.c_request(), &allocated);
 	if (!address)
-		return result<allocation>::failure(errno);
+		return result<allocation>::failure(detail::last_error());
 	return allocation(address, allocated);
 }
 
@@ -527,14 +581,14 @@ inline result<remote_allocation> alloc_in(std::uint32_t pid, const request &want
 		return result<remote_allocation>::failure(wanted.error());
 	void *const address = buffers_alloc_in(pid, &wanted.c_request(), &allocated);
 	if (!address)
-		return result<remote_allocation>::failure(errno);
+		return result<remote_allocation>::failure(detail::last_error());
 	return remote_allocation(pid, address, allocated);
 }
 
 /*
  * arena: a window of addresses for a single user, unmapped when the object is destroyed
  *
- * A thread that holds items of the arena must release them before.
+ * Items and pieces of the arena must be released or given back before.
  */
 class arena {
 public:
@@ -562,7 +616,9 @@ public:
 			return result<arena>::failure(window.error());
 		buffers_arena *const created = buffers_arena_create(
 		    &window.c_request(), static_cast<unsigned>(memory));
-		return created ? result<arena>(arena(created)) : result<arena>::failure(errno);
+		if (!created)
+			return result<arena>::failure(detail::last_error());
+		return arena(created);
 	}
 
 	explicit operator bool() const noexcept { return owned_ != nullptr; }
@@ -571,7 +627,9 @@ public:
 	/* buffers_arena_get() */
 	result<item> get(std::size_t size, std::size_t alignment = 1) noexcept
 	{
-		return detail::from_item(buffers_arena_get(owned_, size, alignment));
+		buffers_arena *const checked = detail::maybe_null(owned_);
+
+		return detail::from_item(buffers_arena_get(checked, size, alignment));
 	}
 
 	/* buffers_arena_destroy(); the arena stays owned if it fails */
@@ -607,13 +665,12 @@ result<void> overwrite(void *dst, const Range &range) noexcept
 template <class Patch>
 result<void> overwrite_with(void *dst, std::size_t size, Patch &&patch) noexcept
 {
-	using callable = std::remove_reference_t<Patch>;
-	const auto call = [](void *bytes, std::size_t length, void *context) {
-		(*static_cast<callable *>(context))(bytes, length);
+	auto call = [&patch](void *bytes, std::size_t length) { patch(bytes, length); };
+	const auto call_in_c = [](void *bytes, std::size_t length, void *context) {
+		(*static_cast<decltype(call) *>(context))(bytes, length);
 	};
 
-	return detail::from_status(buffers_overwrite_with(
-	    dst, size, call, const_cast<void *>(static_cast<const void *>(std::addressof(patch)))));
+	return detail::from_status(buffers_overwrite_with(dst, size, call_in_c, &call));
 }
 
 /* buffers_flush_icache() */
@@ -630,12 +687,12 @@ inline void flush_icache(void *start, std::size_t size) noexcept
 template <class Visit>
 int walk(Visit &&visit) noexcept
 {
-	using callable = std::remove_reference_t<Visit>;
-	const auto call = [](const buffers_info *info, void *context) -> int {
-		return (*static_cast<callable *>(context))(*info);
+	auto call = [&visit](const buffers_info *info) -> int { return visit(*info); };
+	const auto call_in_c = [](const buffers_info *info, void *context) {
+		return (*static_cast<decltype(call) *>(context))(info);
 	};
 
-	return buffers_walk(call, const_cast<void *>(static_cast<const void *>(std::addressof(visit))));
+	return buffers_walk(call_in_c, &call);
 }
 
 }  // namespace buffers

@@ -9,6 +9,7 @@
 #include <reloaded/buffers.hpp>
 
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <string_view>
@@ -125,6 +126,60 @@ void test_append()
 	ok(!item->append_value(std::array<char, 1 << 20>{}), "append_value() of too much fails");
 }
 
+template <class T, class = void>
+constexpr bool can_append = false;
+template <class T>
+constexpr bool can_append<T, std::void_t<decltype(std::declval<buffers::item &>().append(
+				     std::declval<T>()))>> = true;
+static_assert(can_append<std::vector<int> &> && can_append<const unsigned char (&)[4]>);
+static_assert(!can_append<int> && !can_append<const char *> &&
+	      !can_append<std::vector<std::vector<int>>>);
+static_assert(!can_append<const char (&)[4]>, "a string literal ends with a byte too many");
+
+/* The attributes of the C functions must not lead the compiler to remove checks. */
+void test_empty()
+{
+	static void *volatile null;
+	const void *const target = null;
+	buffers::request wanted{1};
+
+	ok(wanted.near_to(target).error() == EINVAL && !target, "near_to() of NULL: EINVAL");
+	const void *const second_target = null;
+	ok(!buffers::get_near(second_target, 1) && !second_target, "get_near() of NULL fails");
+	buffers::item item{static_cast<buffers_item *>(null)};
+	const auto copy = item.append("x", 1);
+	ok(!copy && copy.error() == std::errc::invalid_argument && !item,
+	   "append() to an empty item: EINVAL");
+	ok(!item.take(1) && !item.reserve(1) && !item.next() && item.size() == 0 && !item,
+	   "take(), reserve(), next() and size() of one");
+	buffers::allocation memory{null, 4096};
+	ok(!memory.view() && !memory && memory.free(), "view() of an empty allocation");
+	buffers::arena arena{static_cast<buffers_arena *>(null)};
+	ok(!arena.get(1) && !arena && arena.destroy(), "get() of an empty arena");
+}
+
+int stop(const buffers_info &)
+{
+	return 7;
+}
+
+void set_to_1(void *bytes, std::size_t size)
+{
+	std::memset(bytes, 1, size);
+}
+
+void test_functions()
+{
+	auto item = buffers::get(buffers::request{64}.kind(buffers::kind::rw));
+
+	if (!item)
+		return ok(false, "get() for functions");
+	ok(buffers::walk(stop) == 7 && buffers::walk(&stop) == 7, "walk() takes functions");
+	auto room = item->reserve(2);
+	ok(room && buffers::overwrite_with(*room, 2, set_to_1) &&
+	       std::memcmp(*room, "\1\1", 2) == 0, "overwrite_with() takes functions");
+}
+
 void test_code()
 {
 	const std::array<unsigned char, 4> code{{1, 2, 3, 4}};
@@ -178,6 +233,8 @@ void test_piece()
 	auto explicitly = item->take(32);
 	ok(explicitly->give_back() && !*explicitly && explicitly->give_back(),
 	   "give_back() empties a piece, and ignores an empty one");
+	auto nothing = item->take(0);
+	ok(nothing && nothing->give_back() && !*nothing, "give_back() of no bytes");
 	const auto unknown = buffers::give_back(&failed, 1);
 	ok(!unknown && unknown.error() == std::errc::invalid_argument, "give_back() of other memory");
 }
@@ -287,6 +344,8 @@ void test_exceptions()
 	ok(is_thrown, "value() of a call without a result throws the error");
 	buffers::item item = buffers::get(buffers::request{1}.kind(buffers::kind::rw)).value();
 	ok(bool(item), "value() returns what there is");
+	const auto copy = item.append("x", 1);
+	ok(copy.value() == *copy, "value() of a constant result");
 #else
 	std::puts("# C++: compiled without exceptions");
 #endif
@@ -298,6 +357,8 @@ int main()
 {
 	test_item();
 	test_append();
+	test_empty();
+	test_functions();
 	test_code();
 	test_piece();
 	test_request();

@@ -51,6 +51,26 @@ for options in -std=c++17 -std=c++20 "-std=c++17 -fno-exceptions -fno-rtti"; do
 	fi
 done
 
+# A library that sets the errno of another C runtime, as a DLL may
+cat >"$dir/errno.cc" <<'END'
+#include <reloaded/buffers.hpp>
+
+extern "C" int buffers_give_back(void *, std::size_t) { return -1; }
+extern "C" int buffers_request_narrow(buffers_request *, const void *, std::size_t) { return -1; }
+
+int main()
+{
+	errno = 0;
+	return buffers::give_back(nullptr, 1) || !buffers::request{1}.near_to("").error();
+}
+END
+if $cxx -std=c++17 $HEADER -o "$dir/errno" "$dir/errno.cc" && $LOG_COMPILER "$dir/errno"; then
+	echo "ok - a failure without errno is a failure"
+else
+	echo "not ok - a failure without errno is a failure"
+	failed=1
+fi
+
 # Pairs of functions that do the same, through each header
 cat >"$dir/cost.cc" <<'END'
 #include <reloaded/buffers.hpp>

@@ -93,7 +93,7 @@ check_cxx() {
 		check "$1" "$name.cc" c++11 c++14 c++17 c++20 c++2b
 	done
 	check "$1" alone-cpp.cc c++17 c++20 c++2b
-	check "$1 -fno-exceptions -fno-rtti" alone-cpp.cc c++17
+	check "$1 -Wold-style-cast -fno-exceptions -fno-rtti" alone-cpp.cc c++17
 	for name in $windows_files; do	# including both headers takes long
 		check "$1" "$name-cpp.cc" c++17
 	done

@@ -6,8 +6,8 @@
 # Tests the installed library, manual pages and examples.
 #
 # make installcheck runs it, for DESTDIR and any prefix, and so do the tests of the Debian
-# packages, for the system.  It needs some files of the source: installed.c, cpp.cc and cmake/,
-# beside it, and ../support/code.h.  Variables of the environment, all of them optional:
+# packages, for the system.  It needs some files of the source: installed.c, cpp.cc, client-*.cc
+# and cmake/, beside it, and ../support/code.h.  Variables of the environment, all of them optional:
 #
 #	CC, CXX, PKG_CONFIG
 #	complete	if not empty, a fact that cannot be tested is a failure
@@ -276,6 +276,11 @@ client() {
 		check "clients/$name works with $memory" \
 			"$dir/examples/clients/$name" "$memory" 100
 	done
+	[ -f "$source/client-$name.cc" ] || return 0
+	check "the test of clients/$name is built" \
+		build "$CXX" "$dir/client" '' -std=c++17 -w -I"$dir/examples/clients" \
+		"$source/client-$name.cc" $(echo "$name" | sed -n 's/^asmjit$/-lasmjit -lrt/p')
+	check "the adapter of clients/$name works" "$dir/client"
 }
 
 near() {

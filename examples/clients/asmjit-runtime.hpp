@@ -4,12 +4,11 @@
  *
  * Use it like asmjit::JitRuntime.  Code that lies near the program calls the program's functions
  * directly, without AsmJit's table of addresses.  The kind of memory is RWX by default; with
- * buffers::kind::rx it is never writable, as policy demands that forbids RWX memory.  Functions
- * that were not released stay when the runtime is destroyed.
+ * buffers::kind::rx it is never writable, as policy demands that forbids RWX memory.
+ * Functions that were not released outlive the runtime.
  */
 #ifndef ASMJIT_RUNTIME_HPP
 #define ASMJIT_RUNTIME_HPP
-
 #include <asmjit/asmjit.h>
 #include <reloaded/buffers.hpp>
 
@@ -29,27 +28,22 @@ public:
 		ASMJIT_PROPAGATE(code->resolveUnresolvedLinks());
 		if (code->codeSize() == 0)
 			return asmjit::kErrorNoCodeGenerated;
-
-		auto item = buffers::get(buffers::request{HEADER + rounded(code->codeSize())}
-						 .near_to(target_).aligned(ALIGNMENT).kind(kind_));
+		auto item = get(rounded(code->codeSize()));
 		if (!item)
 			return asmjit::kErrorOutOfMemory;
-		auto *const start = static_cast<char *>(*item->reserve(0, ALIGNMENT));
-		ASMJIT_PROPAGATE(code->relocateToBase(
-			reinterpret_cast<std::uintptr_t>(start + HEADER)));
-
+		const auto start = reinterpret_cast<std::uintptr_t>(item->next()) + padding(*item);
+		ASMJIT_PROPAGATE(code->relocateToBase(start + HEADER));
 		/* Relocation may have made the code smaller. */
-		const std::size_t size = HEADER + rounded(code->codeSize());
+		const std::size_t size = rounded(code->codeSize());
 		const std::unique_ptr<char[]> bytes(new (std::nothrow) char[size]());
-		if (!bytes)
+		if (!bytes || !item->reserve(padding(*item)))
 			return asmjit::kErrorOutOfMemory;
 		std::memcpy(bytes.get(), &size, sizeof(size));
-		ASMJIT_PROPAGATE(code->copyFlattenedData(
-			bytes.get() + HEADER, size - HEADER,
+		ASMJIT_PROPAGATE(code->copyFlattenedData(bytes.get() + HEADER, size - HEADER,
 			asmjit::CopySectionFlags::kPadSectionBuffer));
 		if (!item->append_code(bytes.get(), size))
 			return asmjit::kErrorOutOfMemory;
-		*function = start + HEADER;
+		*function = reinterpret_cast<void *>(start + HEADER);
 		return asmjit::kErrorOk;
 	}
 
@@ -57,23 +51,29 @@ public:
 	asmjit::Error _release(void *function) noexcept override
 	{
 		std::size_t size;
-
 		if (!function)
 			return asmjit::kErrorInvalidArgument;
 		char *const start = static_cast<char *>(function) - HEADER;
 		std::memcpy(&size, start, sizeof(size));
-		return buffers::give_back(start, size) ? asmjit::kErrorOk :
-							 asmjit::kErrorInvalidState;
+		const auto done = buffers::give_back(start, size);
+		return done ? asmjit::kErrorOk : asmjit::kErrorInvalidState;
 	}
 
 private:
 	/* AsmJit's own runtime aligns to 64, too: generators align data for AVX-512. */
-	static constexpr std::size_t HEADER = 64, ALIGNMENT = 64;
-
-	static std::size_t rounded(std::size_t size) { return (size + ALIGNMENT - 1) & -ALIGNMENT; }
-
+	static constexpr std::size_t HEADER = 16, ALIGNMENT = 64;
+	static std::size_t rounded(std::size_t code) { return (HEADER + code + 63) & -ALIGNMENT; }
+	static std::size_t padding(const buffers::item &item)
+	{
+		return -(reinterpret_cast<std::uintptr_t>(item.next()) + HEADER) % ALIGNMENT;
+	}
+	/* Room that was given back fits without padding. */
+	buffers::result<buffers::item> get(std::size_t size, std::size_t slack = 0) const
+	{
+		auto it = buffers::get(buffers::request{size + slack}.near_to(target_).kind(kind_));
+		return it && padding(*it) + size > it->remaining() ? get(size, 64) : std::move(it);
+	}
 	const void *target_;
 	buffers::kind kind_;
 };
-
 #endif

@@ -33,6 +33,13 @@ int main()
 		buffers_runtime runtime(reinterpret_cast<const void *>(main), kind);
 		const address_function kept = make(runtime), second = make(runtime);
 		failed += !kept || kept() % 64 != 0 || !second || second() % 64 != 0;
+		/* A foreign stretch of the same size, at a multiple of 64 */
+		auto item = buffers::get(buffers::request{512}.aligned(64).kind(kind));
+		void *const stretch = item ? *item->reserve(192, 64) : nullptr;
+		failed += !item || !item->reserve(64) || !buffers::give_back(stretch, 192);
+		item->reset();
+		const address_function third = make(runtime);
+		failed += !third || third() % 64 != 0;
 		failed += runtime.release(second) != asmjit::kErrorOk || make(runtime) != second;
 	}
 	std::printf("%s - AsmJit: data stays aligned, and room is used again\n",

@@ -2,16 +2,14 @@
 /*
  * asmjit-runtime.hpp: functions of AsmJit in shared buffers, near a target
  *
- * Use it like asmjit::JitRuntime.  Code that lies near the program calls the program's functions
- * directly, without AsmJit's table of addresses.  The kind of memory is RWX by default; with
- * buffers::kind::rx it is never writable, as policy demands that forbids RWX memory.
- * Functions that were not released outlive the runtime.
+ * Use it like asmjit::JitRuntime.  Code near the program calls its functions directly, without a
+ * table of addresses.  With buffers::kind::rx instead of RWX, the memory is never writable.
+ * Functions that were not released stay when the runtime is destroyed.
  */
 #ifndef ASMJIT_RUNTIME_HPP
 #define ASMJIT_RUNTIME_HPP
 #include <asmjit/asmjit.h>
 #include <reloaded/buffers.hpp>
-
 #include <cstring>
 #include <memory>
 #include <new>
@@ -35,13 +33,15 @@ public:
 		ASMJIT_PROPAGATE(code->relocateToBase(start + HEADER));
 		/* Relocation may have made the code smaller. */
 		const std::size_t size = rounded(code->codeSize());
-		const std::unique_ptr<char[]> bytes(new (std::nothrow) char[size]());
-		if (!bytes || !item->reserve(padding(*item)))
+		const bool needs_copy = kind_ == buffers::kind::rx;	/* RX: not writable */
+		std::unique_ptr<char[]> copy(needs_copy ? new (std::nothrow) char[size]() : nullptr);
+		char *const bytes = copy ? copy.get() : reinterpret_cast<char *>(start);
+		if ((needs_copy && !copy) || !item->reserve(padding(*item)))
 			return asmjit::kErrorOutOfMemory;
-		std::memcpy(bytes.get(), &size, sizeof(size));
-		ASMJIT_PROPAGATE(code->copyFlattenedData(bytes.get() + HEADER, size - HEADER,
+		std::memcpy(bytes, &size, sizeof(size));
+		ASMJIT_PROPAGATE(code->copyFlattenedData(bytes + HEADER, size - HEADER,
 			asmjit::CopySectionFlags::kPadSectionBuffer));
-		if (!item->append_code(bytes.get(), size))
+		if (!item->append_code(bytes, size))
 			return asmjit::kErrorOutOfMemory;
 		*function = reinterpret_cast<void *>(start + HEADER);
 		return asmjit::kErrorOk;

@@ -33,7 +33,7 @@ inline void report(const char *what, const measurement &begin, const measurement
 {
 	const std::chrono::duration<double, std::nano> elapsed = end.time - begin.time;
 
-	std::printf("%-12s %8.0f ns each\n", what, elapsed.count() / count);
+	std::printf("%-12s %8.2f ns each\n", what, elapsed.count() / count);
 }
 
 inline void report_memory(const measurement &begin, const measurement &end)

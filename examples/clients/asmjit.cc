@@ -15,7 +15,7 @@
 #include <vector>
 
 using add_function = int (*)(int);
-constexpr int CALLS = 100;
+constexpr int CALLS = 100, CALLS_IN_LOOP = 10;
 
 /* Not inline: the generated code calls it. */
 __attribute__((noinline)) static int increment(int number)
@@ -33,10 +33,12 @@ static add_function make(asmjit::JitRuntime &runtime, int number)
 	const asmjit::Label again = to.newLabel();
 	to.push(asmjit::x86::rbx);
 	to.lea(asmjit::x86::eax, asmjit::x86::ptr(asmjit::x86::rdi, number));
-	to.mov(asmjit::x86::ebx, CALLS);
+	to.mov(asmjit::x86::ebx, CALLS / CALLS_IN_LOOP);
 	to.bind(again);
-	to.mov(asmjit::x86::edi, asmjit::x86::eax);
-	to.call(reinterpret_cast<std::uintptr_t>(increment));
+	for (int i = 0; i < CALLS_IN_LOOP; i++) {
+		to.mov(asmjit::x86::edi, asmjit::x86::eax);
+		to.call(reinterpret_cast<std::uintptr_t>(increment));
+	}
 	to.dec(asmjit::x86::ebx);
 	to.jnz(again);
 	to.pop(asmjit::x86::rbx);

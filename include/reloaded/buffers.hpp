@@ -291,13 +291,11 @@ public:
 	piece(piece &&other) noexcept
 	    : address_(std::exchange(other.address_, nullptr)), size_(other.size_),
 	      padding_(other.padding_) {}
-	piece &operator=(piece &&other) noexcept
+	piece &operator=(piece other) noexcept
 	{
-		piece former(std::move(other));
-
-		std::swap(address_, former.address_);
-		std::swap(size_, former.size_);
-		std::swap(padding_, former.padding_);
+		std::swap(address_, other.address_);
+		std::swap(size_, other.size_);
+		std::swap(padding_, other.padding_);
 		return *this;
 	}
 	~piece() { static_cast<void>(give_back()); }
@@ -349,11 +347,9 @@ public:
 	/* Adopts an item that the caller holds. */
 	explicit item(buffers_item *held) noexcept : held_(held) {}
 	item(item &&other) noexcept : held_(other.detach()) {}
-	item &operator=(item &&other) noexcept
+	item &operator=(item other) noexcept
 	{
-		item former(std::move(other));
-
-		std::swap(held_, former.held_);
+		std::swap(held_, other.held_);
 		return *this;
 	}
 	~item() { reset(); }
@@ -475,12 +471,10 @@ public:
 	    : address_(address), size_(allocated) {}
 	allocation(allocation &&other) noexcept
 	    : address_(other.detach()), size_(other.size_) {}
-	allocation &operator=(allocation &&other) noexcept
+	allocation &operator=(allocation other) noexcept
 	{
-		allocation former(std::move(other));
-
-		std::swap(address_, former.address_);
-		std::swap(size_, former.size_);
+		std::swap(address_, other.address_);
+		std::swap(size_, other.size_);
 		return *this;
 	}
 	~allocation() { static_cast<void>(free()); }
@@ -537,13 +531,11 @@ public:
 	    : address_(address), size_(allocated), pid_(pid) {}
 	remote_allocation(remote_allocation &&other) noexcept
 	    : address_(other.detach()), size_(other.size_), pid_(other.pid_) {}
-	remote_allocation &operator=(remote_allocation &&other) noexcept
+	remote_allocation &operator=(remote_allocation other) noexcept
 	{
-		remote_allocation former(std::move(other));
-
-		std::swap(address_, former.address_);
-		std::swap(size_, former.size_);
-		std::swap(pid_, former.pid_);
+		std::swap(address_, other.address_);
+		std::swap(size_, other.size_);
+		std::swap(pid_, other.pid_);
 		return *this;
 	}
 	~remote_allocation() { static_cast<void>(free()); }
@@ -596,11 +588,9 @@ public:
 	/* Adopts an arena that this process made or inherited. */
 	explicit arena(buffers_arena *owned) noexcept : owned_(owned) {}
 	arena(arena &&other) noexcept : owned_(other.detach()) {}
-	arena &operator=(arena &&other) noexcept
+	arena &operator=(arena other) noexcept
 	{
-		arena former(std::move(other));
-
-		std::swap(owned_, former.owned_);
+		std::swap(owned_, other.owned_);
 		return *this;
 	}
 	~arena() { static_cast<void>(destroy()); }

@@ -18,6 +18,7 @@ void buffers_copy_overlapping(char *alias, uintptr_t address, const char *bytes,
 		if (is_backward)
 			at = left - piece;
 		memcpy(copy, bytes + at, piece);
+		buffers_compiler_barrier();
 		buffers_atomic_store(alias + at, copy, piece);
 	}
 }

@@ -10,6 +10,15 @@
 
 #pragma GCC visibility push(hidden)
 
+/*
+ * Keeps the loads before it before the stores after it.  Without it a compiler, which does not know
+ * that two addresses can have the same bytes, may copy again from the source instead of from a copy.
+ */
+static inline void buffers_compiler_barrier(void)
+{
+	__asm__ volatile("" : : : "memory");
+}
+
 /* Whether a write of this size at this address must be one store. */
 static inline bool buffers_is_atomic_size(uintptr_t address, size_t size)
 {

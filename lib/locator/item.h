@@ -9,6 +9,7 @@
 #ifndef BUFFERS_ITEM_H
 #define BUFFERS_ITEM_H
 
+#include "base/atomic-store.h"
 #include "base/window.h"
 
 #include <errno.h>
@@ -226,6 +227,7 @@ static inline int buffers_item_append(struct buffers_item *item, const void *dat
 		struct { char bytes[half]; } head_, tail_;				\
 		memcpy(&head_, (from), half);						\
 		memcpy(&tail_, (const char *)(from) + (size) - (half), half);		\
+		buffers_compiler_barrier();						\
 		memcpy((to), &head_, half);						\
 		memcpy((char *)(to) + (size) - (half), &tail_, half);			\
 	} while (0)

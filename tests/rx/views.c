@@ -339,7 +339,7 @@ static int keep_window(void)
 	STEP(make_arena(0) == 0);
 	run_in_child(lose_view_in_child);
 	buffers_release(test->item);
-	STEP(refuse_call_where(SYS_munmap, 0, (unsigned)(uintptr_t)test->memory, ENOMEM));
+	STEP(refuse_call_at(SYS_munmap, test->memory, ENOMEM));
 	return lose_view();
 }
 

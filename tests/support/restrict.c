@@ -57,6 +57,11 @@ bool refuse_call_where(int number, unsigned argument, unsigned bits, int error)
 	return refuse_masked(number, argument, bits, bits, error);
 }
 
+bool refuse_call_at(int number, const void *address, int error)
+{
+	return refuse_masked(number, 0, UINT32_MAX, (unsigned)(uintptr_t)address, error);
+}
+
 /* An old size of 0, argument 1, asks mremap() for a second mapping. */
 bool refuse_views(int error)
 {

@@ -12,10 +12,12 @@
 /*
  * From now on the system call fails with `error` in this thread, and in threads and children
  * that it starts.  refuse_call_where() restricts this to calls whose argument has all `bits`
- * set.  Both return false if the kernel has no such filters.
+ * set, refuse_call_at() to calls whose first argument has the low 32 bits of the address.  All
+ * return false if the kernel has no such filters.
  */
 bool refuse_call(int number, int error);
 bool refuse_call_where(int number, unsigned argument, unsigned bits, int error);
+bool refuse_call_at(int number, const void *address, int error);
 
 /*
  * The call by which the library writes through /proc/self/mem: pwrite64(file, bytes, size, offset)

@@ -143,7 +143,7 @@ void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs)
 	(void)dirs;
 }
 
-int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+int buffers_platform_rendezvous_read(struct buffers_rendezvous_dirs *dirs, unsigned dir,
 				     const char *name, void *bytes, size_t size,
 				     struct buffers_rendezvous_id *id, bool *fresh)
 {
@@ -194,8 +194,8 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
 					  unsigned dir, const char *const *names, size_t size,
 					  bool (*may_remove)(const void *bytes, bool is_old,
-							     void *context),
-					  void *context)
+							     const void *context),
+					  const void *context)
 {
 	(void)dirs;
 	(void)dir;

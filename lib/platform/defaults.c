@@ -25,8 +25,8 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
 					  unsigned dir, const char *const *names, size_t size,
 					  bool (*may_remove)(const void *bytes, bool is_old,
-							     void *context),
-					  void *context)
+							     const void *context),
+					  const void *context)
 {
 	(void)dirs, (void)dir, (void)names, (void)size, (void)may_remove, (void)context;
 }

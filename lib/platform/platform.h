@@ -153,14 +153,14 @@ void buffers_platform_flush_icache(void *start, size_t size);
  * the user of the process can have written them.  There are several directories, since any
  * may be unusable; every copy of the library looks in all of them, in the same order.
  *
- * A lookup opens the directories, uses them and closes them; the caller owns the structure.
- * Opening cannot fail, but may find no usable directory.
+ * A lookup opens, reads, uses and closes; the caller owns the structure.  Opening cannot fail, but
+ * there may be no usable directory.  Reading comes first: it opens the directory.
  */
 #define BUFFERS_RENDEZVOUS_DIRS 2
 
 struct buffers_rendezvous_dirs {
 	int descriptors[BUFFERS_RENDEZVOUS_DIRS];
-	uint32_t user;
+	uint32_t user, pid;
 	uint64_t pid_namespace;	/* set by the caller after opening; 0: unknown */
 };
 
@@ -181,7 +181,7 @@ void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs);
  * ENOENT: there is no file.  EACCES: the directory is unusable, or the file not trusted.
  */
 __attribute__((cold))
-int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+int buffers_platform_rendezvous_read(struct buffers_rendezvous_dirs *dirs, unsigned dir,
 				     const char *name, void *bytes, size_t size,
 				     struct buffers_rendezvous_id *id, bool *is_fresh);
 
@@ -216,8 +216,8 @@ __attribute__((cold))
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
 					  unsigned dir, const char *const *names, size_t size,
 					  bool (*may_remove)(const void *bytes, bool is_old,
-							     void *context),
-					  void *context);
+							     const void *context),
+					  const void *context);
 
 /*
  * Numbers of two processes can be compared only if they stem from the same namespace.

@@ -31,11 +31,11 @@
  * Names
  */
 
-static void format_file_name(char *at, const char *name)
+static void format_file_name(char *at, const char *name, uint32_t pid)
 {
 	at = buffers_format_string(at, name);
 	at = buffers_format_string(at, ", PID ");
-	buffers_format_number(at, buffers_platform_pid(), 10, 1);
+	buffers_format_number(at, pid, 10, 1);
 }
 
 /* A draft is a file that is not complete yet: the name, ".", and 16 random digits. */
@@ -175,26 +175,21 @@ static int enter_dir(int parent, const char *name, uint32_t user, bool create)
 /* Other implementations, and so other users, share the first directory. */
 static void format_dir_name(char *at, unsigned dir, uint32_t user)
 {
-	at = buffers_format_string(at, ".reloaded");
+	at = buffers_format_string(at, "/tmp/.reloaded");
 	if (dir > 0) {
 		at = buffers_format_string(at, "-");
 		buffers_format_number(at, user, 10, 1);
 	}
 }
 
-static int open_tmp(void)
-{
-	return buffers_sys_open(AT_FDCWD, "/tmp", O_RDONLY | O_DIRECTORY, 0);
-}
-
 /* A descriptor, -ENOENT if the directory does not exist, or -EACCES. */
-static int enter_rendezvous_dir(int tmp, unsigned dir, uint32_t user, bool create)
+static int enter_rendezvous_dir(unsigned dir, uint32_t user, bool create)
 {
 	char name[NAME_SIZE];
 	int outer, inner;
 
 	format_dir_name(name, dir, user);
-	outer = enter_dir(tmp, name, user, create);
+	outer = enter_dir(AT_FDCWD, name, user, create);
 	if (outer < 0)
 		return outer;
 	inner = enter_dir(outer, "memory.buffers", user, create);
@@ -202,27 +197,24 @@ static int enter_rendezvous_dir(int tmp, unsigned dir, uint32_t user, bool creat
 	return inner;
 }
 
-static int create_rendezvous_dir(unsigned dir, uint32_t user)
-{
-	int tmp = open_tmp();
-	int descriptor;
-
-	if (tmp < 0)
-		return -EACCES;
-	descriptor = enter_rendezvous_dir(tmp, dir, user, true);
-	buffers_sys_close(tmp);
-	return descriptor;
-}
+#define NOT_OPENED (-EAGAIN)
 
 void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *dirs)
 {
-	int tmp = find_user(&dirs->user) ? open_tmp() : -1;
+	bool is_usable = find_user(&dirs->user);
 
+	dirs->pid = buffers_platform_pid();
 	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
-		dirs->descriptors[dir] =
-			tmp >= 0 ? enter_rendezvous_dir(tmp, dir, dirs->user, false) : -EACCES;
-	if (tmp >= 0)
-		buffers_sys_close(tmp);
+		dirs->descriptors[dir] = is_usable ? NOT_OPENED : -EACCES;
+}
+
+static int descriptor_of(struct buffers_rendezvous_dirs *dirs, unsigned dir)
+{
+	int *descriptor = &dirs->descriptors[dir];
+
+	if (*descriptor == NOT_OPENED)
+		*descriptor = enter_rendezvous_dir(dir, dirs->user, false);
+	return *descriptor;
 }
 
 void buffers_platform_rendezvous_close(struct buffers_rendezvous_dirs *dirs)
@@ -298,19 +290,19 @@ static bool read_start(int file, void *bytes, size_t size)
 	return true;
 }
 
-int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+int buffers_platform_rendezvous_read(struct buffers_rendezvous_dirs *dirs, unsigned dir,
 				     const char *name, void *bytes, size_t size,
 				     struct buffers_rendezvous_id *id, bool *is_fresh)
 {
 	char file_name[NAME_SIZE];
 	struct buffers_sys_status status;
-	int descriptor = dirs->descriptors[dir];
+	int descriptor = descriptor_of(dirs, dir);
 	int file;
 	int error;
 
 	if (descriptor < 0)
 		return -descriptor;
-	format_file_name(file_name, name);
+	format_file_name(file_name, name, dirs->pid);
 	error = open_file(descriptor, file_name, dirs->user, &file, &status);
 	if (error)
 		return error;
@@ -336,13 +328,16 @@ static size_t file_size(void)
 
 /*
  * Occupies the numbers of standard streams that are closed, while a file is written: the
- * program may print to such a number, and the text must not land in the file.
+ * program may print to such a number, and the text must not land in the file.  The kernel gave
+ * `dir` the lowest free number.
  */
 static unsigned plug_streams(int dir, int plugs[3])
 {
 	unsigned count = 0;
 	int plug;
 
+	if (dir > STDERR_FILENO)
+		return 0;
 	do {
 		plug = buffers_sys_duplicate(dir, 0);
 		if (plug > STDERR_FILENO)
@@ -438,17 +433,25 @@ static int create_indexed_file(const struct buffers_rendezvous_dirs *dirs, unsig
 	return error;
 }
 
+static int create_unindexed_file(int dir, const char *name, const void *bytes, size_t size)
+{
+	char draft[NAME_SIZE];
+
+	format_draft_name(draft, name);
+	return link_draft(dir, draft, dir, name, bytes, size);
+}
+
 /*
  * Fails to make an index entry if a dead process of the same number left one.  The sweep judges
  * entries by their names, so that one serves the new file.
  */
-static int create_file(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
-		       const char *draft, const char *name, const void *bytes, size_t size)
+static int create_file(const struct buffers_rendezvous_dirs *dirs, unsigned dir, const char *name,
+		       const void *bytes, size_t size)
 {
 	int error = create_indexed_file(dirs, dir, name, bytes, size);
 
-	return error == EACCES ? link_draft(dirs->descriptors[dir], draft, dirs->descriptors[dir],
-					    name, bytes, size) : error;
+	return error == EACCES ?
+	       create_unindexed_file(dirs->descriptors[dir], name, bytes, size) : error;
 }
 
 static void add_to_index(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
@@ -541,10 +544,10 @@ static int wait_for_lock(int file, const struct buffers_sys_status *status)
  * Replaces a file while holding its lock, as every removal does: of two processes that find
  * the same stale file, only the first replaces it.
  */
-static int replace_file(const struct buffers_rendezvous_dirs *dirs, int dir, const char *draft,
-			const char *name, const void *bytes, size_t size,
-			const struct buffers_rendezvous_id *old)
+static int replace_file(const struct buffers_rendezvous_dirs *dirs, int dir, const char *name,
+			const void *bytes, size_t size, const struct buffers_rendezvous_id *old)
 {
+	char draft[NAME_SIZE];
 	struct buffers_sys_status status;
 	int file;
 	int error = open_file(dir, name, dirs->user, &file, &status);
@@ -554,6 +557,7 @@ static int replace_file(const struct buffers_rendezvous_dirs *dirs, int dir, con
 	error = is_same_file(&status, old) ? wait_for_lock(file, &status) : EAGAIN;
 	if (!error && !(is_still_named(dir, name, &status) && has_same_start(file, old)))
 		error = EAGAIN;
+	format_draft_name(draft, name);
 	if (!error && !make_draft(dir, draft, bytes, size))
 		error = EACCES;
 	if (!error && !buffers_sys_rename(dir, draft, name)) {
@@ -568,19 +572,18 @@ int buffers_platform_rendezvous_create(struct buffers_rendezvous_dirs *dirs, uns
 				       const char *name, const void *bytes, size_t size,
 				       const struct buffers_rendezvous_id *old)
 {
-	char file_name[NAME_SIZE], draft_name[NAME_SIZE];
+	char file_name[NAME_SIZE];
 	int *descriptor = &dirs->descriptors[dir];
 	int error;
 
 	if (*descriptor == -ENOENT)
-		*descriptor = create_rendezvous_dir(dir, dirs->user);
+		*descriptor = enter_rendezvous_dir(dir, dirs->user, true);
 	if (*descriptor < 0)
 		return EACCES;
-	format_file_name(file_name, name);
-	format_draft_name(draft_name, file_name);
+	format_file_name(file_name, name, dirs->pid);
 	if (!old)
-		return create_file(dirs, dir, draft_name, file_name, bytes, size);
-	error = replace_file(dirs, *descriptor, draft_name, file_name, bytes, size, old);
+		return create_file(dirs, dir, file_name, bytes, size);
+	error = replace_file(dirs, *descriptor, file_name, bytes, size, old);
 	if (error)
 		return error;
 	remove_replaced_link(dirs, dir, file_name, old);
@@ -610,7 +613,7 @@ void buffers_platform_rendezvous_remove(const struct buffers_rendezvous_dirs *di
 
 	if (descriptor < 0)
 		return;
-	format_file_name(file_name, name);
+	format_file_name(file_name, name, dirs->pid);
 	if (open_file(descriptor, file_name, dirs->user, &file, &status) != 0)
 		return;
 	if (is_same_file(&status, id) && remove_open_file(descriptor, file_name, file, &status))
@@ -634,11 +637,10 @@ struct cleanup {
 	const struct buffers_rendezvous_dirs *dirs;
 	unsigned dir_number;
 	int dir, index;
-	pid_t self;
 	const char *const *wanted;	/* names, NULL after the last */
 	size_t size;
-	bool (*may_remove)(const void *bytes, bool is_old, void *context);
-	void *context;
+	bool (*may_remove)(const void *bytes, bool is_old, const void *context);
+	const void *context;
 	char own_suffix[32];		/* of names in the index */
 	unsigned skipped;		/* names in the index of other namespaces */
 	unsigned names, kept, removals;
@@ -677,7 +679,7 @@ static bool clean_up_file(struct cleanup *cleanup, const char *file_name, pid_t 
 
 static bool is_dead(const struct cleanup *cleanup, pid_t pid)
 {
-	return pid && pid != cleanup->self && !buffers_sys_is_pid_used(pid);
+	return pid && pid != (pid_t)cleanup->dirs->pid && !buffers_sys_is_pid_used(pid);
 }
 
 /* Examines a name in the directory of files.  False: enough files that must stay. */
@@ -877,14 +879,13 @@ static void clean_up_dir(struct cleanup *cleanup)
 void buffers_platform_rendezvous_clean_up(const struct buffers_rendezvous_dirs *dirs,
 					  unsigned dir, const char *const *names, size_t size,
 					  bool (*may_remove)(const void *bytes, bool is_old,
-							     void *context),
-					  void *context)
+							     const void *context),
+					  const void *context)
 {
 	struct cleanup cleanup = {
 		.dirs = dirs,
 		.dir_number = dir,
 		.dir = dirs->descriptors[dir],
-		.self = (pid_t)buffers_platform_pid(),
 		.wanted = names,
 		.size = size < CLEANUP_SIZE ? size : CLEANUP_SIZE,
 		.may_remove = may_remove,

@@ -59,7 +59,7 @@ static int read_section(HANDLE section, void *bytes, size_t size)
 }
 
 /* The section is always fresh: its creator writes the address a moment after creating it. */
-int buffers_platform_rendezvous_read(const struct buffers_rendezvous_dirs *dirs, unsigned dir,
+int buffers_platform_rendezvous_read(struct buffers_rendezvous_dirs *dirs, unsigned dir,
 				     const char *name, void *bytes, size_t size,
 				     struct buffers_rendezvous_id *id, bool *is_fresh)
 {

@@ -246,6 +246,18 @@ static inline void set_owner_for_kind(struct buffers_item *item, enum buffers_ki
 		buffers_item_add_owner(item, BUFFERS_TAKEN_RX);
 }
 
+__attribute__((always_inline))
+static inline struct buffers_item *take_suiting(const struct buffers_request *request,
+						enum buffers_kind kind, struct buffers_item *item)
+{
+	uint32_t position = buffers_item_position(item);
+
+	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
+		return NULL;
+	set_owner_for_kind(item, kind);
+	return item;
+}
+
 /*
  * Takes the item that the thread used last, if it suits.  The first attempt fails if any room was
  * given back, which is all that it costs programs that give nothing back.
@@ -256,26 +268,49 @@ static inline struct buffers_item *take_cached(const struct buffers_request *req
 {
 	const struct buffers_state *state = buffers_state_known(kind);
 	const struct cached *own = cached_of(kind);
-	struct buffers_item *item = own->item;
-	uint32_t position;
 
-	if (!item || own->first != __atomic_load_n(&state->root.first, __ATOMIC_RELAXED))
+	if (!own->item || own->first != __atomic_load_n(&state->root.first, __ATOMIC_RELAXED))
 		return NULL;
 	if (is_first && __atomic_load_n(&state->stretches, __ATOMIC_RELAXED))
 		return NULL;
-	position = buffers_item_position(item);
-	if (!suits_request(request, item, position) || !buffers_item_take_at(item, position))
-		return NULL;
-	set_owner_for_kind(item, kind);
+	return take_suiting(request, kind, own->item);
+}
+
+/* The entries of the calling thread for a range; NULL: there is no table. */
+static inline struct buffers_item **places_of(const struct buffers_state *state, uintptr_t first,
+					      uintptr_t last)
+{
+	struct buffers_places *places = __atomic_load_n(&state->places, __ATOMIC_ACQUIRE);
+
+	return places ? buffers_places_set(places, first, last,
+					   (uintptr_t)cached_of(BUFFERS_KIND_RWX) >> 6) : NULL;
+}
+
+/* Takes an item that served the same place before, if one suits. */
+__attribute__((noinline))
+static struct buffers_item *take_of_place(const struct buffers_request *request,
+					  enum buffers_kind kind)
+{
+	const struct buffers_state *state = buffers_state_known(kind);
+	struct buffers_item **set =
+		state ? places_of(state, request->min_address, request->max_address - 1) : NULL;
+	struct buffers_item *item = NULL;
+
+	for (unsigned i = 0; set && i < BUFFERS_PLACES_WAYS && !item; i++) {
+		item = __atomic_load_n(&set[i], __ATOMIC_ACQUIRE);
+		item = item ? take_suiting(request, kind, item) : NULL;
+	}
 	return item;
 }
 
-/* The same in one place, for all slower paths. */
+/* Takes an item that the thread used before, in one function for all slower paths. */
 __attribute__((noinline))
-static struct buffers_item *take_cached_of(const struct buffers_request *request,
-					   enum buffers_kind kind)
+static struct buffers_item *take_used(const struct buffers_request *request,
+				      enum buffers_kind kind)
 {
-	return take_cached(request, kind, false);
+	struct buffers_item *item = take_cached(request, kind, false);
+
+	return item ? item : take_of_place(request, kind);
 }
 
 /*
@@ -384,6 +419,20 @@ static int make_buffer(const struct buffers_pool *pool, const struct buffers_win
 	return *item ? 0 : map_buffer(pool, window, item);
 }
 
+/* For the next requests of this thread. */
+static void keep(struct buffers_state *state, const struct buffers_window *window,
+		 struct cached used)
+{
+	struct buffers_item **set =
+		places_of(state, window->range.start, window->range.end - 1);
+
+	*cached_of(window->kind) = used;
+	if (set)
+		buffers_places_note(set, used.item);
+	else
+		buffers_state_count_search(state);
+}
+
 static int find_or_make(const struct buffers_window *window, struct buffers_item **item)
 {
 	struct buffers_state *state;
@@ -409,7 +458,7 @@ static int find_or_make(const struct buffers_window *window, struct buffers_item
 		return error;
 	set_owner_for_kind(*item, window->kind);
 	if (!(buffers_item_owner(*item) & BUFFERS_TAKEN_GIVEN))
-		*cached_of(window->kind) = (struct cached){ *item, pool.first };
+		keep(state, window, (struct cached){ *item, pool.first });
 	return 0;
 }
 
@@ -428,7 +477,7 @@ static struct buffers_item *get_slowly(const struct buffers_request *request)
 	if (!error)
 		item = take_given(&window);
 	if (!error && !item)
-		item = take_cached_of(request, window.kind);
+		item = take_used(request, window.kind);
 	if (!error && !item)
 		error = find_or_make(&window, &item);
 	if (set_errno(error, saved) != 0)
@@ -436,17 +485,23 @@ static struct buffers_item *get_slowly(const struct buffers_request *request)
 	return align_item(item, window.alignment, window.kind);
 }
 
-/* As fast as the first attempt, where no room that was given back can suit. */
+/*
+ * The second attempt of buffers_get(), after the item that the thread used last: other items, and
+ * also this one if room was given back that cannot suit.
+ */
 __attribute__((noinline))
-static struct buffers_item *get_beside_given(const struct buffers_request *request)
+static struct buffers_item *get_of_place(const struct buffers_request *request)
 {
 	const struct buffers_stretches *stretches = stretches_of_kind(BUFFERS_KIND_RWX);
 	struct buffers_item *item = NULL;
 
-	if (stretches && request && request->flags == 0 &&
-	    !buffers_stretches_may_fit(stretches, request->size, request->min_address,
-				       request->max_address - 1))
-		item = take_cached_of(request, BUFFERS_KIND_RWX);
+	if (!request || request->flags != 0)
+		return get_slowly(request);
+	if (!stretches)
+		item = take_of_place(request, BUFFERS_KIND_RWX);
+	else if (!buffers_stretches_may_fit(stretches, request->size, request->min_address,
+					    request->max_address - 1))
+		item = take_used(request, BUFFERS_KIND_RWX);
 	if (!item)
 		return get_slowly(request);
 	return align_item(item, request->alignment, BUFFERS_KIND_RWX);
@@ -459,7 +514,7 @@ struct buffers_item *buffers_get(const struct buffers_request *request)
 	if (request && request->flags == 0)	/* a constant kind saves a quarter of the time */
 		item = take_cached(request, BUFFERS_KIND_RWX, true);
 	if (!item)
-		return get_beside_given(request);
+		return get_of_place(request);
 	return align_item(item, request->alignment, BUFFERS_KIND_RWX);
 }
 

@@ -34,6 +34,7 @@ lib_libunits_la_SOURCES = \
 	lib/locator/item.h \
 	lib/locator/locator.c \
 	lib/locator/locator.h \
+	lib/locator/places.h \
 	lib/locator/pool.c \
 	lib/locator/pool.h \
 	lib/locator/rendezvous.c \

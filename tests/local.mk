@@ -193,6 +193,7 @@ test_programs += \
 	tests/api/overwrite \
 	tests/api/protect \
 	tests/api/random \
+	tests/api/places \
 	tests/api/reuse \
 	tests/api/threads \
 	tests/api/view \

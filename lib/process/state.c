@@ -204,6 +204,28 @@ int buffers_state_leave_chain(struct buffers_state *state, enum buffers_kind kin
 	return 0;
 }
 
+/* Without memory for it, each of these requests searches. */
+__attribute__((cold))
+static void map_places(struct buffers_state *state)
+{
+	struct buffers_places *none = NULL;
+	void *page;
+
+	if (buffers_platform_map_state(&page) != 0)
+		return;
+	if (!__atomic_compare_exchange_n(&state->places, &none, page, false, __ATOMIC_RELEASE,
+					 __ATOMIC_RELAXED))
+		buffers_platform_unmap((uintptr_t)page, buffers_platform_granularity());
+}
+
+void buffers_state_count_search(struct buffers_state *state)
+{
+	enum { MANY = 1024 };	/* a page is little beside what made as many buffers */
+
+	if (__atomic_add_fetch(&state->searches, 1, __ATOMIC_RELAXED) == MANY)
+		map_places(state);
+}
+
 int buffers_state_unmap(struct buffers_span mapped)
 {
 	int error = buffers_allocator_unmap(mapped, NULL);

@@ -10,6 +10,7 @@
 
 #include "allocator/search-cache.h"
 #include "locator/index.h"
+#include "locator/places.h"
 #include "locator/rendezvous.h"
 #include "locator/stretches.h"
 #include "platform/platform.h"
@@ -38,6 +39,8 @@ struct buffers_state {
 	struct buffers_views views;	/* empty, except for RX memory */
 	struct buffers_search_cache search_cache;
 	size_t new_size;	/* the smallest buffer that was made, if small */
+	uint32_t searches;		/* the number of searches in the index; wraps */
+	struct buffers_places *places;	/* NULL: too few searches for it */
 	struct buffers_contention contention;
 	struct buffers_index index;	/* last: its nodes fill the rest of the page */
 };
@@ -85,6 +88,9 @@ int buffers_state_leave_chain(struct buffers_state *state, enum buffers_kind kin
 
 /* The first locator that the process published or followed, or NULL. */
 struct buffers_locator *buffers_state_shared_first(const struct buffers_state *state);
+
+/* Counts a search in the index; after many of them, maps the table of places. */
+void buffers_state_count_search(struct buffers_state *state);
 
 /* Unmaps memory of any kind, and tells every search cache.  EINVAL, ENOMEM. */
 int buffers_state_unmap(struct buffers_span mapped);

@@ -262,7 +262,7 @@ class Run:
             return self.loop(inner)
         if kind == 'DoStmt':	# of a macro: while (0)
             return self.statement(inner[0])
-        if kind == 'NullStmt':
+        if kind == 'NullStmt' or kind == 'GCCAsmStmt' and not inner:	# a barrier: no operands
             return nothing
         self.value(node)
         return nothing

@@ -80,6 +80,7 @@ tests_support_libsupport_la_SOURCES += \
 	tests/support/reexec.h \
 	tests/support/restrict.c \
 	tests/support/restrict.h \
+	tests/support/sandbox-tmp.c \
 	tests/support/sandbox.c \
 	tests/support/sandbox.h \
 	tests/support/scenes.c \

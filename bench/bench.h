@@ -25,6 +25,7 @@ struct row {
 	struct sample (*measure)(const struct row *row);
 	unsigned mappings;
 	enum layout layout;
+	unsigned places;	/* ranges that the requests ask for by turns */
 	unsigned per_process;	/* samples that one process can take */
 	/* The goal, unless 0: the value is at most, at least, or at most so often the limit. */
 	double most, least, ratio;
@@ -36,6 +37,13 @@ extern const size_t row_count;
 
 /* Adds mappings until this process has about `mappings` of them. */
 void layout_make(unsigned mappings, enum layout layout);
+
+/*
+ * Gives the process a /tmp of its own, with so many rendezvous files of processes that have ended
+ * in another PID namespace.  files_exchange() exchanges them with an empty directory.
+ */
+void files_make(unsigned count);
+void files_exchange(void);
 
 /* Mappings and mapped bytes of this process.  Reading them makes no mappings. */
 struct usage {

@@ -2,7 +2,7 @@
 
 EXTRA_PROGRAMS += bench/bench bench/bench-archive
 CLEANFILES += $(EXTRA_PROGRAMS) bench/results.tsv
-EXTRA_DIST += bench/clients bench/count bench/plot
+EXTRA_DIST += bench/clients bench/compare bench/count bench/plot
 bench_sources = bench/main.c bench/rows.c bench/layout.c bench/files.c bench/bench.h \
 	tests/support/sandbox-tmp.c tests/support/sandbox.h
 # The same objects with each library, linked as pkg-config says; -no-install makes no wrapper.

@@ -331,6 +331,7 @@ endif
 if !INSTALLED
 if !WINDOWS
 shell_tests += \
+	tests/package/compare.sh \
 	tests/package/cpp.sh \
 	tests/package/dist.sh \
 	tests/package/examples.sh \
@@ -354,6 +355,7 @@ EXTRA_DIST += \
 	tests/package/client-asmjit.cc \
 	tests/package/client-xbyak.cc \
 	tests/package/cmake/CMakeLists.txt \
+	tests/package/compare.sh \
 	tests/package/cpp.cc \
 	tests/package/cpp.sh \
 	tests/package/dist.sh \

@@ -19,7 +19,7 @@ enum layout {
 };
 
 struct row {
-	const char *name;
+	const char *name;	/* stays: bench/compare finds the row of an older build by it */
 	const char *unit;
 	void (*prepare)(const struct row *row);	/* once in each process; may be NULL */
 	struct sample (*measure)(const struct row *row);

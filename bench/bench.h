@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* A measured value, and that of the bare operation, measured right after it. */
 struct sample {
@@ -44,6 +45,9 @@ void layout_make(unsigned mappings, enum layout layout);
  */
 void files_make(unsigned count);
 void files_exchange(void);
+
+/* Ends the process with an error if fork() has failed, or the child. */
+void wait_for_child(pid_t child);
 
 /* Mappings and mapped bytes of this process.  Reading them makes no mappings. */
 struct usage {

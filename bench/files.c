@@ -18,7 +18,7 @@
 
 enum { UNUSED_PID = 4 << 20 };	/* Linux assigns no process id from here on */
 
-static void finish(pid_t child)
+void wait_for_child(pid_t child)
 {
 	int status;
 
@@ -38,10 +38,10 @@ static void publish_in_namespace(void)
 		child = fork();
 		if (child == 0)
 			_exit(!buffers_get(&request));
-		finish(child);
+		wait_for_child(child);
 		_exit(0);
 	}
-	finish(child);
+	wait_for_child(child);
 }
 
 /* The end of the name of the file's second link, which names the namespace. */

@@ -851,18 +851,17 @@ static double time_first_get_of_child(void)
 {
 	double *time = mmap(NULL, sizeof(*time), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t child = fork();
+	pid_t child;
 	double result;
-	int status;
 
-	if (time == MAP_FAILED || child < 0)
-		err(1, "fork");
+	if (time == MAP_FAILED)
+		err(1, "mmap");
+	child = fork();
 	if (child == 0) {
 		*time = time_first_get();
 		exit(0);
 	}
-	if (waitpid(child, &status, 0) != child || status != 0)
-		errx(1, "a child failed");
+	wait_for_child(child);
 	result = *time;
 	munmap(time, sizeof(*time));
 	return result;

@@ -5,9 +5,12 @@
  * bench [PREFIX...]	measures all rows, or those with a name that starts with a PREFIX;
  *			prints a table and writes bench/results.tsv for bench/plot
  * bench --list		prints the names of the rows
+ * bench --row NAME	measures the row in this process, and prints a line for each sample:
+ *			the value, a blank, the value of the bare operation
  *
- * This program measures each row in processes of its own.  It starts them with
- * --row, and they send their samples back through a pipe.
+ * The first form starts the last one for each row, of bench/bench and of bench/bench-archive by
+ * turns, which differ in the library that they are linked with.  Run it in the build directory.
+ * bench/compare and bench/count use the other two, also of other versions: keep their output.
  */
 
 #include "config.h"
@@ -18,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { SAMPLES = 31 };
@@ -27,7 +29,15 @@ enum { SAMPLES = 31 };
  * The process that measures a row
  */
 
-static void measure(const struct row *row, int pipe)
+static const struct row *row_named(const char *name)
+{
+	for (size_t i = 0; i < row_count; i++)
+		if (strcmp(rows[i].name, name) == 0)
+			return &rows[i];
+	errx(1, "no row has the name \"%s\"", name);
+}
+
+static void print_samples(const struct row *row)
 {
 	if (row->mappings)
 		layout_make(row->mappings, row->layout);
@@ -36,8 +46,8 @@ static void measure(const struct row *row, int pipe)
 	for (unsigned i = 0; i < row->per_process; i++) {
 		struct sample sample = row->measure(row);
 
-		if (write(pipe, &sample, sizeof(sample)) != sizeof(sample))
-			err(1, "write");
+		printf("%.9g %.9g\n", sample.value, sample.limit);
+		fflush(stdout);
 	}
 }
 
@@ -45,42 +55,32 @@ static void measure(const struct row *row, int pipe)
  * The process that runs the others
  */
 
-static void start_process(const struct row *row, int ends[2])
-{
-	char number[24];
+/* The samples of a row in one of the programs. */
+struct series {
+	const char *program;
+	struct sample samples[SAMPLES];
+	unsigned count;
+};
 
-	if (dup2(ends[1], STDOUT_FILENO) < 0)
-		err(1, "dup2");
-	close(ends[0]);
-	close(ends[1]);
-	snprintf(number, sizeof(number), "%td", row - rows);
-	execl("/proc/self/exe", "bench", "--row", number, (char *)NULL);
-	err(1, "exec");
+static bool read_sample(FILE *from, struct sample *sample)
+{
+	return fscanf(from, "%lf %lf", &sample->value, &sample->limit) == 2;
 }
 
-/* Returns the number of samples; 0: the process failed and has printed why. */
-static unsigned collect(const struct row *row, struct sample *samples, unsigned most)
+/* Adds the samples of one process.  False: it failed and has printed why. */
+static bool extend(struct series *series, const struct row *row)
 {
-	unsigned count = 0;
-	int ends[2];
-	int status;
-	pid_t child;
+	char command[128];
+	unsigned before = series->count;
+	FILE *from;
 
-	if (pipe(ends) != 0)
-		err(1, "pipe");
-	child = fork();
-	if (child < 0)
-		err(1, "fork");
-	if (child == 0)
-		start_process(row, ends);
-	close(ends[1]);
-	while (count < most &&
-	       read(ends[0], &samples[count], sizeof(*samples)) == sizeof(*samples))
-		count++;
-	close(ends[0]);
-	if (waitpid(child, &status, 0) != child || status != 0)
-		return 0;
-	return count;
+	snprintf(command, sizeof(command), "%s --row %s", series->program, row->name);
+	from = popen(command, "r");
+	if (!from)
+		err(1, "popen");
+	while (series->count < SAMPLES && read_sample(from, &series->samples[series->count]))
+		series->count++;
+	return pclose(from) == 0 && series->count > before;
 }
 
 static int by_size(const void *a, const void *b)
@@ -96,13 +96,13 @@ struct result {
 	double limit;
 };
 
-static struct result summarize(const struct sample *samples)
+static struct result summarize(const struct series *series)
 {
 	double values[SAMPLES], limits[SAMPLES];
 
 	for (unsigned i = 0; i < SAMPLES; i++) {
-		values[i] = samples[i].value;
-		limits[i] = samples[i].limit;
+		values[i] = series->samples[i].value;
+		limits[i] = series->samples[i].limit;
 	}
 	qsort(values, SAMPLES, sizeof(*values), by_size);
 	qsort(limits, SAMPLES, sizeof(*limits), by_size);
@@ -114,25 +114,23 @@ static struct result summarize(const struct sample *samples)
 	};
 }
 
-static bool run_row(const struct row *row, struct result *result)
+static bool run_row(const struct row *row, struct result *shared, struct result *archive)
 {
-	struct sample samples[SAMPLES];
-	unsigned count = 0;
-	unsigned more;
+	struct series with_shared = { .program = "bench/bench" };
+	struct series with_archive = { .program = "bench/bench-archive" };
 
-	for (; count < SAMPLES; count += more) {
-		more = collect(row, samples + count, SAMPLES - count);
-		if (more == 0)
+	while (with_shared.count < SAMPLES)
+		if (!extend(&with_shared, row) || !extend(&with_archive, row))
 			return false;
-	}
-	*result = summarize(samples);
+	*shared = summarize(&with_shared);
+	*archive = summarize(&with_archive);
 	return true;
 }
 
 static void print_heading(void)
 {
-	printf("%-24s %10s %23s %-5s %10s %7s  %s\n", "row", "median", "quartiles", "unit",
-	       "limit", "ratio", "goal");
+	printf("%-24s %8s  %-9s %-6s %9s %-4s %19s %9s %9s\n", "row", "ratio", "goal", "",
+	       "median", "unit", "quartiles", "bare", "archive");
 }
 
 /* "<= 20", ">= 1.7", "<= 2.3 x" of the limit, or nothing. */
@@ -152,14 +150,15 @@ static bool meets_goal(const struct row *row, const struct result *result, char 
 	return result->value >= row->least;
 }
 
-static void print_row(FILE *table, const struct row *row, const struct result *result)
+static void print_row(FILE *table, const struct row *row, const struct result *result,
+		      double archive)
 {
 	char goal[24];
 	bool is_met = meets_goal(row, result, goal);
 
-	printf("%-24s %10.2f %11.2f %11.2f %-5s %10.2f %7.2f  %s%s\n", row->name, result->value,
-	       result->low, result->high, row->unit, result->limit,
-	       result->value / result->limit, goal, is_met ? "" : " MISSED");
+	printf("%-24s %8.2f  %-9s %-6s %9.2f %-4s %9.2f %9.2f %9.2f %9.2f\n", row->name,
+	       result->value / result->limit, goal, !*goal ? "" : is_met ? "MET" : "MISSED",
+	       result->value, row->unit, result->low, result->high, result->limit, archive);
 	fflush(stdout);
 	fprintf(table, "%s\t%.6g\t%s\t%.6g\t%.4g\t%s\n", row->name, result->value, row->unit,
 		result->limit, result->value / result->limit, goal);
@@ -194,18 +193,18 @@ static bool run_all(char **names)
 	print_heading();
 	for (size_t i = 0; i < row_count; i++) {
 		const struct row *row = &rows[i];
-		struct result result;
+		struct result shared, archive;
 
 		if (!is_wanted(row, names))
 			continue;
 		show_progress(row->name);
-		if (!run_row(row, &result)) {
+		if (!run_row(row, &shared, &archive)) {
 			printf("%-24s not measured\n", row->name);
 			is_complete = false;
 			continue;
 		}
 		show_progress("");
-		print_row(table, row, &result);
+		print_row(table, row, &shared, archive.value);
 	}
 	if (fclose(table) != 0)
 		err(1, "bench/results.tsv");
@@ -230,7 +229,7 @@ static bool have_matches(char **names)
 int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "--row") == 0) {
-		measure(&rows[strtoul(argv[2], NULL, 10)], STDOUT_FILENO);
+		print_samples(row_named(argv[2]));
 	} else if (argc == 2 && strcmp(argv[1], "--list") == 0) {
 		for (size_t i = 0; i < row_count; i++)
 			puts(rows[i].name);

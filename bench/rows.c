@@ -104,7 +104,7 @@ static void take_and_release(uint32_t *word)
 
 /*
  * Repeats one request, so that the item which the thread used last suits each
- * time, even after 5,000 others.  In measure_turns() each call has to search.
+ * time, even after 5,000 others.  In time_turns() each call has to search.
  */
 static struct sample measure_get_release(const struct row *row)
 {
@@ -159,21 +159,93 @@ static void prepare_turns(const struct row *row)
 }
 
 /* The item which the thread used last never suits, so each call has to search. */
-static struct sample measure_turns(const struct row *row)
+static struct sample time_turns(const struct buffers_request *requests, unsigned places)
 {
-	enum { COUNT = 50000 };
-	struct buffers_request here = near_target(64);
-	struct buffers_request there = in_low_2_gib(64);
+	enum { COUNT = 102400 };
 	uint32_t word = 0;
 
-	(void)row;
 	return (struct sample){
-		.value = TIME(COUNT, {
-			buffers_release(get(&here));
-			buffers_release(get(&there));
-		}) / 2,
+		.value = TIME(COUNT / places, {
+			for (unsigned place = 0; place < places; place++)
+				buffers_release(get(&requests[place]));
+		}) / places,
 		.limit = TIME(COUNT, take_and_release(&word)),
 	};
+}
+
+static struct sample measure_turns_full(const struct row *row)
+{
+	struct buffers_request requests[] = { near_target(64), in_low_2_gib(64) };
+
+	(void)row;
+	return time_turns(requests, 2);
+}
+
+/* Ranges that do not overlap; in 32 bits there is room for them, too. */
+static struct buffers_request near_place(unsigned place, size_t size)
+{
+	enum { REACH = 8 << 20 };
+	uintptr_t middle = GIB / 4 + (uintptr_t)place * 2 * REACH;
+
+	return buffers_request_near((const void *)middle, REACH, size);
+}
+
+enum { MOST_PLACES = 64 };
+
+static struct sample measure_turns(const struct row *row)
+{
+	struct buffers_request requests[MOST_PLACES];
+
+	for (unsigned place = 0; place < row->places; place++)
+		requests[place] = near_place(place, 64);
+	return time_turns(requests, row->places);
+}
+
+static void append_bytes(const struct buffers_request *request)
+{
+	static char bytes[4096];
+	struct buffers_item *item = get(request);
+
+	if (!buffers_append(item, bytes, request->size))
+		err(1, "buffers_append");
+	buffers_release(item);
+}
+
+static void append_by_turns(unsigned first, unsigned places)
+{
+	for (unsigned i = 0; i < 5000; i++) {
+		for (unsigned place = first; place < first + places; place++) {
+			struct buffers_request request = near_place(place, 64);
+
+			append_bytes(&request);
+		}
+	}
+}
+
+static int count_buffer(const struct buffers_info *info, void *count)
+{
+	(void)info;
+	++*(unsigned *)count;
+	return 0;
+}
+
+static unsigned count_buffers(void)
+{
+	unsigned count = 0;
+
+	buffers_walk(count_buffer, &count);
+	return count;
+}
+
+/* The buffers of each place; the limit is those of a place whose turn it always is. */
+static struct sample measure_turns_buffers(const struct row *row)
+{
+	unsigned alone;
+
+	append_by_turns(row->places, 1);
+	alone = count_buffers();
+	append_by_turns(0, row->places);
+	return (struct sample){ (double)(count_buffers() - alone) / row->places, alone };
 }
 
 /*
@@ -747,21 +819,70 @@ static double time_bare_first(void)
 static void prepare_first_get(const struct row *row)
 {
 	(void)row;
+	files_make(0);
 	for (unsigned i = 0; i < 20; i++)
 		time_bare_first();
 }
 
-static struct sample measure_first_get(const struct row *row)
+/* Microseconds */
+static double time_first_get(void)
 {
 	struct buffers_request request = near_target(64);
-	struct sample sample;
 	double start = now();
 	struct buffers_item *item = get(&request);
+	double time = now() - start;
+
+	buffers_release(item);
+	return time / 1000;
+}
+
+static struct sample measure_first_get(const struct row *row)
+{
+	struct sample sample;
 
 	(void)row;
-	sample.value = (now() - start) / 1000;
-	buffers_release(item);
+	sample.value = time_first_get();
 	sample.limit = time_bare_first() / 1000;
+	return sample;
+}
+
+/* In a child, which removes its rendezvous file when it exits. */
+static double time_first_get_of_child(void)
+{
+	double *time = mmap(NULL, sizeof(*time), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t child;
+	double result;
+
+	if (time == MAP_FAILED)
+		err(1, "mmap");
+	child = fork();
+	if (child == 0) {
+		*time = time_first_get();
+		exit(0);
+	}
+	wait_for_child(child);
+	result = *time;
+	munmap(time, sizeof(*time));
+	return result;
+}
+
+static void prepare_files(const struct row *row)
+{
+	(void)row;
+	files_make(20000);
+}
+
+/* The limit is the same without these files. */
+static struct sample measure_first_get_files(const struct row *row)
+{
+	struct sample sample;
+
+	(void)row;
+	sample.value = time_first_get_of_child();
+	files_exchange();
+	sample.limit = time_first_get_of_child();
+	files_exchange();
 	return sample;
 }
 
@@ -772,18 +893,12 @@ static struct sample measure_first_get(const struct row *row)
 /* The mappings and bytes that 10,000 requests of `size` bytes cost. */
 static struct usage use_many(size_t size)
 {
-	static char bytes[4096];
 	struct buffers_request request = near_target(size);
 	struct usage before = usage_now();
 	struct usage after;
 
-	for (unsigned i = 0; i < 10000; i++) {
-		struct buffers_item *item = get(&request);
-
-		if (!buffers_append(item, bytes, size))
-			err(1, "buffers_append");
-		buffers_release(item);
-	}
+	for (unsigned i = 0; i < 10000; i++)
+		append_bytes(&request);
 	after = usage_now();
 	return (struct usage){ after.mappings - before.mappings, after.bytes - before.bytes };
 }
@@ -798,6 +913,12 @@ static struct sample measure_mappings(const struct row *row)
 {
 	(void)row;
 	return (struct sample){ (double)use_many(64).mappings, 1 };
+}
+
+static struct sample measure_mid_mappings(const struct row *row)
+{
+	(void)row;
+	return (struct sample){ (double)use_many(1500).mappings, 1 };
 }
 
 static struct sample measure_waste(const struct row *row)
@@ -1136,6 +1257,9 @@ static struct sample measure_peer_fixed_page(const struct row *row)
 	return sample;
 }
 
+#define TURNS(n)							\
+	{ "get_release_" #n "_turns", "ns", NULL, measure_turns,	\
+	  .places = (n), .per_process = 31, .most = 20 }
 #define PAGE_NEAR(n)							\
 	{ "new_page_near_" #n, "us", prepare_page_near, measure_page_near,	\
 	  .mappings = (n), .layout = BELOW, .per_process = 31, .ratio = 1.5 }
@@ -1151,8 +1275,13 @@ const struct row rows[] = {
 	  .per_process = 31, .ratio = 2.3 },
 	{ "get_release_5000_far", "ns", prepare_far, measure_get_release,
 	  .per_process = 31, .ratio = 2.3 },
-	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns,
+	{ "get_release_5000_turns", "ns", prepare_turns, measure_turns_full,
 	  .per_process = 31, .most = 20 },
+	TURNS(2),
+	TURNS(8),
+	TURNS(64),
+	{ "get_release_64_buffers", "", NULL, measure_turns_buffers,
+	  .places = 64, .per_process = 1, .ratio = 1 },
 	{ "get_release_given", "ns", prepare_small_stretch, measure_get_release,
 	  .per_process = 31, .ratio = 2.3 },
 	{ "get_release_given_far", "ns", prepare_far_stretch, measure_get_release,
@@ -1185,6 +1314,8 @@ const struct row rows[] = {
 	  .mappings = 50000, .layout = AREA, .per_process = 1, .ratio = 2.5 },
 	{ "first_get_packed_50000", "us", prepare_first_get, measure_first_get,
 	  .mappings = 50000, .layout = PACKED, .per_process = 1 },
+	{ "first_get_files", "us", prepare_files, measure_first_get_files,
+	  .per_process = 31, .ratio = 1.5 },
 	{ "alloc_free_50", "us", NULL, measure_alloc_free,
 	  .mappings = 50, .layout = BELOW, .per_process = 31 },
 	{ "alloc_free_50000", "us", NULL, measure_alloc_free,
@@ -1192,6 +1323,7 @@ const struct row rows[] = {
 	{ "small64_mapped_extra", "KiB", NULL, measure_mapped_extra, .per_process = 1, .most = 64 },
 	{ "small64_mappings", "", NULL, measure_mappings, .per_process = 1, .most = 3 },
 	{ "mid1500_waste", "%", NULL, measure_waste, .per_process = 1, .most = 3 },
+	{ "mid1500_mappings", "", NULL, measure_mid_mappings, .per_process = 1, .most = 3 },
 	{ "threads2_scaling", "x", NULL, measure_scaling, .per_process = 31, .least = 1.7 },
 	{ "threads8_contended", "ns", NULL, measure_contended, .per_process = 31 },
 	{ "so_size", "KiB", NULL, measure_so_size, .per_process = 1, .most = 96 },

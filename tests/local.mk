@@ -80,6 +80,7 @@ tests_support_libsupport_la_SOURCES += \
 	tests/support/reexec.h \
 	tests/support/restrict.c \
 	tests/support/restrict.h \
+	tests/support/sandbox-tmp.c \
 	tests/support/sandbox.c \
 	tests/support/sandbox.h \
 	tests/support/scenes.c \
@@ -331,6 +332,7 @@ endif
 if !INSTALLED
 if !WINDOWS
 shell_tests += \
+	tests/package/compare.sh \
 	tests/package/cpp.sh \
 	tests/package/dist.sh \
 	tests/package/examples.sh \
@@ -354,6 +356,7 @@ EXTRA_DIST += \
 	tests/package/client-asmjit.cc \
 	tests/package/client-xbyak.cc \
 	tests/package/cmake/CMakeLists.txt \
+	tests/package/compare.sh \
 	tests/package/cpp.cc \
 	tests/package/cpp.sh \
 	tests/package/dist.sh \

@@ -25,7 +25,7 @@ quick:
 html-local:
 	MANDOC='$(MANDOC)' $(srcdir)/man/html html $(srcdir)/man/*.[1-9]
 clean-local:
-	rm -rf html fuzzing tests/fuzz tests/proof
+	rm -rf html bench/linked fuzzing tests/fuzz tests/proof
 
 # Needs clang-tidy 14.  The checks, and reasons for those left out, are in .clang-tidy.
 tidy: config.h

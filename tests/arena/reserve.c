@@ -148,27 +148,6 @@ START_TEST(private_memory_has_no_access_until_it_is_handed_out)
 }
 END_TEST
 
-/* The flags of a mapping in /proc/self/smaps, or NULL. */
-static const char *mapping_flags(uintptr_t address)
-{
-	static char line[256];
-	FILE *file = fopen("/proc/self/smaps", "r");
-	unsigned long start, end;
-	bool is_there = false;
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_there = address >= start && address < end;
-		else if (is_there && strncmp(line, "VmFlags:", 8) == 0)
-			break;
-	}
-	if (!file || feof(file))
-		line[0] = '\0';
-	if (file)
-		fclose(file);
-	return line[0] ? line : NULL;
-}
-
 START_TEST(huge_pages_do_not_grow_the_window)
 {
 	struct buffers_request window = exact_window(64 * MIB);

@@ -603,18 +603,23 @@ static void create_arena(unsigned choice)
 	struct buffers_request request = take_request((size_t)4 << 20);
 	unsigned flags = take_byte() & (KINDS | BUFFERS_VIEW);
 	unsigned all = request.flags | flags;
+	bool is_correct = is_valid_or_view(&request, all);
 	struct buffers_arena *arena;
 	int slot = 0;
 
 	if (choice & 128)
 		flags |= BUFFERS_ARENA_FORK_SHARED;
+	if (choice & 64) {
+		flags |= BUFFERS_ARENA_HUGE_PAGES;
+		is_correct = is_correct && request.size >= (size_t)2 << 20;
+	}
 	while (slot < ARENAS && arenas[slot].arena)
 		slot++;
 	if (slot == ARENAS)
 		return;
 	errno = UNSET;
 	arena = buffers_arena_create(&request, flags);
-	if (!is_valid_or_view(&request, all)) {
+	if (!is_correct) {
 		CHECK(!arena && errno == EINVAL);
 	} else if (!arena) {
 		CHECK(errno == ENOSYS || is_one_of(errno, EADDRNOTAVAIL, ENOMEM, EACCES));

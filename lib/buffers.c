@@ -25,7 +25,8 @@
 #define BUFFER_SIZE ((size_t)64 << 10)
 
 #define KIND_FLAGS (BUFFERS_RW | BUFFERS_RX)
-#define PUBLIC_FLAGS (KIND_FLAGS | BUFFERS_VIEW | BUFFERS_ARENA_FORK_SHARED)
+#define ARENA_FLAGS (BUFFERS_ARENA_FORK_SHARED | BUFFERS_ARENA_HUGE_PAGES)
+#define PUBLIC_FLAGS (KIND_FLAGS | BUFFERS_VIEW | ARENA_FLAGS)
 _Static_assert(BUFFERS_KIND_RWX == 0 && BUFFERS_KIND_RW == BUFFERS_RW &&
 	       BUFFERS_KIND_RX == BUFFERS_RX, "a kind is the value of its flag");
 _Static_assert((PUBLIC_FLAGS & BUFFERS_MAP_FLAGS) == 0,
@@ -1072,12 +1073,18 @@ static int arena_window_from(const struct buffers_request *request, unsigned fla
 			     struct buffers_window *window)
 {
 	struct buffers_request whole;
+	int error;
 
 	if (!request || (flags & ~PUBLIC_FLAGS))
 		return EINVAL;
 	whole = *request;
-	whole.flags |= flags & ~BUFFERS_ARENA_FORK_SHARED;
-	return window_with_view_from(&whole, window);
+	whole.flags |= flags & ~ARENA_FLAGS;
+	error = window_with_view_from(&whole, window);
+	if (error || !(flags & BUFFERS_ARENA_HUGE_PAGES))
+		return error;
+	if (BUFFERS_PORT_HAS_HUGE_PAGES)
+		window->map_flags |= BUFFERS_MAP_HUGE_PAGES;
+	return window->size < BUFFERS_HUGE_PAGE ? EINVAL : 0;
 }
 
 __attribute__((cold))

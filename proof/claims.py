@@ -449,8 +449,7 @@ def in_window(source, page, *terms):
        ('buffers_max(arena->chunk, page)', '0x1000 + arena->chunk'),
        ('2 * (size / arena->chunk + 1)', '(size / arena->chunk + 1)'),
        ('arena->block_count * sizeof(struct block)', 'arena->block_count'),
-       ('/ SLOTS + 1', '/ SLOTS'),
-       ('buffers_max(arena->chunk, buffers_page_up', 'buffers_min(arena->chunk, buffers_page_up'))
+       ('/ SLOTS + 1', '/ SLOTS'))
 def measure(source):
     for page in (4096, 65536):
         arena = source.symbol('struct buffers_arena', 'arena')
@@ -469,11 +468,30 @@ def measure(source):
             entries = z3.substitute(widen(source, blocks), (chunk, value)) * slots
             yield (f'chunks of {c}: there are entries for each, and for one gap before each',
                    UGE(entries, z3.UDiv(end - start, value) * 2), [*valid, chunk == c])
-        unit = made['unit']
-        yield f'the units cover the window, pages of {page} bytes', And(
-            UGE(unit, chunk), unit & (page - 1) == 0,
-            UGT(unit, z3.LShR(end - start - 1, 12))), valid
         yield f'the list of blocks is large enough, pages of {page} bytes', And(
             UGE(control, source.sizeof('struct control')), control & (page - 1) == 0,
             UGE(control - source.sizeof('struct control'),
                 widen(source, blocks) * source.sizeof('struct block'))), valid
+
+
+@group('arena/arena.c', 'measure_units',
+       ('BUFFERS_HUGE_PAGE :', '0x1000 :'), ('(step - 1);', '0;'),
+       ('- 1 - arena->first_unit', '- arena->window.start'),
+       ('buffers_max(arena->chunk, ', 'buffers_min(arena->chunk, '), ('+ step)', ')'))
+def measure_units(source):
+    for page, flags, step in ((4096, 0, 4096), (65536, 0, 65536),
+                              (4096, 1 << 18, 2 << 20), (65536, 1 << 18, 2 << 20)):
+        arena = source.symbol('struct buffers_arena', 'arena')
+        arena['window_flags'] = z3.BitVecVal(flags, 32)
+        start, end, chunk = arena['window']['start'], arena['window']['end'], arena['chunk']
+        run = source.run('measure_units', Pointer(('arena',)), memory={'arena': arena},
+                         externals=granularity(page))
+        first, unit = (run.memory['arena'][name] for name in ('first_unit', 'unit'))
+        valid = in_window(source, page, start, end) + [
+            ULT(start, end), UGE(start, 65536), chunk & (page - 1) == 0, ULE(chunk, 65536)]
+        where = f'steps of {step}, pages of {page} bytes'
+        yield f'the first unit begins in the step of the window, {where}', And(
+            first & (step - 1) == 0, ULE(first, start), ULT(start - first, step)), valid
+        yield f'4096 units cover the window, {where}', And(
+            UGE(unit, chunk), unit & (step - 1) == 0,
+            UGT(unit, z3.LShR(end - first - 1, 12))), valid

@@ -317,6 +317,7 @@ test_programs += \
 	tests/arena/arena-fork \
 	tests/arena/arena-kill \
 	tests/arena/arena-steps \
+	tests/arena/huge-pages \
 	tests/arena/reserve
 slow_tests += \
 	tests/arena/arena-fork \

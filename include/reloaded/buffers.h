@@ -650,13 +650,30 @@ struct buffers_arena;
 #define BUFFERS_ARENA_FORK_SHARED	(1u << 8)
 
 /*
+ * BUFFERS_ARENA_HUGE_PAGES: ask the system for huge pages
+ *
+ * Flag of an arena of at least 2 MiB, for programs that execute or read many MiB of it at random
+ * addresses.  The arena works the same where the system has no huge pages or gives none, and on
+ * Windows, where the flag has no effect.  Linux decides by the files enabled and, for memory that
+ * is shared or has a view, shmem_enabled in /sys/kernel/mm/transparent_hugepage.
+ *
+ * Memory then comes in steps of 2 MiB instead of pages: the first byte that is written in a step
+ * takes all of it, and it counts towards limits and is in core dumps once an item in it is handed
+ * out.  The window begins at a multiple of 2 MiB if its range has such a place.
+ *
+ * Since 0.1.
+ */
+#define BUFFERS_ARENA_HUGE_PAGES	(1u << 9)
+
+/*
  * buffers_arena_create(): reserve a window of addresses for the caller
  *
  * window	range, target, size and kind of the window; size is rounded up to
  *		whole pages, and ranges from one page to many GiB; the window is mapped
  *		where buffers_alloc() would map it
- * flags	BUFFERS_ARENA_FORK_SHARED or 0, and a kind, BUFFERS_RW or BUFFERS_RX, the
- *		latter also with BUFFERS_VIEW; these may be in window->flags instead
+ * flags	0 or any of BUFFERS_ARENA_FORK_SHARED and BUFFERS_ARENA_HUGE_PAGES, and a
+ *		kind, BUFFERS_RW or BUFFERS_RX, the latter also with BUFFERS_VIEW; the kind and
+ *		BUFFERS_VIEW may be in window->flags instead
  *
  * The library gives memory of the window only to users of the arena.  The window
  * costs nothing until buffers_arena_get() hands out items: the rest counts towards
@@ -676,8 +693,8 @@ struct buffers_arena;
  *
  * Returns the arena, which the caller destroys or keeps.
  *
- * EINVAL: as for buffers_get(), or flags has unknown bits, both kinds, or BUFFERS_VIEW without
- * BUFFERS_RX.
+ * EINVAL: as for buffers_get(), or flags has unknown bits, both kinds, BUFFERS_VIEW without
+ * BUFFERS_RX, or BUFFERS_ARENA_HUGE_PAGES for less than 2 MiB.
  * EADDRNOTAVAIL, ENOMEM, EACCES: as above.
  * ENOSYS: flags has BUFFERS_VIEW, and the system has no second mappings; or flags has
  * BUFFERS_ARENA_FORK_SHARED, and the system has no robust mutexes

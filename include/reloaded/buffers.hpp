@@ -598,14 +598,19 @@ public:
 	/* What a forked child gets: a copy, or the same memory (BUFFERS_ARENA_FORK_SHARED) */
 	enum class in_children : unsigned { copied = 0, shared = BUFFERS_ARENA_FORK_SHARED };
 
+	/* The pages that the system is asked for: huge is BUFFERS_ARENA_HUGE_PAGES. */
+	enum class pages : unsigned { normal = 0, huge = BUFFERS_ARENA_HUGE_PAGES };
+
 	/* buffers_arena_create(); the kind of the memory is that of the request. */
 	static result<arena> create(const request &window,
-				    in_children memory = in_children::copied) noexcept
+				    in_children memory = in_children::copied,
+				    pages wanted = pages::normal) noexcept
 	{
 		if (window.error() != 0)
 			return result<arena>::failure(window.error());
 		buffers_arena *const created = buffers_arena_create(
-		    &window.c_request(), static_cast<unsigned>(memory));
+		    &window.c_request(),
+		    static_cast<unsigned>(memory) | static_cast<unsigned>(wanted));
 		if (!created)
 			return result<arena>::failure(detail::last_error());
 		return arena(created);

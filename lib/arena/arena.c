@@ -86,8 +86,10 @@ struct buffers_arena {
 	struct buffers_span window;
 	enum buffers_kind kind;
 	bool is_shared;
+	enum buffers_map_flags window_flags;
 	size_t chunk;
 	size_t unit;
+	uintptr_t first_unit;		/* may begin below the window */
 	uint32_t block_count;
 	size_t control_size;
 	struct control *control;
@@ -262,28 +264,24 @@ static enum buffers_map_flags control_flags(const struct buffers_arena *arena)
 	return BUFFERS_MAP_RESERVED | (arena->is_shared ? BUFFERS_MAP_SHARED : 0);
 }
 
-static enum buffers_map_flags window_flags(const struct buffers_arena *arena)
-{
-	return control_flags(arena) | (arena->view.has_view ? BUFFERS_MAP_SHARED : 0);
-}
-
 /* All of it is committed in the window; then so is the view, wherever the process has one. */
 static int commit_window(const struct buffers_arena *arena, struct buffers_span span)
 {
 	size_t size = buffers_span_size(span);
-	int error = buffers_platform_commit(span.start, size, arena->kind, window_flags(arena));
+	int error = buffers_platform_commit(span.start, size, arena->kind, arena->window_flags);
 
 	if (error || !arena->view.has_view)
 		return error;
 	return buffers_platform_commit_view(span.start + arena->view.distance, size);
 }
 
+__attribute__((cold))
 static int commit_units(struct buffers_arena *arena, size_t first, size_t end)
 {
+	uintptr_t base = arena->first_unit;
 	struct buffers_span span = {
-		arena->window.start + first * arena->unit,
-		arena->window.start + buffers_min(end * arena->unit,
-						  arena->window.end - arena->window.start),
+		base + buffers_max(first * arena->unit, arena->window.start - base),
+		base + buffers_min(end * arena->unit, arena->window.end - base),
 	};
 	int error = commit_window(arena, span);
 
@@ -296,8 +294,8 @@ static int commit_units(struct buffers_arena *arena, size_t first, size_t end)
 /* Commits the units of the span that this process has not committed yet, each of them once. */
 static int commit_span(struct buffers_arena *arena, struct buffers_span span)
 {
-	size_t unit = (span.start - arena->window.start) / arena->unit;
-	size_t end = (span.end - 1 - arena->window.start) / arena->unit + 1;
+	size_t unit = (span.start - arena->first_unit) / arena->unit;
+	size_t end = (span.end - 1 - arena->first_unit) / arena->unit + 1;
 	size_t next;
 	int error = 0;
 
@@ -375,6 +373,7 @@ static uintptr_t used_end(const struct buffers_arena *arena, const struct block 
 	return block == arena->control->blocks ? arena->window.start : end_of(block - 1);
 }
 
+__attribute__((cold))
 static int init_block(struct buffers_arena *arena, struct block *block)
 {
 	int error = commit_block(arena, block);
@@ -708,6 +707,18 @@ uintptr_t buffers_arena_view(uintptr_t address)
  * Opening and closing
  */
 
+/* A huge page needs one mapping around it: units are whole huge pages, wherever the window is. */
+static void measure_units(struct buffers_arena *arena)
+{
+	size_t step = arena->window_flags & BUFFERS_MAP_HUGE_PAGES ?
+		      BUFFERS_HUGE_PAGE : buffers_platform_granularity();
+	size_t least;
+
+	arena->first_unit = arena->window.start & ~(uintptr_t)(step - 1);
+	least = (arena->window.end - 1 - arena->first_unit) / MOST_UNITS;
+	arena->unit = buffers_max(arena->chunk, (least & ~(step - 1)) + step);
+}
+
 /* Provides an item for each chunk, and one for the bytes skipped before it. */
 static void measure(struct buffers_arena *arena)
 {
@@ -716,7 +727,7 @@ static void measure(struct buffers_arena *arena)
 
 	arena->chunk = buffers_min(buffers_page_up(size / CHUNKS), CHUNK_MOST);
 	arena->chunk = buffers_max(arena->chunk, page);
-	arena->unit = buffers_max(arena->chunk, buffers_page_up((size - 1) / MOST_UNITS + 1));
+	measure_units(arena);
 	arena->block_count = (uint32_t)(2 * (size / arena->chunk + 1) / SLOTS + 1);
 	arena->control_size = buffers_page_up(sizeof(struct control) +
 					      arena->block_count * sizeof(struct block));
@@ -747,6 +758,22 @@ static int map_view(struct buffers_arena *arena)
 	return 0;
 }
 
+/* Huge pages fit best into an aligned window, but any window does. */
+static int find_window(struct buffers_window *wanted, struct buffers_search_cache *cache,
+		       struct buffers_span *mapped)
+{
+	size_t alignment = wanted->alignment;
+	int error;
+
+	if (wanted->map_flags & BUFFERS_MAP_HUGE_PAGES)
+		wanted->alignment = buffers_max(alignment, BUFFERS_HUGE_PAGE);
+	error = buffers_allocator_map(wanted, 0, cache, mapped);
+	if (error != EADDRNOTAVAIL || wanted->alignment == alignment)
+		return error;
+	wanted->alignment = alignment;
+	return buffers_allocator_map(wanted, 0, cache, mapped);
+}
+
 static int map_window(struct buffers_arena *arena, const struct buffers_window *window)
 {
 	struct buffers_window wanted = *window;
@@ -754,9 +781,9 @@ static int map_window(struct buffers_arena *arena, const struct buffers_window *
 	struct buffers_span mapped;
 	int error = buffers_state_get(window->kind, &state);
 
-	wanted.map_flags |= control_flags(arena);
+	wanted.map_flags = arena->window_flags;
 	if (!error)
-		error = buffers_allocator_map(&wanted, 0, &state->search_cache, &mapped);
+		error = find_window(&wanted, &state->search_cache, &mapped);
 	if (error)
 		return error;
 	arena->window = mapped;
@@ -843,6 +870,7 @@ int buffers_arena_open(const struct buffers_window *window, bool is_shared,
 	};
 	int error = is_shared && !buffers_platform_has_robust_locks() ? ENOSYS : 0;
 
+	plan.window_flags = window->map_flags | control_flags(&plan);
 	if (!error)
 		error = map_window(&plan, window);
 	if (error)

@@ -21,7 +21,9 @@ enum buffers_map_flags {
 	BUFFERS_MAP_PLAIN = 0,
 	BUFFERS_MAP_SHARED = 1 << 16,	/* children forked later use the same memory */
 	BUFFERS_MAP_RESERVED = 1 << 17,	/* buffers_platform_commit() precedes each use */
+	BUFFERS_MAP_HUGE_PAGES = 1 << 18,	/* beside RESERVED: huge pages are wanted */
 };
-#define BUFFERS_MAP_FLAGS ((unsigned)BUFFERS_MAP_SHARED | BUFFERS_MAP_RESERVED)
+#define BUFFERS_MAP_FLAGS ((unsigned)BUFFERS_MAP_SHARED | BUFFERS_MAP_RESERVED | \
+			   BUFFERS_MAP_HUGE_PAGES)
 
 #endif

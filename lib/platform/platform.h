@@ -291,6 +291,14 @@ int buffers_platform_discard(uintptr_t address, size_t size, enum buffers_kind k
 			     enum buffers_map_flags flags);
 
 /*
+ * Group BUFFERS_PORT_HAS_HUGE_PAGES: BUFFERS_MAP_HUGE_PAGES has an effect
+ *
+ * Such memory is aligned to this size and committed in such steps, where that is possible.  Most
+ * processors with pages of 4 KiB have huge pages of this size.
+ */
+#define BUFFERS_HUGE_PAGE	((size_t)2 << 20)
+
+/*
  * Group BUFFERS_PORT_HAS_FORK: processes that fork
  */
 

@@ -355,7 +355,10 @@ static const struct {
 	{ { .size = 1, .flags = BUFFERS_RX }, BUFFERS_RW, EINVAL },
 	{ { .size = 1 }, 1u << 3, EINVAL },
 	{ { .size = 1 }, 1u << 7, EINVAL },
-	{ { .size = 1 }, 1u << 9, EINVAL },
+	{ { .size = 1 }, 1u << 10, EINVAL },
+	{ { .size = 1 }, BUFFERS_ARENA_HUGE_PAGES, EINVAL },
+	{ { .size = (2 << 20) - 1 }, BUFFERS_ARENA_HUGE_PAGES, EINVAL },
+	{ { .size = 2 << 20, .flags = BUFFERS_ARENA_HUGE_PAGES }, 0, EINVAL },
 	{ { .size = 1 }, 1u << 31, EINVAL },
 	{ { .size = SIZE_MAX }, 0, EADDRNOTAVAIL },
 	{ { .size = SIZE_MAX - 4096 }, 0, EADDRNOTAVAIL },
@@ -814,23 +817,31 @@ static void use_up(struct buffers_arena *arena, struct record_log *log, uint64_t
 	ck_assert(record_fill_up(log, arena));
 }
 
+static void use_every_byte(size_t size, unsigned flags, struct record_log *log, uint64_t *random)
+{
+	struct buffers_request window = exact_window(size);
+	struct buffers_arena *arena = buffers_arena_create(&window, flags);
+	unsigned unfinished;
+
+	ck_assert_ptr_nonnull(arena);
+	record_log_clear(log);
+	use_up(arena, log, random);
+	ck_assert_ptr_null(record_check_all(log, &window, &unfinished));
+	ck_assert_uint_eq(unfinished, 0);
+	destroy(arena);
+}
+
 START_TEST(random_sizes_use_every_byte_of_the_window)
 {
 	struct record_log *log = record_log_new(MIB, false);
+	unsigned flags = arena_flags(_i);
 	uint64_t random = seed_random();
 
 	warm_up();
 	for (size_t size = 1; size <= 16 * MIB; size = size * 8 + 4096) {
-		struct buffers_request window = exact_window(size);
-		struct buffers_arena *arena = buffers_arena_create(&window, arena_flags(_i));
-		unsigned unfinished;
-
-		ck_assert_ptr_nonnull(arena);
-		record_log_clear(log);
-		use_up(arena, log, &random);
-		ck_assert_ptr_null(record_check_all(log, &window, &unfinished));
-		ck_assert_uint_eq(unfinished, 0);
-		destroy(arena);
+		use_every_byte(size, flags, log, &random);
+		if (size >= 2 * MIB)
+			use_every_byte(size, flags | BUFFERS_ARENA_HUGE_PAGES, log, &random);
 	}
 }
 END_TEST

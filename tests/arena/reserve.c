@@ -25,6 +25,12 @@
 
 #define LARGE (SIZE_MAX > UINT32_MAX ? (size_t)UINT32_MAX + 1 : 512 * MIB)
 
+/* The flags of arena_flags(), without and with huge pages by turns. */
+static unsigned flags_of(int number)
+{
+	return arena_flags(number / 2) | (number % 2 ? BUFFERS_ARENA_HUGE_PAGES : 0);
+}
+
 static struct buffers_arena *new_arena(size_t size, unsigned flags)
 {
 	struct buffers_request window = { .size = size };
@@ -88,7 +94,7 @@ static int create_with_little_data(void *context)
 
 START_TEST(window_may_be_larger_than_the_data_limit)
 {
-	unsigned flags = arena_flags(_i);
+	unsigned flags = flags_of(_i);
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps more than any limit allows");
 	SKIP_IF(!arena_fits(flags, LARGE + MIB), NO_ADDRESS_SPACE);
@@ -118,7 +124,7 @@ static int skip_more_than_the_limit(void *context)
 
 START_TEST(skipped_bytes_beyond_the_limit_are_left_alone)
 {
-	unsigned flags = arena_flags(_i);
+	unsigned flags = flags_of(_i);
 
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps more than any limit allows");
 	SKIP_IF(!arena_fits(flags, LARGE + MIB), NO_ADDRESS_SPACE);
@@ -132,8 +138,10 @@ END_TEST
 
 START_TEST(private_memory_has_no_access_until_it_is_handed_out)
 {
+	unsigned flags = flags_of(_i);
+	size_t step = flags & BUFFERS_ARENA_HUGE_PAGES ? 2 * MIB : MIB;
 	struct buffers_request window = exact_window(64 * MIB);
-	struct buffers_arena *arena = buffers_arena_create(&window, arena_flags(_i));
+	struct buffers_arena *arena = buffers_arena_create(&window, flags);
 	struct buffers_item *item;
 
 	SKIP_IF(is_emulated(), "the emulator merges mappings of different permissions");
@@ -142,32 +150,11 @@ START_TEST(private_memory_has_no_access_until_it_is_handed_out)
 	item = buffers_arena_get(arena, 100, 1);
 	ck_assert_ptr_nonnull(item);
 	ck_assert(!is_mapped_as(window.min_address, window.min_address + 1, "---p"));
-	ck_assert(is_mapped_as(window.min_address + MIB, window.max_address, "---p"));
+	ck_assert(is_mapped_as(window.min_address + step, window.max_address, "---p"));
 	buffers_release(item);
 	ck_assert_int_eq(buffers_arena_destroy(arena), 0);
 }
 END_TEST
-
-/* The flags of a mapping in /proc/self/smaps, or NULL. */
-static const char *mapping_flags(uintptr_t address)
-{
-	static char line[256];
-	FILE *file = fopen("/proc/self/smaps", "r");
-	unsigned long start, end;
-	bool is_there = false;
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_there = address >= start && address < end;
-		else if (is_there && strncmp(line, "VmFlags:", 8) == 0)
-			break;
-	}
-	if (!file || feof(file))
-		line[0] = '\0';
-	if (file)
-		fclose(file);
-	return line[0] ? line : NULL;
-}
 
 START_TEST(huge_pages_do_not_grow_the_window)
 {
@@ -189,13 +176,13 @@ START_TEST(number_of_mappings_is_bounded)
 {
 	enum { BOUND = 2 * 4096 + 2 };	/* each unit committed by itself, and each gap */
 	struct buffers_request window = exact_window(LARGE);
-	struct buffers_arena *arena = buffers_arena_create(&window, arena_flags(_i));
+	struct buffers_arena *arena = buffers_arena_create(&window, flags_of(_i));
 	unsigned count = 0;
 
 	SKIP_IF(is_emulated(), "emulators cannot have that many mappings");
 	SKIP_IF(is_tsan(), "TSan does not expect that many locks");
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
-	SKIP_IF(!arena && !arena_fits(arena_flags(_i), LARGE + MIB), NO_ADDRESS_SPACE);
+	SKIP_IF(!arena && !arena_fits(flags_of(_i), LARGE + MIB), NO_ADDRESS_SPACE);
 	ck_assert_ptr_nonnull(arena);
 	for (unsigned i = 0; i < 500; i++)	/* one behind the other */
 		ck_assert_ptr_nonnull(buffers_arena_get(arena, 64 * KIB, 1));
@@ -226,7 +213,7 @@ static void *get_without_calls(void *arena)
 
 static int get_committed_item(void *context)
 {
-	struct buffers_arena *arena = new_arena(MIB, *(unsigned *)context);
+	struct buffers_arena *arena = new_arena(2 * MIB, *(unsigned *)context);
 	struct buffers_item *item = arena ? buffers_arena_get(arena, 8, 1) : NULL;
 	pthread_t thread;
 	void *got;
@@ -242,7 +229,7 @@ static int get_committed_item(void *context)
 
 START_TEST(committed_item_is_handed_out_without_system_calls)
 {
-	unsigned flags = arena_flags(_i);
+	unsigned flags = flags_of(_i);
 
 	SKIP_IF(!can_filter(), NO_FILTER);
 	SKIP_IF(is_asan() || is_tsan(), "the sanitizer's runtime maps memory itself");
@@ -421,7 +408,7 @@ START_TEST(core_dump_contains_only_what_was_handed_out)
 	SKIP_IF(!mkdtemp(dir), "no writable /tmp");
 	child = fork();
 	if (child == 0)
-		dump_core(dir, arena_flags(_i));
+		dump_core(dir, flags_of(_i));
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	size = take_core(dir, &has_marker);
 	SKIP_IF(WIFSIGNALED(status) && size == 0, "this system writes no core files here");
@@ -437,17 +424,18 @@ int main(void)
 	TCase *cost = tcase_create("cost");
 	TCase *policy = tcase_create("policy");
 	int kinds = arena_kinds();
+	int both = 2 * kinds;	/* without and with huge pages */
 
 	tcase_set_tags(cost, "fork");
 	tcase_set_timeout(cost, 300);
-	tcase_add_loop_test(cost, window_may_be_larger_than_the_data_limit, 0, kinds);
-	tcase_add_loop_test(cost, skipped_bytes_beyond_the_limit_are_left_alone, 0, kinds);
+	tcase_add_loop_test(cost, window_may_be_larger_than_the_data_limit, 0, both);
+	tcase_add_loop_test(cost, skipped_bytes_beyond_the_limit_are_left_alone, 0, both);
 	tcase_add_loop_test(cost, private_memory_has_no_access_until_it_is_handed_out, 0,
-			    ARENA_SHARED - 1);	/* memory with a view is shared */
+			    2 * (ARENA_SHARED - 1));	/* memory with a view is shared */
 	tcase_add_loop_test(cost, huge_pages_do_not_grow_the_window, 0, kinds);
-	tcase_add_loop_test(cost, number_of_mappings_is_bounded, 0, kinds);
-	tcase_add_loop_test(cost, committed_item_is_handed_out_without_system_calls, 0, kinds);
-	tcase_add_loop_test(cost, core_dump_contains_only_what_was_handed_out, 0, kinds);
+	tcase_add_loop_test(cost, number_of_mappings_is_bounded, 0, both);
+	tcase_add_loop_test(cost, committed_item_is_handed_out_without_system_calls, 0, both);
+	tcase_add_loop_test(cost, core_dump_contains_only_what_was_handed_out, 0, both);
 	suite_add_tcase(suite, cost);
 
 	tcase_set_tags(policy, "fork");

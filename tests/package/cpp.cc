@@ -313,6 +313,14 @@ void test_arena()
 						   buffers::arena::in_children::shared);
 	ok(shared || shared.error() == std::errc::function_not_supported,
 	   "an arena that children share, or ENOSYS");
+	const auto huge = buffers::arena::create(buffers::request{2 << 20}.kind(buffers::kind::rw),
+						 buffers::arena::in_children::copied,
+						 buffers::arena::pages::huge);
+	ok(huge.has_value(), "an arena that asks for huge pages");
+	const auto small = buffers::arena::create(buffers::request{1 << 20},
+						  buffers::arena::in_children::copied,
+						  buffers::arena::pages::huge);
+	ok(!small && small.error() == std::errc::invalid_argument, "less than 2 MiB: EINVAL");
 }
 
 void test_other_process()

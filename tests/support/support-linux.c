@@ -478,6 +478,26 @@ void use_small_pages(void)
 	prctl(PR_SET_THP_DISABLE, 1L, 0L, 0L, 0L);
 }
 
+const char *mapping_flags(uintptr_t address)
+{
+	static char line[256];
+	FILE *file = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	bool is_there = false;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			is_there = address >= start && address < end;
+		else if (is_there && strncmp(line, "VmFlags:", 8) == 0)
+			break;
+	}
+	if (!file || feof(file))
+		line[0] = '\0';
+	if (file)
+		fclose(file);
+	return line[0] ? line : NULL;
+}
+
 /* The kernel's page tables do not count as memory of the process. */
 size_t page_list_bytes(size_t size)
 {

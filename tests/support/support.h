@@ -269,6 +269,9 @@ pid_t clone_process(unsigned flags);
 /* Sets the soft limit and returns the old limits, so that the caller can restore them. */
 struct rlimit set_limit(unsigned resource, rlim_t soft);
 
+/* The flags of a mapping in /proc/self/smaps, until the next call; NULL: unknown. */
+const char *mapping_flags(uintptr_t address);
+
 /* Bytes of address space that this process has mapped. */
 size_t mapped_bytes(void);
 

@@ -9,6 +9,7 @@
 #define BUFFERS_PORT_HAS_GROWTH			1	/* growth.c */
 #define BUFFERS_PORT_HAS_COMMIT			1	/* reserve.c */
 #define BUFFERS_PORT_HAS_DISCARD		1	/* reserve.c */
+#define BUFFERS_PORT_HAS_HUGE_PAGES		1	/* reserve.c */
 #define BUFFERS_PORT_HAS_FORK			1	/* process.c */
 #define BUFFERS_PORT_HAS_TASKS			1	/* process.c */
 #define BUFFERS_PORT_HAS_SIGNALS		1	/* process.c */

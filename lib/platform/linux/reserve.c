@@ -118,14 +118,20 @@ static void *reserve_shared(uintptr_t hint, size_t size, enum buffers_kind kind,
 	return got;
 }
 
+/* One touched byte takes a huge page, so only the user of the memory can want that. */
+static void advise_page_size(void *start, size_t size, enum buffers_map_flags flags)
+{
+	madvise(start, size, flags & BUFFERS_MAP_HUGE_PAGES ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
 			    enum buffers_map_flags map_flags, int flags)
 {
 	void *got = map_flags & BUFFERS_MAP_SHARED ? reserve_shared(hint, size, kind, flags) :
 						     reserve_private(hint, size, kind, flags);
 
-	if (got != MAP_FAILED)	/* one touched byte would take a huge page */
-		madvise(got, size, MADV_NOHUGEPAGE);
+	if (got != MAP_FAILED)
+		advise_page_size(got, size, map_flags);
 	return got;
 }
 
@@ -134,7 +140,8 @@ void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
  * the place of the old one.  It gets the same advice, so that the kernel can merge them.  Linux
  * 6.3 to 6.11 unmap the old one before they refuse memory that is writable and executable.
  */
-static int replace_mapping(void *start, size_t size, enum buffers_kind kind)
+static int replace_mapping(void *start, size_t size, enum buffers_kind kind,
+			   enum buffers_map_flags flags)
 {
 	void *got;
 
@@ -144,7 +151,7 @@ static int replace_mapping(void *start, size_t size, enum buffers_kind kind)
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	if (got == MAP_FAILED)
 		return is_denied() ? EACCES : ENOMEM;
-	madvise(start, size, MADV_NOHUGEPAGE);
+	advise_page_size(start, size, flags);
 	return 0;
 }
 
@@ -159,7 +166,8 @@ int buffers_platform_commit(uintptr_t address, size_t size, enum buffers_kind ki
 		return 0;
 	if (!is_denied())
 		return ENOMEM;
-	return kind == BUFFERS_KIND_RW ? EACCES : replace_mapping((void *)address, size, kind);
+	return kind == BUFFERS_KIND_RW ? EACCES :
+					 replace_mapping((void *)address, size, kind, flags);
 }
 
 /*

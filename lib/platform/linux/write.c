@@ -492,6 +492,17 @@ static int write_by_view_or_file(const struct destination *destination,
 	return error == EINVAL ? EACCES : error;
 }
 
+/*
+ * Linux 6.12 allocates a huge page only for a mapping around it, which the view is not.  A read
+ * at the memory's own address allocates it before.
+ */
+__attribute__((cold))
+static void allocate_shared(const struct destination *destination)
+{
+	for (size_t at = 0; at < destination->length; at += PIECE)
+		(void)*(const volatile char *)(destination->start + at);
+}
+
 int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 			   enum buffers_write_mode mode)
 {
@@ -505,7 +516,9 @@ int buffers_platform_write(uintptr_t address, const void *bytes, size_t size,
 	int error;
 	int lacking = 0;
 
-	if (mode != BUFFERS_WRITE_FREE_SHARED) {
+	if (mode == BUFFERS_WRITE_FREE_SHARED) {
+		allocate_shared(&destination);
+	} else {
 		error = write_by_proc(&destination);
 		if (!error)
 			return 0;

@@ -9,6 +9,7 @@
 #define BUFFERS_PORT_HAS_GROWTH			0	/* heaps and stacks reserve it */
 #define BUFFERS_PORT_HAS_COMMIT			1	/* map.c */
 #define BUFFERS_PORT_HAS_DISCARD		1	/* map.c */
+#define BUFFERS_PORT_HAS_HUGE_PAGES		0	/* large pages need a privilege */
 #define BUFFERS_PORT_HAS_FORK			0
 #define BUFFERS_PORT_HAS_TASKS			1	/* process.c */
 #define BUFFERS_PORT_HAS_SIGNALS		0

@@ -67,7 +67,6 @@ static int use_and_publish(void)
 	if (line)
 		return line;
 	STEP(is_named_in(rendezvous_path(NULL, getpid()), item));
-	STEP(count_files(SHARED_DIR) == 1);
 	return 0;
 }
 
@@ -120,6 +119,7 @@ static int next_link(const char *role, int links, bool in_turn)
 
 	STEP(read_address(rendezvous_path(NULL, getpid())) != 0);
 	line = use_and_publish();
+	STEP(count_files(SHARED_DIR) == 1);
 	if (line || links == 0)
 		return line;
 	if (in_turn)

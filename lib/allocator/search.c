@@ -3,7 +3,8 @@
  * search.c: a search for the free address nearest to a target
  *
  * The method depends on the system: one question for each mapping in the way (walk), or a
- * pass over the whole list of mappings (scan).
+ * pass over the whole list of mappings (scan).  System calls take most of the time of both, so
+ * their functions are cold: the compiler makes these small.
  */
 
 #include "config.h"
@@ -111,6 +112,7 @@ static bool overlaps_growth_room(const struct buffers_search *search, struct buf
 }
 
 /* A few attempts are enough, unless heap and stack leave almost nothing. */
+__attribute__((cold))
 uintptr_t buffers_search_random_target(const struct buffers_search *search)
 {
 	unsigned attempts = 8;
@@ -211,6 +213,7 @@ static void skip_obstacle(struct buffers_search *search, struct buffers_span obs
  * No call finds the next mapping below an address.  None is needed: the lowest mapping that
  * overlaps the highest candidate excludes all candidates down to the mapping's start.
  */
+__attribute__((cold))
 static bool walk_to_candidate(struct buffers_search *search, struct buffers_candidate *candidate)
 {
 	struct buffers_span obstacle;
@@ -238,6 +241,7 @@ struct scan {
 };
 
 /* Considers the candidates in a gap, without the growth room from index i on. */
+__attribute__((cold))
 static void consider_gap(struct scan *scan, struct buffers_span gap, size_t i)
 {
 	const struct buffers_search *search = scan->search;
@@ -383,6 +387,7 @@ static bool skip_guard_gap(struct buffers_search *search, struct buffers_candida
  * mapping.  If the candidate is still seen free, it is in a guard gap; or a layer between the
  * library and the kernel reserves those addresses: skip them in steps that double.
  */
+__attribute__((cold))
 int buffers_search_map_nearest(struct buffers_search *search, struct buffers_span *mapped)
 {
 	uintptr_t refused = 0;

@@ -35,6 +35,7 @@
  */
 
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
+__attribute__((const))
 size_t buffers_platform_granularity(void);
 
 static inline uintptr_t buffers_page_down(uintptr_t address)

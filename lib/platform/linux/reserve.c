@@ -118,6 +118,7 @@ static void *reserve_shared(uintptr_t hint, size_t size, enum buffers_kind kind,
 	return got;
 }
 
+__attribute__((cold))
 void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
 			    enum buffers_map_flags map_flags, int flags)
 {

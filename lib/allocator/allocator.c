@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "allocator/allocator.h"
+#include "allocator/packed.h"
 #include "allocator/search.h"
 #include "platform/platform.h"
 
@@ -170,6 +171,8 @@ static int climb(struct buffers_search *search, struct buffers_span *mapped)
 		if (error == 0 && ladder[i].is_recorded)
 			buffers_search_record(search);
 	}
+	if (error == EADDRNOTAVAIL)
+		buffers_packed_record(search);
 	if (has_maps)
 		buffers_platform_maps_close(&search->maps);
 	return error;
@@ -185,6 +188,8 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 		return EADDRNOTAVAIL;
 	search.cache = cache;
 	search.generation = buffers_search_cache_generation(cache);
+	if (buffers_packed_is_full(&search))
+		return EADDRNOTAVAIL;
 	return climb(&search, mapped);
 }
 

@@ -238,6 +238,7 @@ struct scan {
 	uintptr_t free_from;	/* the end of the last mapping */
 	uintptr_t up, down;	/* the cursors' next candidates */
 	bool has_up;
+	unsigned gaps;		/* that overlap the range */
 };
 
 /* Considers the candidates in a gap, without the growth room from index i on. */
@@ -266,8 +267,10 @@ static void consider_gap(struct scan *scan, struct buffers_span gap, size_t i)
 static void visit_mapping(struct buffers_span mapping, void *context)
 {
 	struct scan *scan = context;
+	struct buffers_span gap = { scan->free_from, mapping.start };
 
-	consider_gap(scan, (struct buffers_span){ scan->free_from, mapping.start }, 0);
+	scan->gaps += buffers_span_overlap(gap, scan->search->range);
+	consider_gap(scan, gap, 0);
 	scan->free_from = buffers_max(scan->free_from, mapping.end);
 }
 
@@ -287,6 +290,7 @@ static bool scan_to_candidate(struct buffers_search *search, struct buffers_cand
 		return walk_to_candidate(search, candidate);
 	}
 	consider_gap(&scan, (struct buffers_span){ scan.free_from, UINTPTR_MAX }, 0);
+	search->gaps = scan.gaps;
 	search->up = buffers_max(search->up, scan.up);
 	search->down = buffers_min(search->down, scan.down);
 	return buffers_search_nearest(search, candidate);

@@ -253,6 +253,14 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void *context);
 
 /*
+ * Group BUFFERS_PORT_HAS_PACKED: one question about all pages of a span
+ *
+ * Whether all pages of a span that is not empty are mapped; false when in doubt.  Costs much less
+ * than finding the mappings one by one.
+ */
+bool buffers_platform_is_packed(struct buffers_span span);
+
+/*
  * Group BUFFERS_PORT_HAS_GROWTH: heap and main stack that grow in place
  *
  * The span above the program break into which the heap grows, and the span below the main

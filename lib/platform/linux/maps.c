@@ -8,6 +8,7 @@
 #include "config.h"
 #include "platform/linux/internal.h"
 
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -59,6 +60,15 @@ static int query_mapping(int descriptor, uintptr_t address, struct buffers_span 
 static bool is_mapped(uintptr_t address, size_t size)
 {
 	return syscall(SYS_msync, address, size, MS_ASYNC) == 0;
+}
+
+/*
+ * valgrind would report the question as an error of the program.  It hides the vDSO from programs,
+ * which no kernel does unless it is told to when it boots.
+ */
+bool buffers_platform_is_packed(struct buffers_span span)
+{
+	return getauxval(AT_SYSINFO_EHDR) != 0 && is_mapped(span.start, buffers_span_size(span));
 }
 
 static uintptr_t end_of_mapped(uintptr_t start)

@@ -64,6 +64,8 @@ allocator = \
 	lib/allocator/allocator.h \
 	lib/allocator/gap.c \
 	lib/allocator/gap.h \
+	lib/allocator/packed.c \
+	lib/allocator/packed.h \
 	lib/allocator/search-cache.c \
 	lib/allocator/search-cache.h \
 	lib/allocator/search.c \

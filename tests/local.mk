@@ -229,6 +229,7 @@ else
 # api/, process/ on Linux --------------------------------------------------------------
 
 test_programs += \
+	tests/api/full-range \
 	tests/api/growth \
 	tests/api/growth-nopie \
 	tests/api/nomalloc \
@@ -241,6 +242,7 @@ test_programs += \
 	tests/process/policy \
 	tests/process/system-calls
 slow_tests += \
+	tests/api/full-range \
 	tests/process/exec \
 	tests/process/fork \
 	tests/process/forkstorm \

@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "allocator/allocator.h"
+#include "allocator/packed.h"
 #include "allocator/search.h"
 #include "platform/platform.h"
 
@@ -63,6 +64,7 @@ static int map_resuming(struct buffers_search *search, struct buffers_span *mapp
 }
 
 /* Searches from the target, or from a random one. */
+__attribute__((cold))
 static int map_from_target(struct buffers_search *search, struct buffers_span *mapped)
 {
 	buffers_search_aim(search, search->is_aimed ? search->wanted_target :
@@ -87,6 +89,7 @@ static int map_in_half(struct buffers_search *search, struct buffers_span half, 
  * Maps in the room into which the heap or the stack grows, as far from them as the range
  * allows: they would soon reach memory close to them.
  */
+__attribute__((cold))
 static int map_in_growth_room(struct buffers_search *search, struct buffers_span *mapped)
 {
 	struct buffers_span heap = buffers_span_intersect(search->range, search->growth_room[0]);
@@ -108,6 +111,7 @@ static int map_in_growth_room(struct buffers_search *search, struct buffers_span
  * addresses that seem free were refused, and where the list of mappings may be wrong, as it may
  * be with every method but QUERY.
  */
+__attribute__((cold))
 static int map_anywhere_usable(struct buffers_search *search, struct buffers_span *mapped)
 {
 	uintptr_t address;
@@ -145,6 +149,7 @@ static const struct rung {
 };
 enum { RUNGS = sizeof(ladder) / sizeof(ladder[0]) };
 
+__attribute__((cold))
 static void open_maps(struct buffers_search *search)
 {
 	search->growth_room[0] = buffers_platform_heap_growth();
@@ -166,6 +171,8 @@ static int climb(struct buffers_search *search, struct buffers_span *mapped)
 		if (error == 0 && ladder[i].is_recorded)
 			buffers_search_record(search);
 	}
+	if (error == EADDRNOTAVAIL)
+		buffers_packed_record(search);
 	if (has_maps)
 		buffers_platform_maps_close(&search->maps);
 	return error;
@@ -181,6 +188,8 @@ int buffers_allocator_map(const struct buffers_window *window, size_t preferred,
 		return EADDRNOTAVAIL;
 	search.cache = cache;
 	search.generation = buffers_search_cache_generation(cache);
+	if (buffers_packed_is_full(&search))
+		return EADDRNOTAVAIL;
 	return climb(&search, mapped);
 }
 

@@ -26,43 +26,39 @@ static void unlock_cache(struct buffers_search_cache *cache)
  */
 
 /*
- * Whether the search may skip the entry's full span.  A search without a target continues
- * where the last one without a target ended, never beside memory for a target: an attacker
- * can guess that address.
+ * Whether the search may skip the entry's full span; is_equal: and has the same size and
+ * alignment.  A search without a target continues where the last one without a target ended,
+ * never beside memory for a target: an attacker can guess that address.
  */
 static bool is_usable_entry(const struct buffers_search_entry *entry,
-			    const struct buffers_search_key *key)
+			    const struct buffers_search_key *key, bool is_equal)
 {
 	struct buffers_span full = entry->full;
 
 	if (!entry->size || entry->size > key->size || entry->alignment > key->alignment ||
 	    entry->was_aimed != key->is_aimed)
 		return false;
+	if (is_equal && (entry->size != key->size || entry->alignment != key->alignment))
+		return false;
 	if (key->is_aimed)
 		return full.start <= key->target && key->target <= full.end;
 	return full.start <= key->range.end && key->range.start <= full.end;
-}
-
-static bool has_equal_size(const struct buffers_search_entry *entry,
-			   const struct buffers_search_key *key)
-{
-	return entry->size == key->size && entry->alignment == key->alignment;
 }
 
 bool buffers_search_cache_lookup(struct buffers_search_cache *cache,
 				 const struct buffers_search_key *key, bool is_equal,
 				 struct buffers_search_entry *entry)
 {
-	bool is_found = false;
+	size_t i = 0;
 
 	if (!lock_cache(cache))
 		return false;
-	for (size_t i = 0; i < BUFFERS_SEARCH_ENTRIES && !is_found; i++) {
+	while (i < BUFFERS_SEARCH_ENTRIES && !is_usable_entry(&cache->entries[i], key, is_equal))
+		i++;
+	if (i < BUFFERS_SEARCH_ENTRIES)
 		*entry = cache->entries[i];
-		is_found = is_usable_entry(entry, key) && (!is_equal || has_equal_size(entry, key));
-	}
 	unlock_cache(cache);
-	return is_found;
+	return i < BUFFERS_SEARCH_ENTRIES;
 }
 
 /*

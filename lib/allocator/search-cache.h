@@ -13,6 +13,7 @@
 #pragma GCC visibility push(hidden)
 
 #define BUFFERS_SEARCH_ENTRIES 8
+#define BUFFERS_PACKED_SPANS 16
 
 struct buffers_search_entry {
 	struct buffers_span full;
@@ -41,6 +42,9 @@ struct buffers_search_cache {
 	uint32_t generation;	/* number of invalidations so far */
 	uint32_t oldest;
 	struct buffers_search_entry entries[BUFFERS_SEARCH_ENTRIES];
+	/* Used without the lock, only by packed.c: */
+	uint32_t oldest_packed;
+	struct buffers_span packed[BUFFERS_PACKED_SPANS];	/* may be empty */
 };
 
 /*

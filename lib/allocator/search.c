@@ -3,7 +3,8 @@
  * search.c: a search for the free address nearest to a target
  *
  * The method depends on the system: one question for each mapping in the way (walk), or a
- * pass over the whole list of mappings (scan).
+ * pass over the whole list of mappings (scan).  System calls take most of the time of both, so
+ * their functions are cold: the compiler makes these small.
  */
 
 #include "config.h"
@@ -111,6 +112,7 @@ static bool overlaps_growth_room(const struct buffers_search *search, struct buf
 }
 
 /* A few attempts are enough, unless heap and stack leave almost nothing. */
+__attribute__((cold))
 uintptr_t buffers_search_random_target(const struct buffers_search *search)
 {
 	unsigned attempts = 8;
@@ -211,6 +213,7 @@ static void skip_obstacle(struct buffers_search *search, struct buffers_span obs
  * No call finds the next mapping below an address.  None is needed: the lowest mapping that
  * overlaps the highest candidate excludes all candidates down to the mapping's start.
  */
+__attribute__((cold))
 static bool walk_to_candidate(struct buffers_search *search, struct buffers_candidate *candidate)
 {
 	struct buffers_span obstacle;
@@ -235,9 +238,11 @@ struct scan {
 	uintptr_t free_from;	/* the end of the last mapping */
 	uintptr_t up, down;	/* the cursors' next candidates */
 	bool has_up;
+	unsigned gaps;		/* that overlap the range */
 };
 
 /* Considers the candidates in a gap, without the growth room from index i on. */
+__attribute__((cold))
 static void consider_gap(struct scan *scan, struct buffers_span gap, size_t i)
 {
 	const struct buffers_search *search = scan->search;
@@ -262,8 +267,10 @@ static void consider_gap(struct scan *scan, struct buffers_span gap, size_t i)
 static void visit_mapping(struct buffers_span mapping, void *context)
 {
 	struct scan *scan = context;
+	struct buffers_span gap = { scan->free_from, mapping.start };
 
-	consider_gap(scan, (struct buffers_span){ scan->free_from, mapping.start }, 0);
+	scan->gaps += buffers_span_overlap(gap, scan->search->range);
+	consider_gap(scan, gap, 0);
 	scan->free_from = buffers_max(scan->free_from, mapping.end);
 }
 
@@ -283,6 +290,7 @@ static bool scan_to_candidate(struct buffers_search *search, struct buffers_cand
 		return walk_to_candidate(search, candidate);
 	}
 	consider_gap(&scan, (struct buffers_span){ scan.free_from, UINTPTR_MAX }, 0);
+	search->gaps = scan.gaps;
 	search->up = buffers_max(search->up, scan.up);
 	search->down = buffers_min(search->down, scan.down);
 	return buffers_search_nearest(search, candidate);
@@ -383,6 +391,7 @@ static bool skip_guard_gap(struct buffers_search *search, struct buffers_candida
  * mapping.  If the candidate is still seen free, it is in a guard gap; or a layer between the
  * library and the kernel reserves those addresses: skip them in steps that double.
  */
+__attribute__((cold))
 int buffers_search_map_nearest(struct buffers_search *search, struct buffers_span *mapped)
 {
 	uintptr_t refused = 0;

@@ -29,6 +29,7 @@ struct buffers_search {
 	bool was_above;		/* the last candidate was at `up` */
 	bool was_refused;	/* an address that seemed free was not available */
 	uintptr_t down, up;
+	unsigned gaps;		/* in the range, as the last scan of the list saw them */
 	struct buffers_span growth_room[2];	/* heap and stack; may be empty */
 	struct buffers_maps maps;
 	struct buffers_search_cache *cache;	/* may be NULL */

@@ -68,6 +68,16 @@ int buffers_platform_maps_scan(const struct buffers_maps *maps,
 
 #endif
 
+#if !BUFFERS_PORT_HAS_PACKED
+
+bool buffers_platform_is_packed(struct buffers_span span)
+{
+	(void)span;
+	return false;
+}
+
+#endif
+
 #if !BUFFERS_PORT_HAS_GROWTH
 
 struct buffers_span buffers_platform_heap_growth(void)

@@ -35,6 +35,7 @@
  */
 
 /* Granularity of addresses and sizes, a power of two of at least 4096. */
+__attribute__((const))
 size_t buffers_platform_granularity(void);
 
 static inline uintptr_t buffers_page_down(uintptr_t address)
@@ -250,6 +251,14 @@ __attribute__((cold))
 int buffers_platform_maps_scan(const struct buffers_maps *maps,
 			       void (*visit)(struct buffers_span mapping, void *context),
 			       void *context);
+
+/*
+ * Group BUFFERS_PORT_HAS_PACKED: one question about all pages of a span
+ *
+ * Whether all pages of a span that is not empty are mapped; false when in doubt.  Costs much less
+ * than finding the mappings one by one.
+ */
+bool buffers_platform_is_packed(struct buffers_span span);
 
 /*
  * Group BUFFERS_PORT_HAS_GROWTH: heap and main stack that grow in place

@@ -27,6 +27,10 @@ extern struct fake {
 	void (*before_map)(void);	/* actions of another thread before the next mapping */
 	uint64_t random;
 	unsigned opened, queries, attempts;
+	unsigned packed_questions;
+	bool counts_unmapped;		/* each page counts as mapped, as under some emulators */
+	bool knows_no_packed;		/* no span counts as packed */
+	void (*after_packed)(void);	/* actions of another thread after the next such question */
 	unsigned remote_attempts;		/* attempts to map in the other process */
 } fake;
 

@@ -902,6 +902,347 @@ START_TEST(system_is_asked_if_everything_looks_occupied)
 END_TEST
 
 /*
+ * Full ranges, in which the program maps and unmaps memory without the library
+ */
+
+/* Whether a candidate exists, and a search finds one exactly then. */
+static bool finds_what_exists(const struct buffers_window *window,
+			      struct buffers_search_cache *cache)
+{
+	bool exists = nearest_of_all(window, true) != SIZE_MAX;
+	struct buffers_span mapped;
+	int error = buffers_allocator_map(window, 0, cache, &mapped);
+
+	ck_assert_uint_eq(fake.opened, 0);
+	ck_assert_int_eq(error, exists ? 0 : EADDRNOTAVAIL);
+	if (error)
+		return false;
+	buffers_platform_unmap(mapped.start, mapped.end - mapped.start);
+	ck_assert(is_candidate(window, mapped.start, true));
+	fill_pages(mapped.start / FAKE_PAGE, mapped.end / FAKE_PAGE);
+	return true;
+}
+
+/* Asserts that nothing but this many questions about packed spans precedes the refusal. */
+static void check_refused_by(unsigned questions, const struct buffers_window *window,
+			     struct buffers_search_cache *cache)
+{
+	fake.queries = 0;
+	fake.attempts = 0;
+	fake.packed_questions = 0;
+	ck_assert(!finds_what_exists(window, cache));
+	ck_assert_uint_eq(fake.queries, 0);
+	ck_assert_uint_eq(fake.attempts, 0);
+	ck_assert_uint_eq(fake.packed_questions, questions);
+}
+
+START_TEST(full_range_is_refused_without_a_search)
+{
+	struct buffers_search_cache cache = { 0 };
+	struct buffers_window wanted = make_window(200, 300, 250, 1);
+
+	reset_fake(_i);
+	fill_pages(150, 350);
+	ck_assert(!finds_what_exists(&wanted, &cache));
+	check_refused_by(1, &wanted, &cache);
+	/* The same holds for any other request inside the range. */
+	wanted.size = PAGES(7);
+	wanted.alignment = PAGES(4);
+	wanted.target = 0;
+	check_refused_by(1, &wanted, &cache);
+	wanted.range = (struct buffers_span){ PAGES(210) + 1, PAGES(290) - 1 };
+	check_refused_by(1, &wanted, &cache);
+	/* Memory outside the range does not matter. */
+	fake.mapped[209] = fake.mapped[290] = false;
+	wanted.range = (struct buffers_span){ PAGES(210), PAGES(290) };
+	check_refused_by(1, &wanted, &cache);
+	/* Part of a larger range is full, which costs no question. */
+	wanted = make_window(200, 352, 250, 1);
+	fake.packed_questions = 0;
+	ck_assert(finds_what_exists(&wanted, &cache));
+	ck_assert_uint_eq(fake.packed_questions, 0);
+}
+END_TEST
+
+START_TEST(full_range_with_gaps_is_refused_without_a_search)
+{
+	struct buffers_search_cache cache = { 0 };
+	struct buffers_window wanted = make_window(200, 300, 250, 3);
+
+	reset_fake(_i);
+	fill_pages(200, 300);
+	for (size_t gap = 200; gap < 300; gap += 20)	/* the first one is at the edge */
+		memset(&fake.mapped[gap], 0, 2);
+	ck_assert(!finds_what_exists(&wanted, &cache));
+	check_refused_by(5, &wanted, &cache);
+	wanted.range.end = PAGES(250);
+	check_refused_by(3, &wanted, &cache);
+	wanted.size = PAGES(2);
+	wanted.alignment = PAGES(8);	/* 200, 240 */
+	wanted.range.start = PAGES(202);
+	wanted.range.end = PAGES(240);
+	check_refused_by(2, &wanted, &cache);
+	wanted.range.end = PAGES(242);
+	fake.packed_questions = 0;
+	ck_assert(finds_what_exists(&wanted, &cache));
+	ck_assert_uint_eq(fake.packed_questions, 0);
+}
+END_TEST
+
+START_TEST(place_that_becomes_free_in_a_full_range_is_found)
+{
+	/* Request of 3 pages: the gaps are too small, and a page freed beside two others is not. */
+	for (size_t pages = 1; pages <= 3; pages++) {
+		for (size_t freed = 200; freed < 264; freed++) {
+			struct buffers_search_cache cache = { 0 };
+			struct buffers_window wanted = make_window(200, 264, 230, 3);
+
+			reset_fake(_i);
+			fill_pages(200, 264);
+			for (size_t gap = 200; gap < 264; gap += 16)
+				memset(&fake.mapped[gap], 0, 2);
+			ck_assert(!finds_what_exists(&wanted, &cache));
+			ck_assert(!finds_what_exists(&wanted, &cache));
+			memset(&fake.mapped[freed], 0, pages);
+			finds_what_exists(&wanted, &cache);
+			ck_assert(!finds_what_exists(&wanted, &cache));
+			ck_assert(!finds_what_exists(&wanted, &cache));
+		}
+	}
+}
+END_TEST
+
+START_TEST(full_range_is_refused_again_after_a_place_was_used)
+{
+	struct buffers_search_cache cache = { 0 };
+	struct buffers_window wanted = make_window(200, 300, 250, 1);
+
+	reset_fake(_i);
+	fill_pages(200, 300);
+	for (size_t page = 200; page < 300; page += 9) {
+		ck_assert(!finds_what_exists(&wanted, &cache));
+		check_refused_by(1, &wanted, &cache);
+		fake.mapped[page] = false;
+		ck_assert(finds_what_exists(&wanted, &cache));
+	}
+}
+END_TEST
+
+/* Only the first request after the change asks in vain. */
+START_TEST(range_that_is_no_longer_full_costs_no_more_questions)
+{
+	struct buffers_search_cache cache = { 0 };
+	struct buffers_window wanted = make_window(200, 300, 250, 1);
+
+	reset_fake(_i);
+	fill_pages(200, 300);
+	ck_assert(!finds_what_exists(&wanted, &cache));
+	memset(&fake.mapped[220], 0, 10);
+	for (unsigned i = 0; i < 10; i++) {
+		fake.packed_questions = 0;
+		ck_assert(finds_what_exists(&wanted, &cache));
+		ck_assert_uint_eq(fake.packed_questions, i == 0);
+	}
+}
+END_TEST
+
+/* A thread may see the start of a span before a change, and its end afterwards. */
+START_TEST(empty_spans_hide_no_candidate)
+{
+	struct buffers_window wanted = make_window(200, 206, 203, 2);
+	struct buffers_search_cache cache = { .oldest_packed = 6 };
+
+	reset_fake(_i);
+	for (size_t i = 0; i < 6; i++)
+		cache.packed[i] = (struct buffers_span){ PAGES(201 + i), PAGES(201 + i) };
+	ck_assert(finds_what_exists(&wanted, &cache));
+	ck_assert_uint_eq(fake.packed_questions, 0);
+}
+END_TEST
+
+START_TEST(several_full_ranges_stay_known)
+{
+	struct buffers_search_cache cache = { 0 };
+
+	reset_fake(_i);
+	fill_pages(16, 496);
+	for (size_t gap = 40; gap < 496; gap += 40)
+		fake.mapped[gap] = false;
+	for (unsigned round = 0; round < 3; round++) {
+		for (size_t start = 30; start < 400; start += 40) {
+			struct buffers_window wanted = make_window(start, start + 40, start, 2);
+
+			if (round == 0)
+				ck_assert(!finds_what_exists(&wanted, &cache));
+			else
+				check_refused_by(2, &wanted, &cache);
+		}
+	}
+}
+END_TEST
+
+/* More packed spans than the cache has: recording them is no second pass over the list. */
+START_TEST(range_with_many_gaps_is_searched)
+{
+	struct buffers_search_cache cache = { 0 };
+	struct buffers_window wanted = make_window(200, 300, 250, 2);
+	unsigned queries;
+
+	reset_fake(_i);
+	for (size_t page = 200; page < 300; page += 2)
+		fake.mapped[page] = true;
+	ck_assert(!finds_what_exists(&wanted, NULL));
+	queries = fake.queries;
+	for (unsigned i = 0; i < 3; i++) {
+		fake.queries = 0;
+		ck_assert(!finds_what_exists(&wanted, &cache));
+		if (methods[_i] == BUFFERS_MAPS_SCAN && !fake.scan_error)
+			ck_assert_uint_eq(fake.queries, queries);
+	}
+	fake.mapped[256] = false;
+	ck_assert(finds_what_exists(&wanted, &cache));
+}
+END_TEST
+
+/* Some emulators keep all addresses for the program, and some systems do not answer. */
+START_TEST(system_that_notices_no_unmapping_is_not_trusted)
+{
+	struct buffers_window wanted = make_window(200, 300, 250, 1);
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct buffers_search_cache cache = { 0 };
+
+		reset_fake(_i);
+		fill_pages(200, 300);
+		fake.counts_unmapped = i == 0;
+		fake.knows_no_packed = i == 1;
+		for (unsigned j = 0; j < 3; j++)
+			ck_assert(!finds_what_exists(&wanted, &cache));
+		fake.mapped[256] = false;
+		ck_assert(finds_what_exists(&wanted, &cache));
+	}
+}
+END_TEST
+
+START_TEST(place_that_was_refused_is_found_later)
+{
+	struct buffers_window wanted = make_window(200, 300, 250, 1);
+	struct buffers_search_cache cache = { 0 };
+
+	reset_fake(_i);
+	fill_pages(200, 300);
+	fake.mapped[256] = false;
+	fake.guard_gap = (struct buffers_span){ PAGES(256), PAGES(257) };
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert(!finds_what_exists(&wanted, &cache));
+	fake.guard_gap.end = fake.guard_gap.start;
+	ck_assert(finds_what_exists(&wanted, &cache));
+}
+END_TEST
+
+static struct buffers_search_cache shared_cache;
+static uint64_t other_seed;
+
+/* Another thread unmaps memory, and writes parts of spans into the cache. */
+static void change_while_asking(void)
+{
+	size_t page = 200 + random_below(&other_seed, 60);
+
+	memset(&fake.mapped[page], 0, 4);
+	for (size_t i = 0; i < BUFFERS_PACKED_SPANS; i++) {
+		struct buffers_span *span = &shared_cache.packed[i];
+
+		if (random_below(&other_seed, 2))
+			span->start = PAGES(190 + random_below(&other_seed, 90));
+		if (random_below(&other_seed, 2))
+			span->end = PAGES(190 + random_below(&other_seed, 90));
+	}
+}
+
+START_TEST(place_that_is_free_during_the_whole_call_is_found)
+{
+	struct buffers_window wanted = make_window(200, 264, 230, 2);
+	unsigned refused = 0;
+
+	other_seed = seed_random();
+	for (unsigned round = 0; round < how_many(3000, 3000); round++) {
+		struct buffers_span mapped;
+		bool existed;
+		int error;
+
+		reset_fake(_i);
+		fill_pages(200, 264);
+		for (size_t gap = 203; gap < 264; gap += 8)
+			fake.mapped[gap] = false;
+		shared_cache = (struct buffers_search_cache){ 0 };
+		ck_assert(!finds_what_exists(&wanted, &shared_cache));
+		if (random_below(&other_seed, 2)) {
+			memset(&fake.mapped[200 + random_below(&other_seed, 63)], 0, 2);
+			change_while_asking();
+		}
+		existed = nearest_of_all(&wanted, true) != SIZE_MAX;
+		fake.after_packed = change_while_asking;
+		error = buffers_allocator_map(&wanted, 0, &shared_cache, &mapped);
+		if (existed)
+			ck_assert_int_eq(error, 0);
+		refused += error != 0;
+		fake.after_packed = NULL;
+		finds_what_exists(&wanted, &shared_cache);
+	}
+	if (!is_slow())		/* one in 40 */
+		ck_assert_uint_gt(refused, 0);
+}
+END_TEST
+
+START_TEST(place_that_becomes_free_is_found_in_random_spaces)
+{
+	uint64_t seed = seed_random();
+	unsigned without_search = 0;
+
+	for (unsigned round = 0; round < how_many(600, 600); round++) {
+		struct buffers_search_cache cache = { 0 };
+		size_t density = 6 + random_below(&seed, 5);
+
+		reset_fake(_i);
+		for (size_t page = 0; page < FAKE_PAGES; page++)
+			fake.mapped[page] = random_below(&seed, 10) < density;
+		if (round % 4 == 1)
+			fake.heap = (struct buffers_span){ PAGES(230), PAGES(260) };
+		if (round % 4 == 2)
+			fake.guard_gap = (struct buffers_span){ PAGES(240), PAGES(244) };
+		for (unsigned i = 0; i < 100; i++) {
+			size_t page = 190 + random_below(&seed, 100);
+			size_t pages = 1 + random_below(&seed, 4);
+			struct buffers_window wanted =
+				make_window(190 + random_below(&seed, 40),
+					    240 + random_below(&seed, 40),
+					    random_below(&seed, 4) * 80, pages);
+
+			wanted.alignment = PAGES((size_t)1 << random_below(&seed, 3));
+			switch (random_below(&seed, 8)) {
+			case 0:		/* without the library */
+				memset(&fake.mapped[page], 0, pages);
+				break;
+			case 1:
+				fill_pages(page, page + pages);
+				break;
+			case 2:
+				ck_assert_int_eq(buffers_allocator_unmap(
+					(struct buffers_span){ PAGES(page), PAGES(page + pages) },
+					&cache), 0);
+				break;
+			default:
+				fake.queries = 0;
+				without_search += !finds_what_exists(&wanted, &cache) &&
+						  fake.queries == 0;
+			}
+		}
+	}
+	ck_assert_uint_gt(without_search, 100);
+}
+END_TEST
+
+/*
  * Another process
  */
 
@@ -989,6 +1330,7 @@ int main(void)
 	Suite *suite = suite_create("unit/allocator");
 	TCase *random = tcase_create("random");
 	TCase *rules = tcase_create("rules");
+	TCase *full = tcase_create("full ranges");
 	TCase *other = tcase_create("another process");
 
 	tcase_set_tags(random, "slow");
@@ -1031,6 +1373,23 @@ int main(void)
 	tcase_add_loop_test(rules, nearest_candidates_around_a_guard_gap_are_taken, 0, METHODS);
 	tcase_add_loop_test(rules, system_is_asked_if_everything_looks_occupied, 0, METHODS);
 	suite_add_tcase(suite, rules);
+
+	tcase_set_tags(full, "slow");
+	tcase_set_timeout(full, 300);
+	tcase_add_loop_test(full, full_range_is_refused_without_a_search, 0, METHODS);
+	tcase_add_loop_test(full, full_range_with_gaps_is_refused_without_a_search, 0, METHODS);
+	tcase_add_loop_test(full, place_that_becomes_free_in_a_full_range_is_found, 0, METHODS);
+	tcase_add_loop_test(full, full_range_is_refused_again_after_a_place_was_used, 0, METHODS);
+	tcase_add_loop_test(full, range_that_is_no_longer_full_costs_no_more_questions, 0,
+			    METHODS);
+	tcase_add_loop_test(full, empty_spans_hide_no_candidate, 0, METHODS);
+	tcase_add_loop_test(full, several_full_ranges_stay_known, 0, METHODS);
+	tcase_add_loop_test(full, range_with_many_gaps_is_searched, 0, METHODS);
+	tcase_add_loop_test(full, system_that_notices_no_unmapping_is_not_trusted, 0, METHODS);
+	tcase_add_loop_test(full, place_that_was_refused_is_found_later, 0, METHODS);
+	tcase_add_loop_test(full, place_that_is_free_during_the_whole_call_is_found, 0, METHODS);
+	tcase_add_loop_test(full, place_that_becomes_free_is_found_in_random_spaces, 0, METHODS);
+	suite_add_tcase(suite, full);
 
 	tcase_add_test(other, nearest_candidate_in_another_process_is_taken);
 	tcase_add_test(other, own_growth_room_does_not_restrict_another_process);

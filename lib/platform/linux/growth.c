@@ -54,6 +54,7 @@ static struct buffers_span heap_from(uintptr_t start, uintptr_t size)
 	return (struct buffers_span){ start, start + size };
 }
 
+__attribute__((cold))
 struct buffers_span buffers_platform_heap_growth(void)
 {
 	/* The kernel's brk(2) returns the break, the C library's does not. */
@@ -76,6 +77,7 @@ static uintptr_t field_of_stat(const char *stat, size_t size, unsigned field)
 }
 
 /* proc(5), start_brk: the break is never below it.  0: unknown. */
+__attribute__((cold))
 static uintptr_t read_heap_start(void)
 {
 	enum { START_BRK = 47 };
@@ -128,6 +130,7 @@ static struct buffers_span stack_down(uintptr_t room)
 	return (struct buffers_span){ start, end };
 }
 
+__attribute__((cold))
 struct buffers_span buffers_platform_stack_growth(void)
 {
 	uintptr_t least = 128 * MIB;	/* the kernel always leaves as much: mmap_base() */
@@ -165,6 +168,7 @@ static uintptr_t gap_below(uintptr_t mapping)
 	return gap;
 }
 
+__attribute__((cold))
 bool buffers_platform_find_guard_gap(const struct buffers_maps *maps, struct buffers_span span,
 				     struct buffers_span *gap)
 {

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* maps.c: the mappings of the process, by PROCMAP_QUERY, /proc/self/maps or msync(2) */
+/*
+ * maps.c: the mappings of the process, by PROCMAP_QUERY, /proc/self/maps or msync(2)
+ *
+ * Cold functions spend their time in system calls: the compiler makes them small.
+ */
 
 #include "config.h"
 #include "platform/linux/internal.h"
 
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -57,6 +62,15 @@ static bool is_mapped(uintptr_t address, size_t size)
 	return syscall(SYS_msync, address, size, MS_ASYNC) == 0;
 }
 
+/*
+ * valgrind would report the question as an error of the program.  It hides the vDSO from programs,
+ * which no kernel does unless it is told to when it boots.
+ */
+bool buffers_platform_is_packed(struct buffers_span span)
+{
+	return getauxval(AT_SYSINFO_EHDR) != 0 && is_mapped(span.start, buffers_span_size(span));
+}
+
 static uintptr_t end_of_mapped(uintptr_t start)
 {
 	size_t page = buffers_platform_granularity();
@@ -100,6 +114,7 @@ static int probe_span(struct buffers_span span, struct buffers_span *mapping)
 }
 
 /* Falls back to a probe, for instance when another thread has closed the descriptor. */
+__attribute__((cold))
 int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_span span,
 			       struct buffers_span *mapping)
 {
@@ -311,6 +326,7 @@ static bool probe_access(uintptr_t address, size_t size, enum buffers_kind kind)
 	return buffers_platform_is_writable(start, (address + size - start + 3) & ~(size_t)3);
 }
 
+__attribute__((cold))
 bool buffers_platform_maps_permit(const struct buffers_maps *maps, uintptr_t address,
 				  size_t size, enum buffers_kind kind)
 {
@@ -344,6 +360,7 @@ static bool has_content(int descriptor)
  * Linux 3.17, is tried second: under qemu-user it lists the emulator's mappings, so it counts
  * only if it lists the library's own stack.
  */
+__attribute__((cold))
 void buffers_platform_maps_open(struct buffers_maps *maps)
 {
 	static const char *const names[] = { "/proc/self/maps", "/proc/thread-self/maps" };

@@ -6,6 +6,7 @@
 #define BUFFERS_PORT_HAS_RENDEZVOUS_FILES	1	/* posix/rendezvous-files.c */
 #define BUFFERS_PORT_HAS_RENDEZVOUS_MEMORY	0
 #define BUFFERS_PORT_HAS_MAPS_SCAN		1	/* maps.c */
+#define BUFFERS_PORT_HAS_PACKED			1	/* maps.c */
 #define BUFFERS_PORT_HAS_GROWTH			1	/* growth.c */
 #define BUFFERS_PORT_HAS_COMMIT			1	/* reserve.c */
 #define BUFFERS_PORT_HAS_DISCARD		1	/* reserve.c */

@@ -124,6 +124,7 @@ static void advise_page_size(void *start, size_t size, enum buffers_map_flags fl
 	madvise(start, size, flags & BUFFERS_MAP_HUGE_PAGES ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
+__attribute__((cold))
 void *buffers_linux_reserve(uintptr_t hint, size_t size, enum buffers_kind kind,
 			    enum buffers_map_flags map_flags, int flags)
 {

@@ -306,6 +306,7 @@ static void close_if_own(int file)
 		buffers_sys_close(file);
 }
 
+__attribute__((cold))
 void buffers_linux_write_after_fork(void)
 {
 	for (unsigned i = 0; i < tracked.count && i < MOST_TRACKED; i++)

@@ -6,6 +6,7 @@
 #define BUFFERS_PORT_HAS_RENDEZVOUS_FILES	0
 #define BUFFERS_PORT_HAS_RENDEZVOUS_MEMORY	1	/* rendezvous-sections.c */
 #define BUFFERS_PORT_HAS_MAPS_SCAN		0	/* VirtualQueryEx() answers fast */
+#define BUFFERS_PORT_HAS_PACKED			0
 #define BUFFERS_PORT_HAS_GROWTH			0	/* heaps and stacks reserve it */
 #define BUFFERS_PORT_HAS_COMMIT			1	/* map.c */
 #define BUFFERS_PORT_HAS_DISCARD		1	/* map.c */

@@ -287,6 +287,14 @@ static inline struct buffers_item **places_of(const struct buffers_state *state,
 					   (uintptr_t)cached_of(BUFFERS_KIND_RWX) >> 6) : NULL;
 }
 
+/* The same in one function for all slower paths. */
+__attribute__((noinline))
+static struct buffers_item *try_item(const struct buffers_request *request,
+				     enum buffers_kind kind, struct buffers_item *item)
+{
+	return take_suiting(request, kind, item);
+}
+
 /* Takes an item that served the same place before, if one suits. */
 __attribute__((noinline))
 static struct buffers_item *take_of_place(const struct buffers_request *request,
@@ -299,7 +307,7 @@ static struct buffers_item *take_of_place(const struct buffers_request *request,
 
 	for (unsigned i = 0; set && i < BUFFERS_PLACES_WAYS && !item; i++) {
 		item = __atomic_load_n(&set[i], __ATOMIC_ACQUIRE);
-		item = item ? take_suiting(request, kind, item) : NULL;
+		item = item ? try_item(request, kind, item) : NULL;
 	}
 	return item;
 }

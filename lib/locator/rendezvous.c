@@ -507,21 +507,26 @@ static void settle_first(struct buffers_root *root, struct buffers_locator **loc
 		*locator = none;
 }
 
-int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
-			     struct buffers_locator **locator)
+__attribute__((cold, noinline))
+static int look_for_first(struct buffers_root *root, enum buffers_kind kind,
+			  struct buffers_locator **locator)
 {
 	struct lookup lookup;
 	int error;
 
-	*locator = known_first(root);
-	if (*locator)
-		return 0;
 	begin_lookup(&lookup, kind, __builtin_frame_address(0));
 	error = find_or_publish(&lookup, root, locator);
 	end_lookup(&lookup);
 	if (!error)
 		settle_first(root, locator);
 	return error;
+}
+
+int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
+			     struct buffers_locator **locator)
+{
+	*locator = known_first(root);
+	return *locator ? 0 : look_for_first(root, kind, locator);
 }
 
 struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,

@@ -32,6 +32,7 @@ int buffers_rendezvous_first(struct buffers_root *root, enum buffers_kind kind,
 			     struct buffers_locator **locator);
 
 /* The same without creating one; NULL: there is none. */
+__attribute__((cold))
 struct buffers_locator *buffers_rendezvous_known(struct buffers_root *root,
 						 enum buffers_kind kind);
 

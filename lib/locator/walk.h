@@ -13,6 +13,7 @@ struct buffers_info;
  * buffers_walk() for a chain of one kind; `index` and `first` may be NULL.  Leaves out the items
  * that may be another process's.
  */
+__attribute__((cold))
 int buffers_walk_chain(const struct buffers_index *index, const struct buffers_locator *first,
 		       enum buffers_kind kind,
 		       int (*visit)(const struct buffers_info *info, void *context),

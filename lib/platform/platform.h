@@ -107,6 +107,7 @@ int buffers_platform_maps_find(const struct buffers_maps *maps, struct buffers_s
  * Whether all of this memory permits what the kind permits; any address and size.  Without a
  * list, asks only whether the memory can be written, or read if it is RX.
  */
+__attribute__((cold))
 bool buffers_platform_maps_permit(const struct buffers_maps *maps, uintptr_t address,
 				  size_t size, enum buffers_kind kind);
 
@@ -118,6 +119,7 @@ bool buffers_platform_maps_permit(const struct buffers_maps *maps, uintptr_t add
  * Copies memory of any address; the size is a multiple of 8.
  * EFAULT: it cannot be read, and the copy is undefined.
  */
+__attribute__((cold))
 int buffers_platform_try_read(uintptr_t address, void *copy, size_t size);
 
 /*

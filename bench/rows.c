@@ -4,6 +4,7 @@
 #include "config.h"
 #include "bench.h"
 #include "reloaded/buffers.h"
+#include "support/code.h"
 
 #include <err.h>
 #include <errno.h>
@@ -699,6 +700,52 @@ static struct sample measure_arena_fork8(const struct row *row)
 	};
 }
 
+/* Shuffles the numbers below `count`. */
+static void shuffle(uint32_t *numbers, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t other = (uint32_t)random() % (i + 1);
+
+		numbers[i] = numbers[other];
+		numbers[other] = i;
+	}
+}
+
+/* Calls each of a million functions, which are 64 bytes apart, in random order. */
+static double time_calls(unsigned flags)
+{
+	enum { COUNT = 1 << 20, DISTANCE = 64 };
+	static uint32_t order[COUNT];
+	struct buffers_request window = { .size = (size_t)COUNT * DISTANCE };
+	struct buffers_arena *arena = buffers_arena_create(&window, flags);
+	struct code code = code_of(1);
+	struct buffers_item *item;
+	double time;
+	char *start;
+
+	if (!arena)
+		err(1, "buffers_arena_create");
+	item = arena_get(arena, window.size);
+	start = buffers_reserve(item, window.size, 1);
+	for (size_t i = 0; i < COUNT; i++)
+		memcpy(start + i * DISTANCE, &code, sizeof(code));
+	buffers_flush_icache(start, window.size);
+	shuffle(order, COUNT);
+	time = TIME(COUNT, ((uint32_t (*)(void))(start + (size_t)order[i_] * DISTANCE))());
+	buffers_release(item);
+	buffers_arena_destroy(arena);
+	return time;
+}
+
+/* The limit is an arena that does not ask for huge pages. */
+static struct sample measure_huge_pages(const struct row *row)
+{
+	(void)row;
+	return (struct sample){
+		.value = time_calls(BUFFERS_ARENA_HUGE_PAGES), .limit = time_calls(0),
+	};
+}
+
 /*
  * New pages
  */
@@ -1303,6 +1350,7 @@ const struct row rows[] = {
 	  .per_process = 31, .ratio = 2 },
 	{ "arena_get_release", "ns", NULL, measure_arena_get_release, .per_process = 31 },
 	{ "arena_fork8_throughput", "M/s", NULL, measure_arena_fork8, .per_process = 31 },
+	{ "arena_huge_pages", "ns", NULL, measure_huge_pages, .per_process = 1 },
 	PAGE_NEAR(50),
 	PAGE_NEAR(1000),
 	PAGE_NEAR(10000),

@@ -1304,6 +1304,49 @@ static struct sample measure_peer_fixed_page(const struct row *row)
 	return sample;
 }
 
+/*
+ * Full ranges
+ */
+
+/* All pages within this reach of the target are mapped. */
+static struct buffers_request in_packed(const struct row *row)
+{
+	return buffers_request_near((const void *)(uintptr_t)target, row->mappings / 4 * PAGE,
+				    PAGE);
+}
+
+static void refuse(const struct buffers_request *request)
+{
+	size_t allocated;
+
+	if (buffers_alloc(request, &allocated))
+		errx(1, "buffers_alloc: the range is not full");
+}
+
+static void prepare_full_range(const struct row *row)
+{
+	struct buffers_request request = in_packed(row);
+
+	refuse(&request);
+}
+
+/* The limit is one question about all pages of the range. */
+static struct sample measure_full_range(const struct row *row)
+{
+	enum { COUNT = 10 };
+	struct buffers_request request = in_packed(row);
+	uintptr_t start = (request.min_address + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+	size_t size = (request.max_address & ~(uintptr_t)(PAGE - 1)) - start;
+	struct sample sample;
+
+	sample.value = TIME(COUNT, refuse(&request)) / 1000;
+	sample.limit = TIME(COUNT, {
+		if (msync((void *)start, size, MS_ASYNC) != 0)
+			err(1, "msync");
+	}) / 1000;
+	return sample;
+}
+
 #define TURNS(n)							\
 	{ "get_release_" #n "_turns", "ns", NULL, measure_turns,	\
 	  .places = (n), .per_process = 31, .most = 20 }
@@ -1364,6 +1407,10 @@ const struct row rows[] = {
 	  .mappings = 50000, .layout = PACKED, .per_process = 1 },
 	{ "first_get_files", "us", prepare_files, measure_first_get_files,
 	  .per_process = 31, .ratio = 1.5 },
+	{ "full_range_500", "us", prepare_full_range, measure_full_range,
+	  .mappings = 500, .layout = PACKED, .per_process = 31, .ratio = 1.5 },
+	{ "full_range_50000", "us", prepare_full_range, measure_full_range,
+	  .mappings = 50000, .layout = PACKED, .per_process = 31, .ratio = 1.5 },
 	{ "alloc_free_50", "us", NULL, measure_alloc_free,
 	  .mappings = 50, .layout = BELOW, .per_process = 31 },
 	{ "alloc_free_50000", "us", NULL, measure_alloc_free,

@@ -287,7 +287,7 @@ static inline struct buffers_item **places_of(const struct buffers_state *state,
 					   (uintptr_t)cached_of(BUFFERS_KIND_RWX) >> 6) : NULL;
 }
 
-/* The same in one function for all slower paths. */
+/* take_suiting() in one function, for all slower paths. */
 __attribute__((noinline))
 static struct buffers_item *try_item(const struct buffers_request *request,
 				     enum buffers_kind kind, struct buffers_item *item)

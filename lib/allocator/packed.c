@@ -150,9 +150,17 @@ static void record_by_questions(struct buffers_search *search)
 	}
 }
 
+/* A probe asks about each page of a gap: a search that skipped large gaps must not pay for that. */
+static bool may_have_large_gaps(const struct buffers_search *search)
+{
+	return search->maps.method == BUFFERS_MAPS_PROBE &&
+	       (search->was_refused || search->alignment > BUFFERS_HUGE_PAGE);
+}
+
 void buffers_packed_record(struct buffers_search *search)
 {
-	if (!search->cache || !notices_unmapping())
+	if (!BUFFERS_PORT_HAS_PACKED || !search->cache || may_have_large_gaps(search) ||
+	    !notices_unmapping())
 		return;
 	if (search->maps.method != BUFFERS_MAPS_SCAN)
 		record_by_questions(search);

@@ -40,11 +40,11 @@ static inline struct buffers_item **buffers_places_set(struct buffers_places *pl
 /* Threads may write at once: one of the items is lost. */
 static inline void buffers_places_note(struct buffers_item **set, struct buffers_item *item)
 {
-	struct buffers_item *newest = __atomic_load_n(&set[0], __ATOMIC_RELAXED);
+	struct buffers_item *newest = __atomic_load_n(&set[0], __ATOMIC_ACQUIRE);
 
 	if (newest == item)
 		return;
-	__atomic_store_n(&set[1], newest, __ATOMIC_RELAXED);
+	__atomic_store_n(&set[1], newest, __ATOMIC_RELEASE);
 	__atomic_store_n(&set[0], item, __ATOMIC_RELEASE);
 }
 

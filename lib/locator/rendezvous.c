@@ -354,8 +354,9 @@ static void clean_up(const struct lookup *lookup, unsigned dir)
 }
 
 /*
- * A process cleans up once, at its end, where no request waits for it.  One in four does so at its
- * start: nothing else would remove the files of programs that are always killed.
+ * Each published file leads to one cleanup, at the end of the process, where no request waits for
+ * it.  One in four processes cleans up at its start instead: nothing else would remove the files of
+ * programs that are always killed.
  */
 static bool cleans_up_at_start(const struct record *record)
 {
@@ -550,7 +551,7 @@ void buffers_rendezvous_replace_first(struct buffers_root *root, struct buffers_
 }
 
 /* The locator may be another copy's, which was unloaded meanwhile. */
-static bool withdraw_from(struct lookup *lookup, unsigned dir, uintptr_t first)
+static void withdraw_from(struct lookup *lookup, unsigned dir, uintptr_t first)
 {
 	struct buffers_rendezvous_id id;
 	struct record record;
@@ -558,11 +559,10 @@ static bool withdraw_from(struct lookup *lookup, unsigned dir, uintptr_t first)
 
 	if (read_record(lookup, dir, &record, &id, &is_fresh) != 0 ||
 	    record.this_address != first || !is_signed(&record) || !is_of_this_process(&record))
-		return false;
+		return;
 	buffers_platform_rendezvous_remove(&lookup->dirs, dir, names[lookup->kind], &id);
 	if (!cleans_up_at_start(&record))
 		clean_up(lookup, dir);
-	return true;
 }
 
 void buffers_rendezvous_withdraw(const struct buffers_locator *published,
@@ -574,8 +574,7 @@ void buffers_rendezvous_withdraw(const struct buffers_locator *published,
 		return;
 	begin_lookup(&lookup, kind, __builtin_frame_address(0));
 	for (unsigned dir = 0; dir < BUFFERS_RENDEZVOUS_DIRS; dir++)
-		if (withdraw_from(&lookup, dir, (uintptr_t)published))
-			break;
+		withdraw_from(&lookup, dir, (uintptr_t)published);
 	end_lookup(&lookup);
 }
 

@@ -156,8 +156,9 @@ void buffers_platform_flush_icache(void *start, size_t size);
  * the user of the process can have written them.  There are several directories, since any
  * may be unusable; every copy of the library looks in all of them, in the same order.
  *
- * A lookup opens, reads, uses and closes; the caller owns the structure.  Opening cannot fail, but
- * there may be no usable directory.  Reading comes first: it opens the directory.
+ * A lookup opens the structure, which the caller owns, uses and closes it.  That cannot fail, but
+ * there may be no usable directory.  The first read in a directory opens it; the functions that
+ * create, remove and clean up work only after a read there.
  */
 #define BUFFERS_RENDEZVOUS_DIRS 2
 

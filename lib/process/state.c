@@ -204,7 +204,7 @@ int buffers_state_leave_chain(struct buffers_state *state, enum buffers_kind kin
 	return 0;
 }
 
-/* Without memory for it, each of these requests searches. */
+/* If there is no memory for the table, requests for several places go on searching. */
 __attribute__((cold))
 static void map_places(struct buffers_state *state)
 {
@@ -220,7 +220,7 @@ static void map_places(struct buffers_state *state)
 
 void buffers_state_count_search(struct buffers_state *state)
 {
-	enum { MANY = 1024 };	/* a page is little beside what made as many buffers */
+	enum { MANY = 1024 };	/* so that few programs have a table that they do not need */
 
 	if (__atomic_add_fetch(&state->searches, 1, __ATOMIC_RELAXED) == MANY)
 		map_places(state);

@@ -495,7 +495,7 @@ static int write_by_view_or_file(const struct destination *destination,
 
 /*
  * Linux 6.12 allocates a huge page only for a mapping around it, which the view is not.  A read
- * at the memory's own address allocates it before.
+ * at the memory's own address allocates it before.  Arenas without huge pages pay a fault a page.
  */
 __attribute__((cold))
 static void allocate_shared(const struct destination *destination)

@@ -197,7 +197,7 @@ static int enter_rendezvous_dir(unsigned dir, uint32_t user, bool create)
 	return inner;
 }
 
-#define NOT_OPENED (-EAGAIN)
+#define NOT_OPENED (-EAGAIN)	/* no read has needed the directory yet */
 
 void buffers_platform_rendezvous_open(struct buffers_rendezvous_dirs *dirs)
 {
@@ -328,16 +328,13 @@ static size_t file_size(void)
 
 /*
  * Occupies the numbers of standard streams that are closed, while a file is written: the
- * program may print to such a number, and the text must not land in the file.  The kernel gave
- * `dir` the lowest free number.
+ * program may print to such a number, and the text must not land in the file.
  */
 static unsigned plug_streams(int dir, int plugs[3])
 {
 	unsigned count = 0;
 	int plug;
 
-	if (dir > STDERR_FILENO)
-		return 0;
 	do {
 		plug = buffers_sys_duplicate(dir, 0);
 		if (plug > STDERR_FILENO)

@@ -180,47 +180,62 @@ START_TEST(closed_standard_descriptors_stay_closed)
 END_TEST
 
 /*
- * Another thread writes to descriptors 1 and 2, which are closed.  The library must not open
- * its files under these numbers, or the output would end up in them.
+ * Another thread writes to standard descriptors that are closed.  The library must not open its
+ * files under these numbers, or the output would end up in them.
  */
 static bool is_over;
 
+struct output {
+	unsigned closed;	/* a bit for each descriptor */
+	unsigned written;
+};
+
 static void *print_often(void *context)
 {
+	struct output *output = context;
+
 	while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED))
 		for (int i = 1; i < 3; i++)
-			if (write(i, "an error message\n", 17) > 0)
-				__atomic_fetch_add((unsigned *)context, 1, __ATOMIC_RELAXED);
+			if ((output->closed & 1u << i) && write(i, "an error message\n", 17) > 0)
+				output->written++;
 	return NULL;
 }
 
 static int print_without_standard_files(void *context)
 {
+	struct output output = { .closed = *(unsigned *)context };
 	struct buffers_item *item;
-	unsigned written = 0;
 	pthread_t thread;
 
-	(void)context;
 	for (int i = 0; i < 3; i++)
-		close(i);
-	STEP(pthread_create(&thread, NULL, print_often, &written) == 0);
+		if (output.closed & 1u << i)
+			close(i);
+	STEP(pthread_create(&thread, NULL, print_often, &output) == 0);
 	item = buffers_get(&(struct buffers_request){ .size = 1 });
 	__atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
 	STEP(pthread_join(thread, NULL) == 0);
 	STEP(item);
-	STEP(written == 0);
+	STEP(output.written == 0);
 	STEP(is_published_in(NULL, item));
 	return 0;
 }
 
+/* The second time, the index cannot be used: the library writes its draft beside the files. */
 START_TEST(output_of_the_program_does_not_reach_the_librarys_files)
 {
-	unsigned count = how_many(200, 3000);
+	unsigned count = how_many(300, 3000);
 
 	SKIP_IF(is_tsan() || is_asan(), "the sanitizer's runtime uses descriptors");
 	SKIP_IF(!sandbox_tmp(NULL), NO_PRIVATE_TMP);
-	for (unsigned i = 0; i < count; i++)
-		run_child(print_without_standard_files, NULL);
+	if (_i) {
+		make_dir(SHARED_DIR);
+		ck_assert_int_eq(chmod("/tmp/.reloaded/memory.buffers.index", 0777), 0);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		unsigned closed = 2 + i % 6;
+
+		run_child(print_without_standard_files, &closed);
+	}
 	ck_assert_uint_eq(count_files(SHARED_DIR), 0);
 }
 END_TEST
@@ -429,7 +444,7 @@ int main(void)
 	tcase_add_test(all, closing_descriptors_between_calls_is_safe);
 	tcase_add_test(all, closing_descriptors_during_calls_is_safe);
 	tcase_add_test(all, closed_standard_descriptors_stay_closed);
-	tcase_add_test(all, output_of_the_program_does_not_reach_the_librarys_files);
+	tcase_add_loop_test(all, output_of_the_program_does_not_reach_the_librarys_files, 0, 2);
 	tcase_add_test(all, umask_does_not_change_modes_of_published_files);
 	tcase_add_test(all, library_works_after_its_files_are_deleted);
 	tcase_add_test(all, library_works_after_tmp_is_mounted_over);

@@ -15,7 +15,7 @@ case ${1-} in -*) usage ;; esac
 set -u
 export LC_ALL=C
 top=$(cd "${top_srcdir:-.}" && pwd) || exit 1
-dir=$(mktemp -d) || exit 1
+dir=$(mktemp -d "$PWD/compare.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT
 failed=0
 
@@ -56,7 +56,7 @@ END
 
 compare() {
 	: >"$dir/runs"
-	"$top/bench/compare" "$@" >"$dir/out" 2>&1
+	TMPDIR=$dir "$top/bench/compare" "$@" >"$dir/out" 2>&1
 }
 
 # difference ROW: the last column

@@ -15,8 +15,11 @@ struct record {
 	uintptr_t view;
 };
 
-/* A child inherits this, and memory whose view it has no record of. */
-static bool were_listed;
+/*
+ * A child inherits this, and memory whose view it has no record of.  Of 32 bits: gcc 12 calls
+ * libatomic to exchange a byte on riscv64.
+ */
+static uint32_t were_listed;
 
 #define FEW_ATTEMPTS	256		/* for an answer that is not needed */
 #define ALL_ATTEMPTS	UINT_MAX	/* the holder makes no system call */
@@ -140,7 +143,7 @@ static void list(struct record *record, struct buffers_span memory, uintptr_t vi
 		.view = view,
 	};
 	views = lock_views();
-	if (!__atomic_exchange_n(&were_listed, true, __ATOMIC_RELAXED))
+	if (!__atomic_exchange_n(&were_listed, 1, __ATOMIC_RELAXED))
 		__atomic_store_n(&views->are_all, true, __ATOMIC_RELAXED);
 	drop_old(views, memory);
 	__atomic_store_n(&views->is_used, 1, __ATOMIC_RELAXED);

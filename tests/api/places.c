@@ -147,7 +147,7 @@ START_TEST(given_room_comes_before_the_item_of_a_place)
 END_TEST
 
 /* One at a time holds an item. */
-static bool is_held[PLACES];
+static uint32_t is_held[PLACES];
 
 static void *hold_by_turns(void *failure)
 {
@@ -158,10 +158,10 @@ static void *hold_by_turns(void *failure)
 
 		if (!item)
 			continue;
-		if (__atomic_exchange_n(&is_held[place], true, __ATOMIC_RELAXED) ||
+		if (__atomic_exchange_n(&is_held[place], 1, __ATOMIC_RELAXED) ||
 		    (uintptr_t)buffers_base(item) != request.min_address)
 			return failure;
-		__atomic_store_n(&is_held[place], false, __ATOMIC_RELAXED);
+		__atomic_store_n(&is_held[place], 0, __ATOMIC_RELAXED);
 		buffers_release(item);
 	}
 	return NULL;

@@ -905,6 +905,8 @@ END_TEST
  * Full ranges, in which the program maps and unmaps memory without the library
  */
 
+#define NO_PACKED "this system does not tell whether all pages of a span are mapped"
+
 /* Whether a candidate exists, and a search finds one exactly then. */
 static bool finds_what_exists(const struct buffers_window *window,
 			      struct buffers_search_cache *cache)
@@ -941,6 +943,7 @@ START_TEST(full_range_is_refused_without_a_search)
 	struct buffers_search_cache cache = { 0 };
 	struct buffers_window wanted = make_window(200, 300, 250, 1);
 
+	SKIP_IF(!BUFFERS_PORT_HAS_PACKED, NO_PACKED);
 	reset_fake(_i);
 	fill_pages(150, 350);
 	ck_assert(!finds_what_exists(&wanted, &cache));
@@ -969,6 +972,7 @@ START_TEST(full_range_with_gaps_is_refused_without_a_search)
 	struct buffers_search_cache cache = { 0 };
 	struct buffers_window wanted = make_window(200, 300, 250, 3);
 
+	SKIP_IF(!BUFFERS_PORT_HAS_PACKED, NO_PACKED);
 	reset_fake(_i);
 	fill_pages(200, 300);
 	for (size_t gap = 200; gap < 300; gap += 20)	/* the first one is at the edge */
@@ -1017,6 +1021,7 @@ START_TEST(full_range_is_refused_again_after_a_place_was_used)
 	struct buffers_search_cache cache = { 0 };
 	struct buffers_window wanted = make_window(200, 300, 250, 1);
 
+	SKIP_IF(!BUFFERS_PORT_HAS_PACKED, NO_PACKED);
 	reset_fake(_i);
 	fill_pages(200, 300);
 	for (size_t page = 200; page < 300; page += 9) {
@@ -1034,6 +1039,7 @@ START_TEST(range_that_is_no_longer_full_costs_no_more_questions)
 	struct buffers_search_cache cache = { 0 };
 	struct buffers_window wanted = make_window(200, 300, 250, 1);
 
+	SKIP_IF(!BUFFERS_PORT_HAS_PACKED, NO_PACKED);
 	reset_fake(_i);
 	fill_pages(200, 300);
 	ck_assert(!finds_what_exists(&wanted, &cache));
@@ -1064,6 +1070,7 @@ START_TEST(several_full_ranges_stay_known)
 {
 	struct buffers_search_cache cache = { 0 };
 
+	SKIP_IF(!BUFFERS_PORT_HAS_PACKED, NO_PACKED);
 	reset_fake(_i);
 	fill_pages(16, 496);
 	for (size_t gap = 40; gap < 496; gap += 40)
@@ -1238,7 +1245,7 @@ START_TEST(place_that_becomes_free_is_found_in_random_spaces)
 			}
 		}
 	}
-	ck_assert_uint_gt(without_search, 100);
+	ck_assert(!BUFFERS_PORT_HAS_PACKED || without_search > 100);
 }
 END_TEST
 

@@ -56,6 +56,7 @@ struct worker {
 	unsigned kind;			/* of the arena */
 	bool is_in_one_range;
 	const char *fault;
+	int error;			/* the errno of a failed call, or 0 */
 	struct piece *pieces;
 	unsigned count;
 };
@@ -184,6 +185,7 @@ static const char *take(struct worker *worker, struct piece *piece)
 
 	*piece = random_piece(worker);
 	item = get(worker, piece, alignment, &fault);
+	worker->error = item ? 0 : errno;
 	if (fault)
 		return fault;
 	fault = write_piece(item, piece, alignment);
@@ -207,8 +209,10 @@ static const char *give_back(struct worker *worker, struct piece *piece)
 	if (is_split)
 		parts[1] = 1 + random_below(&worker->seed, piece->size - 1);
 	for (unsigned i = 0; i <= is_split; i++)
-		if (buffers_give_back(piece->start + parts[i], parts[i + 1] - parts[i]) != 0)
+		if (buffers_give_back(piece->start + parts[i], parts[i + 1] - parts[i]) != 0) {
+			worker->error = errno;
 			return "giving back failed";
+		}
 	piece->start = NULL;
 	return NULL;
 }
@@ -249,12 +253,17 @@ static void start_workers(struct worker *workers, unsigned rounds)
 	}
 }
 
+static void check_fault(const struct worker *worker)
+{
+	ck_assert_msg(!worker->fault, "%s: %s", worker->fault, strerror(worker->error));
+}
+
 static void finish_workers(struct worker *workers)
 {
 	pthread_mutex_unlock(&gate);
 	for (unsigned i = 0; i < THREADS; i++) {
 		ck_assert_int_eq(pthread_join(workers[i].thread, NULL), 0);
-		ck_assert_msg(!workers[i].fault, "%s", workers[i].fault);
+		check_fault(&workers[i]);
 	}
 }
 
@@ -340,7 +349,7 @@ START_TEST(mapped_memory_is_bounded_by_the_peak)
 	worker.seed = seed_random();
 	worker.rounds = how_many(100000, 2000000);
 	run_worker(&worker);
-	ck_assert_msg(!worker.fault, "%s", worker.fault);
+	check_fault(&worker);
 	ck_assert_int_eq(buffers_walk(add_up, &tally), 0);
 	peak = sum_of_peaks();
 	printf("mapped %zu KiB, peak %zu KiB: %.3f\n", tally.mapped / KIB, peak / KIB,

@@ -182,6 +182,7 @@ START_TEST(number_of_mappings_is_bounded)
 
 	SKIP_IF(is_emulated(), "emulators cannot have that many mappings");
 	SKIP_IF(is_tsan(), "TSan does not expect that many locks");
+	SKIP_IF(is_slow() && _i / 2 % ARENA_SHARED, "a slow run tests one kind of memory");
 	SKIP_IF(!can_overcommit(), "this system does not overcommit memory");
 	SKIP_IF(!arena && !arena_fits(flags_of(_i), LARGE + MIB), NO_ADDRESS_SPACE);
 	ck_assert_ptr_nonnull(arena);

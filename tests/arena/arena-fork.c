@@ -908,7 +908,7 @@ static void allow_some(struct busy *busy)
 
 static void use_copies(struct busy *busy, bool is_clone)
 {
-	for (unsigned i = 0; i < how_many(20, 120); i++) {
+	for (unsigned i = 0; i < how_many(20, 60); i++) {
 		pid_t child;
 
 		allow_some(busy);
@@ -971,7 +971,7 @@ START_TEST(child_forked_amid_busy_threads_can_share_the_arena)
 	ck_assert_ptr_nonnull(busy.team.arena);
 	for (size_t i = 0; i < BUSY; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, keep_busy, &busy), 0);
-	for (unsigned i = 0; i < how_many(20, 120); i++) {
+	for (unsigned i = 0; i < how_many(20, 60); i++) {
 		allow_some(&busy);
 		ck_assert(exits_with_zero(fork_body(use_copy, &busy)));
 	}

@@ -212,7 +212,7 @@ START_TEST(child_starts_empty_and_parent_continues)
 		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, run_worker,
 						&workers[i]), 0);
 	}
-	for (unsigned i = how_many(16, 300); i--;) {
+	for (unsigned i = how_many(16, 150); i--;) {
 		ck_assert_int_eq(use_often(&family.user, 8), 0);
 		if (i % 2)
 			fork_once(&family);

@@ -166,7 +166,7 @@ static int fork_amid_locks(enum number number)
 	STEP(arena && buffers_arena_get(arena, 1, 1));
 	for (unsigned i = 0; i < 2; i++)
 		STEP(pthread_create(&threads[i], NULL, keep_lock_busy, NULL) == 0);
-	for (unsigned i = 0; i < how_many(100, 1000) && !have_failed; i++) {
+	for (unsigned i = 0; i < how_many(100, 500) && !have_failed; i++) {
 		pid_t child = fork_in_any_way(number);
 
 		if (child == 0)
@@ -515,7 +515,7 @@ START_TEST(tasks_in_one_memory_get_different_items)
 	pid_t task;
 
 	SKIP_IF(is_asan() || is_tsan() || is_emulated(), "tasks that share memory need the kernel");
-	for (unsigned i = 0; i < how_many(10, 100); i++) {
+	for (unsigned i = 0; i < how_many(10, 50); i++) {
 		memset(takers, 0, sizeof(takers));
 		arena = new_arena(256 * MIB, BUFFERS_RW);
 		ck_assert_ptr_nonnull(arena);

@@ -283,7 +283,7 @@ static int reuse_pid_often(void *context)
 
 START_TEST(pid_that_is_reused_at_once_gets_a_new_locator)
 {
-	run_first_process(reuse_pid_often, &(unsigned){ how_many(10, 500) });
+	run_first_process(reuse_pid_often, &(unsigned){ how_many(10, 200) });
 }
 END_TEST
 
@@ -388,7 +388,7 @@ START_TEST(two_live_processes_with_one_pid_keep_their_locators)
 	run_child(probe_pids, has_pids);
 	SKIP_IF(!*has_pids, WHY_NO_PIDS);
 	map_shared();
-	for (unsigned i = 0; i < how_many(2, 30); i++) {
+	for (unsigned i = 0; i < how_many(2, 10); i++) {
 		run_twins(true);
 		run_twins(false);
 	}

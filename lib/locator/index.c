@@ -722,15 +722,23 @@ static struct buffers_item *find_unindexed(const struct buffers_index *index,
 	return item;
 }
 
+static struct buffers_item *find_indexed(const struct buffers_index *index, uintptr_t address)
+{
+	uintptr_t link = lowest_from(load_link(&index->tree), address);
+
+	return link && buffers_item_contains(item_at(link), address, 1) ? item_at(link) : NULL;
+}
+
+/* Between the first two searches, another thread may index the item. */
 static struct buffers_item *find_item(const struct buffers_index *index,
 				      struct buffers_locator *first, enum buffers_kind kind,
 				      uintptr_t address)
 {
-	uintptr_t link = lowest_from(load_link(&index->tree), address);
+	struct buffers_item *item = find_indexed(index, address);
 
-	if (link && buffers_item_contains(item_at(link), address, 1))
-		return item_at(link);
-	return find_unindexed(index, first, kind, address);
+	if (!item)
+		item = find_unindexed(index, first, kind, address);
+	return item ? item : find_indexed(index, address);
 }
 
 int buffers_index_check_use(struct buffers_index *index, struct buffers_locator *first,

@@ -1141,6 +1141,15 @@ static struct buffers_window random_shared_window(uint64_t *seed)
 	return wanted;
 }
 
+static bool is_in_use(const struct taker *taker, uintptr_t address, size_t size)
+{
+	struct buffers_item *last;
+
+	return buffers_index_check_use(taker->index, shared.first, BUFFERS_KIND_RWX,
+				       (struct buffers_span){ address, address + size },
+				       &last) == 0;
+}
+
 /*
  * The library's threads add items as well, but less often.  The thread of the other implementation
  * yields with the lock held, so on a busy system they may wait for longer than the library does.
@@ -1159,8 +1168,11 @@ static const char *register_page(struct taker *taker)
 	while (error == EBUSY);
 	if (error)
 		return "an item could not be listed";
+	buffers_item_set_position(item, 16);
+	if (is_handed_out_twice(start, 16))
+		return "a byte of a new item was handed out twice";
 	buffers_item_release(item);
-	return NULL;
+	return is_in_use(taker, start, 16) ? NULL : "a byte of a new item is not in use";
 }
 
 static const char *use_item(struct taker *taker)
@@ -1182,6 +1194,8 @@ static const char *use_item(struct taker *taker)
 		return "an item has too little free space";
 	if (is_handed_out_twice(address, wanted.size))
 		return "a byte was handed out twice";
+	if (!is_in_use(taker, address, wanted.size))
+		return "a byte that was handed out is not in use";
 	taker->count++;
 	if (one_in(&taker->seed, 16))
 		sched_yield();	/* lets other threads find it taken */

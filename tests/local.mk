@@ -378,6 +378,7 @@ EXTRA_DIST += \
 	tests/run/compilers \
 	tests/run/count \
 	tests/run/cross \
+	tests/run/dist \
 	tests/run/environments \
 	tests/run/kernels \
 	tests/run/matrix \

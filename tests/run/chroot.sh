@@ -3,8 +3,8 @@
 #
 # chroot.sh: the parts that tests/run/cross, windows and clients share, for bash to source
 #
-# The caller sets $build, a configured build directory; $work, a directory for the logs; and
-# $script, the script's name.  Afterwards $work is absolute; $state is a directory that the
+# The caller sets $here, this directory; $build, a configured build directory; $work, a directory
+# for the logs; and $script, the script's name.  Afterwards $work is absolute; $state is a directory that the
 # script removes when it exits; $chroot is a path below it, where nothing exists yet.
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -22,7 +22,7 @@ command -v mmdebstrap >/dev/null || skip_all "no mmdebstrap here"
 unshare --user --mount --pid --fork --kill-child true || skip_all "no namespaces here"
 
 mkdir -p "$work" || exit 1
-(cd "$build" && make -s dist) >"$work/dist.out" 2>&1 || { cat "$work/dist.out"; exit 1; }
+"$here/dist" "$build" "$work" || exit 1
 work=$(cd "$work" && pwd)
 state=$(mktemp -d -p "$work") || exit 1
 chmod 755 "$state"		# apt works as a user of its own
@@ -59,7 +59,7 @@ make_chroot() {
 	sed 's/^deb /deb-src /' "$chroot/etc/apt/sources.list" \
 		>"$chroot/etc/apt/sources.list.d/source.list"
 	mkdir "$chroot/srv/source" "$chroot/srv/check"
-	tar -xf "$build"/libreloaded-buffers-*.tar.xz -C "$chroot/srv/source" --strip-components 1
+	tar -xf "$work/source.tar.xz" -C "$chroot/srv/source" --strip-components 1
 	mkdir "$chroot/srv/build"
 }
 

@@ -316,6 +316,7 @@ test_programs += \
 # arena/ -------------------------------------------------------------------------------
 
 test_programs += \
+	tests/arena/arena-destroy \
 	tests/arena/arena-fork \
 	tests/arena/arena-kill \
 	tests/arena/arena-steps \

@@ -86,6 +86,7 @@ struct buffers_arena {
 	struct buffers_span window;
 	enum buffers_kind kind;
 	bool is_shared;
+	bool is_closing;		/* the window may be other memory already */
 	enum buffers_map_flags window_flags;
 	size_t chunk;
 	size_t unit;
@@ -663,9 +664,10 @@ static struct buffers_arena *arena_with(struct buffers_state_page *page)
 
 static bool has_address(struct buffers_state_page *page, uintptr_t address)
 {
-	const struct buffers_span *window = &arena_with(page)->window;
+	const struct buffers_arena *arena = arena_with(page);
 
-	return address >= window->start && address < window->end;
+	return address >= arena->window.start && address < arena->window.end &&
+	       !__atomic_load_n(&arena->is_closing, __ATOMIC_ACQUIRE);
 }
 
 static int give_back(struct buffers_arena *arena, struct buffers_span room)
@@ -907,9 +909,15 @@ int buffers_arena_close(struct buffers_arena *arena)
 {
 	bool is_in_use = holds_any(arena) ||
 			 buffers_stretches_are_held(buffers_arena_stretches(arena));
-	int error = is_in_use ? EINVAL : unmap_window(arena, has_view(&arena->view));
+	int error;
 
-	if (!error)
+	if (is_in_use)
+		return EINVAL;
+	__atomic_store_n(&arena->is_closing, true, __ATOMIC_RELEASE);
+	error = unmap_window(arena, has_view(&arena->view));
+	if (error)
+		__atomic_store_n(&arena->is_closing, false, __ATOMIC_RELEASE);
+	else
 		unmap_parts(arena);
 	return error;
 }

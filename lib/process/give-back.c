@@ -168,7 +168,8 @@ static void join_end(struct buffers_item *item, void *context)
 	const struct buffers_given *given = context;
 	uint32_t position = buffers_item_position(item);
 
-	if (given->skips_unused && position == 0)
+	/* Since its room was seen, another implementation may have filled it, or more than that. */
+	if (position >= item->size || (given->skips_unused && position == 0))
 		return;
 	if (buffers_item_is_taken(item) ||
 	    !buffers_stretches_touch(given->stretches, end_of(item)) ||

@@ -255,7 +255,7 @@ static void start_workers(struct worker *workers, unsigned rounds)
 
 static void check_fault(const struct worker *worker)
 {
-	ck_assert_msg(!worker->fault, "%s: %s", worker->fault, strerror(worker->error));
+	ck_assert_msg(!worker->fault, "%s: errno %d", worker->fault, worker->error);
 }
 
 static void finish_workers(struct worker *workers)

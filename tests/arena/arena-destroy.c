@@ -15,7 +15,7 @@ static struct {
 	struct buffers_request window;
 	struct buffers_arena *old;
 	unsigned old_flags, new_flags;
-	unsigned calls;			/* of munmap(2) */
+	unsigned calls;			/* to munmap(2) */
 	bool is_used;			/* the new arena, after the first call */
 	int fault;			/* the line of the first step that failed, or 0 */
 } scene;

@@ -17,7 +17,7 @@ static struct {
 	unsigned old_flags, new_flags;
 	unsigned calls;			/* to munmap(2) */
 	bool is_used;			/* the new arena, after the first call */
-	int result;			/* of its use: 0, or the line of the step that failed */
+	int result;			/* 0, or the line of the step that failed, of its use */
 } scene;
 static struct supervision supervision;
 
